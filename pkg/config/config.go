@@ -1,0 +1,93 @@
+// Package config reads and checks the router's YAML file.
+//
+// Defaults are one value; the file is decoded over it. Every unknown key is an error at every depth, with file, line and the
+// nearest known name, and all problems are reported at once. A destination's own settings stay undecoded ([Settings]) until its
+// package decodes them by the same rules.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// Config is the whole file, checked, with defaults filled in and environment variables replaced.
+type Config struct {
+	// File is the path that the configuration was read from, for messages.
+	File         string
+	Server       Server
+	APIKeys      []APIKey
+	Destinations []Destination // in the order of the file
+	// Warnings are what the reader should know but what stops nothing: Jitsu keys that are left out, keys without a destination.
+	Warnings Problems
+}
+
+// Server is the `server` section.
+type Server struct {
+	Name           string         // name: label of this router in logs; default "unnamed-server"
+	Host           string         // host: address to listen on; default "" (all)
+	Port           int            // port: default 8001
+	AdminToken     Secret         // admin_token: for metrics and admin routes; empty: those answer loopback clients only
+	LogLevel       slog.Level     // log.level: debug, info (default), warn, error
+	LogFormat      string         // log.format: auto (default: text on a terminal, JSON otherwise), text, json
+	MaxEventBytes  int            // max_event_size: one event's JSON; default 51200
+	MaxBodyBytes   int            // max_body_size: one request's body, after decompression; default 10 MiB
+	DataDir        string         // data_dir: log and store; default "./data"
+	MaxLogBytes    int64          // max_log_bytes: events accepted but not yet sorted; default 1 GiB; then 503
+	MinFreeBytes   int64          // min_free_bytes: of the disk; below it ingest answers 503; default 512 MiB
+	TrustedProxies []netip.Prefix // trusted_proxies: whose X-Forwarded-For is believed; default loopback and private networks
+	Grace          time.Duration  // grace: for open requests and calls at SIGTERM; default 15s
+	DedupeWindow   time.Duration  // dedupe.window: how long event ids are remembered; default 24h
+	DedupeMaxIDs   int            // dedupe.max_ids: most ids remembered, the oldest go first; default 2,000,000
+}
+
+// APIKey is one element of `api_keys`.
+type APIKey struct {
+	ID           string // id; default: a hash of the secrets, as Jitsu makes it
+	ClientSecret Secret // client_secret: for browsers; may be empty if there is a server secret
+	ServerSecret Secret // server_secret
+	Origins      []string
+}
+
+// Destination is one element of `destinations`.
+type Destination struct {
+	Name       string   // its key in the map
+	Type       string   // type; default: its name
+	OnlyTokens []string // only_tokens, resolved to ids of API keys; nil: all keys
+	Staged     bool     // staged: configured but not delivered to
+	// Filter is data_layout.table_name_template, "" when absent; FilterPos is where it stands.
+	Filter    string
+	FilterPos Pos
+	Lanes     LaneLimits
+	Retry     Retry
+	// Settings are what stands under `config:` or, in Jitsu's older spelling, under the type's own name.
+	Settings Settings
+}
+
+// LaneLimits is `lanes` of a destination: the limits of each of its lanes.
+type LaneLimits struct {
+	MaxBytes int64         // max_bytes on disk; default 4 GiB
+	MaxAge   time.Duration // max_age of the oldest entry; default 0: no limit
+	OnFull   OnFull        // on_full; default refuse
+}
+
+// OnFull says what happens when a lane is at a limit.
+type OnFull string
+
+// What a lane at its limit does.
+const (
+	Refuse           OnFull = "refuse"             // ingest answers 503 to the API keys that feed the destination
+	DeadLetterOldest OnFull = "dead_letter_oldest" // its oldest entries become dead letters
+)
+
+// Retry is `retry` of a destination.
+type Retry struct {
+	MaxAge   time.Duration // max_age: an entry that failed for so long becomes a dead letter, blocked time not counted; default 24h
+	MaxDelay time.Duration // max_delay between attempts; default 5m
+}
+
+// Pos is a place in the file. The zero Pos is unknown.
+type Pos struct {
+	File string
+	Line int // from 1
+}

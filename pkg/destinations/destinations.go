@@ -1,0 +1,134 @@
+// Package destinations is the contract between the router and what it delivers to.
+//
+// A destination plans, without I/O, which lanes an event's output goes to, and later sends batches of lane entries
+// and reports one outcome per entry:
+//
+//	sorter ─ Plan(event) ─▶ lane entries ─▶ dispatcher ─ Acquire, Send(batch) ─▶ outcomes
+//
+// Everything between, durability, order, retries, dead letters, is the router's.
+package destinations
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/event"
+)
+
+// Factory makes a destination of one type from its settings. It checks every setting and reports all problems at once
+// (a [config.Problems]); it does no network I/O and starts no goroutine, so that a remote that is down cannot stop the router from
+// starting.
+type Factory func(s config.Settings, env Env) (Destination, error)
+
+// Destination delivers events to one remote system. All methods may be called concurrently.
+type Destination interface {
+	// Plan says where one output of the sorter goes: one Plan per lane entry to make. It is pure: it reads only the event and
+	// the configuration, never a cache or the network, and it does not keep ev. An error made by Skip means that the event is not
+	// for this destination; any other error dead-letters it.
+	Plan(ev *event.Event) ([]Plan, error)
+
+	// Lanes names the lanes of each account, the same for the life of the destination. An entry of a later lane waits for entries
+	// with its Key in earlier lanes.
+	Lanes() []LaneSpec
+
+	// Hub names the remote account that entries of account belong to, by configuration alone. Entries planned for one hub are never
+	// sent to another: when a reload changes the hub their lanes are parked.
+	Hub(account string) string
+
+	// Acquire waits for the right to make one call in a lane: quota, a lane that is not blocked, a token.
+	// It is called only while the lane has an entry to send. It ends with ctx.Err() when ctx ends; other errors are outcomes for
+	// the lane as a whole, best made by Block.
+	Acquire(ctx context.Context, account, lane string) (Permit, error)
+
+	// Send delivers batch and returns as many outcomes, in the same order. All entries are of one account and lane. Entries with
+	// the same ID are adjacent in effect: they are to be merged oldest first into one write, and share its outcome.
+	// Send uses up p for its first call and acquires further permits itself (bisecting, creating, reading). When ctx ends
+	// it stops and reports what was not answered as Ambiguous or with ctx.Err(), never as delivered. It does not keep batch.
+	Send(ctx context.Context, p Permit, batch []Entry) []Outcome
+}
+
+// Plan says where one output goes.
+type Plan struct {
+	// Account is the connected account; "" for the destination's single account.
+	Account string
+	// Lane is one of the names in Lanes.
+	Lane string
+	// Key orders: entries that share it are delivered in order, in all lanes of the account. "" needs no order.
+	Key string
+	// ID is the exact identity: waiting entries of one lane with the same Key and ID may be merged. Entries of
+	// one Key but different IDs are ordered and never in one call.
+	ID string
+	// Also holds further identities of the same person, in the name space of Key. Entries that share any are ordered.
+	Also []string
+	// IfNew makes this entry only when Key is not yet known for the account (a minimal write that must precede others).
+	IfNew bool
+}
+
+// OutputName identifies one output of the sorter.
+type OutputName struct {
+	Offset      uint64 // of the record in the log
+	Destination string
+	Index       int // of the output, when a transform made several; else 0
+}
+
+// Entry is one lane entry to deliver.
+type Entry struct {
+	Name    OutputName
+	Plan    Plan
+	Event   *event.Event // read-only, shared with other entries
+	Attempt int          // 1 for the first
+}
+
+// Outcome of one entry.
+type Outcome struct {
+	// Err is nil for delivered. Otherwise one of Skip, Reject, RetryAfter, Block, Ambiguous; anything else is retried
+	// with backoff, for losing data needs a decision.
+	Err error
+	// Detail is what explain shows: contact id, properties written, stripped, merged, correlation id. May be nil. Never a secret.
+	Detail json.RawMessage
+}
+
+// LaneSpec describes one lane of an account.
+type LaneSpec struct {
+	Name       string
+	MaxKeys    int           // most distinct keys in one call; 0: no limit
+	MaxEntries int           // most entries in one call, merged ones counted singly
+	MaxBytes   int           // most bytes of event JSON in one call
+	InFlight   int           // most concurrent calls
+	LateAfter  time.Duration // how late the remote may still apply a call that got no answer; 0: calls are idempotent
+	MarksKeys  bool          // a delivered entry makes its Key known to later lanes and to IfNew
+}
+
+// Permit is the right to make one call.
+type Permit interface {
+	// Release gives an unused permit back. It does nothing when the permit was used.
+	Release()
+}
+
+// Env is what the router lends to a destination.
+type Env struct {
+	// Name is the destination's key in the configuration.
+	Name string
+	// Log is for events of the destination as a whole, never one line per event.
+	Log *slog.Logger
+	// Transport makes the HTTP calls; nil means http.DefaultTransport's settings.
+	Transport http.RoundTripper
+	// Cache keeps small values over restarts, such as the schema of an account. Never secrets.
+	Cache Cache
+	// Shared keeps what outlives a reload and is common to destinations of one account: limiters, tokens.
+	Shared *Shared
+	// Metrics are the counters that destinations share; never nil.
+	Metrics *Metrics
+}
+
+// Cache is a small persistent key-value store.
+type Cache interface {
+	// Load returns the value and when it was stored.
+	Load(key string) (value []byte, at time.Time, ok bool)
+	// Store keeps a copy of value. It does not wait for the disk; a lost write costs one call to the remote.
+	Store(key string, value []byte)
+}

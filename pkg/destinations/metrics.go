@@ -1,0 +1,86 @@
+package destinations
+
+import (
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// maxPropertyLabels bounds the distinct property names per destination in metrics: names come from clients.
+const maxPropertyLabels = 200
+
+// Metrics are the metrics that every destination fills, labelled by the destination's name.
+type Metrics struct {
+	calls     *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	quotaWait *prometheus.CounterVec
+	quotaLeft *prometheus.GaugeVec
+	stripped  *prometheus.CounterVec
+
+	mu    sync.Mutex
+	names map[string]map[string]bool // destination: property names in use as labels
+}
+
+// NewMetrics registers the metrics with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_destination_calls_total",
+			Help: "Calls to the remote system by endpoint and HTTP status (0: no answer).",
+		}, []string{"destination", "endpoint", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "router_destination_call_seconds", Help: "Time that calls to the remote system took.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 100},
+		}, []string{"destination", "endpoint"}),
+		quotaWait: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_quota_wait_seconds_total", Help: "Time that ready entries waited for quota.",
+		}, []string{"destination", "policy"}),
+		quotaLeft: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "router_quota_remaining", Help: "Calls that the remote's quota still allows, as last told or counted.",
+		}, []string{"destination", "policy"}),
+		stripped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_stripped_properties_total",
+			Help: "Properties left out of deliveries, by name (the first 200 per destination, then _other) and reason.",
+		}, []string{"destination", "property", "reason"}),
+		names: map[string]map[string]bool{},
+	}
+	reg.MustRegister(m.calls, m.duration, m.quotaWait, m.quotaLeft, m.stripped)
+	return m
+}
+
+// Call counts one call. status is the HTTP status, 0 when there was no answer. endpoint is a constant name, never a path with ids.
+func (m *Metrics) Call(destination, endpoint string, status int, took time.Duration) {
+	m.calls.WithLabelValues(destination, endpoint, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(destination, endpoint).Observe(took.Seconds())
+}
+
+// QuotaWait counts time that a ready lane waited for quota of policy.
+func (m *Metrics) QuotaWait(destination, policy string, d time.Duration) {
+	m.quotaWait.WithLabelValues(destination, policy).Add(d.Seconds())
+}
+
+// QuotaRemaining says how many calls policy still allows.
+func (m *Metrics) QuotaRemaining(destination, policy string, n int) {
+	m.quotaLeft.WithLabelValues(destination, policy).Set(float64(n))
+}
+
+// Stripped counts a property that was left out, for a reason such as "unknown", "read-only" or "value".
+func (m *Metrics) Stripped(destination, property, reason string) {
+	m.mu.Lock()
+	names := m.names[destination]
+	if names == nil {
+		names = map[string]bool{}
+		m.names[destination] = names
+	}
+	if !names[property] {
+		if len(names) < maxPropertyLabels {
+			names[property] = true
+		} else {
+			property = "_other"
+		}
+	}
+	m.mu.Unlock()
+	m.stripped.WithLabelValues(destination, property, reason).Inc()
+}

@@ -1,0 +1,85 @@
+package destinations
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Scope says what a block is about.
+type Scope int
+
+// Scopes of a block.
+const (
+	LaneScope    Scope = iota // one lane of the account
+	AccountScope              // all lanes of the account
+)
+
+// SkipError is made by Skip.
+type SkipError struct{ Reason string }
+
+func (e *SkipError) Error() string { return "skipped: " + e.Reason }
+
+// Skip says that an event is not for this destination. reason is a short constant phrase: it becomes a metric label.
+func Skip(reason string) error { return &SkipError{Reason: reason} }
+
+// RejectError is made by Reject.
+type RejectError struct{ Err error }
+
+func (e *RejectError) Error() string { return e.Err.Error() }
+func (e *RejectError) Unwrap() error { return e.Err }
+
+// Reject says that an entry can never be delivered: it becomes a dead letter.
+func Reject(err error) error { return &RejectError{Err: err} }
+
+// RetryError is made by RetryAfter.
+type RetryError struct {
+	Err   error
+	After time.Duration
+}
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// RetryAfter says that an entry is to be tried again, not before d.
+func RetryAfter(err error, d time.Duration) error { return &RetryError{Err: err, After: d} }
+
+// BlockError is made by Block.
+type BlockError struct {
+	Err   error
+	Scope Scope
+	Until time.Time
+}
+
+func (e *BlockError) Error() string {
+	if e.Until.IsZero() {
+		return fmt.Sprintf("blocked: %v", e.Err)
+	}
+	return fmt.Sprintf("blocked until %s: %v", e.Until.UTC().Format(time.RFC3339), e.Err)
+}
+func (e *BlockError) Unwrap() error { return e.Err }
+
+// Block says that a lane, or all lanes of the account, cannot deliver at present, through no fault of the entry, which goes back to
+// where it was and is charged no attempt. A zero until means: probe with backoff, and at once after a reload.
+func Block(err error, scope Scope, until time.Time) error {
+	return &BlockError{Err: err, Scope: scope, Until: until}
+}
+
+// AmbiguousError is made by Ambiguous.
+type AmbiguousError struct{ Err error }
+
+func (e *AmbiguousError) Error() string { return "no complete answer: " + e.Err.Error() }
+func (e *AmbiguousError) Unwrap() error { return e.Err }
+
+// Ambiguous says that bytes of a call were sent and no complete answer came: the remote may have applied it, or may yet. The router sends
+// the same entries again, unchanged, and holds later writes of their keys until LateAfter has passed.
+func Ambiguous(err error) error { return &AmbiguousError{Err: err} }
+
+// IsSkip reports the reason when err was made by Skip.
+func IsSkip(err error) (reason string, ok bool) {
+	var e *SkipError
+	if errors.As(err, &e) {
+		return e.Reason, true
+	}
+	return "", false
+}

@@ -1,0 +1,114 @@
+// Package event is the value every stage passes on: one client's event with a small envelope of what the router
+// itself knows of it.
+//
+//	client's JSON ─▶ Event{envelope, JSON} ─AppendTo─▶ bytes in log and lanes ─Decode─▶ Event
+//
+// The JSON stays the client's own, byte for byte, so that large integers and key order survive; what the router adds is
+// in the envelope and becomes visible to filters and transforms by [Event.AppendView].
+package event
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Class tells how an event came in; it decides its effective time.
+type Class uint8
+
+// Classes of events.
+const (
+	Live   Class = 0 // posted as it happened: effective time is receipt
+	Bulk   Class = 1 // uploaded later: effective time is the event's own time
+	Replay Class = 2 // sent again from the dead letters: effective time is its first receipt
+)
+
+// Event is one analytics event with its envelope. The strings and JSON of a decoded Event point into the bytes that it was decoded
+// from; an Event is read-only once it is appended or decoded.
+type Event struct {
+	// ID is the client's event id; where it sent none, one derived from the content or drawn at random.
+	// With the API key it identifies the event for de-duplication.
+	ID string
+	// APIKey is the id of the API key that the event was posted with, never one of its secrets.
+	APIKey string
+	// Received is the time of receipt in UTC, to the microsecond.
+	Received time.Time
+	// Class says whether the event is live, from a bulk upload or a replay.
+	Class Class
+	// Server is true when a server secret posted the event; a browser's key gives no trust.
+	Server bool
+	// Source is what `src` says where the client's JSON has none: api, jitsu, bulk, ...
+	Source string
+	// SourceIP is the client's address in text form, IPv4 or IPv6, after trusted proxies were taken away; "" if not kept.
+	SourceIP string
+	// UserAgent is the User-Agent header of browser posts; "" for server posts.
+	UserAgent string
+	// Email is what the identity memory supplied for an event that carries no e-mail of its own; "" otherwise.
+	Email string
+	// JSON is the client's event: one valid JSON object in UTF-8, write keys removed. Never nil.
+	JSON []byte
+}
+
+// recordVersion is the first byte of an encoded Event. Another value is another format.
+const recordVersion = 1
+
+const (
+	flagServer = 1 << 0
+
+	maxStringBytes = 1 << 20
+)
+
+// ErrRecord is wrapped by every error of [Decode].
+var ErrRecord = errors.New("not an event record")
+
+// AppendTo appends the record of e to dst and returns it. The record carries no checksum of its own: the log and the lanes
+// check every body that they store (CRC-32C).
+func (e *Event) AppendTo(dst []byte) []byte {
+	flags := byte(0)
+	if e.Server {
+		flags |= flagServer
+	}
+	dst = append(dst, recordVersion, byte(e.Class), flags)
+	dst = binary.AppendVarint(dst, e.Received.UnixMicro())
+	for _, s := range [...]string{e.ID, e.APIKey, e.Source, e.SourceIP, e.UserAgent, e.Email} {
+		dst = binary.AppendUvarint(dst, uint64(len(s)))
+		dst = append(dst, s...)
+	}
+	return append(dst, e.JSON...)
+}
+
+// Decode reads a record that AppendTo wrote into e. Its JSON points into rec; its strings are copies.
+// Bytes that are no record give an error that wraps [ErrRecord]; the JSON itself is not checked.
+func (e *Event) Decode(rec []byte) error {
+	if len(rec) < 3 {
+		return fmt.Errorf("%w: %d bytes", ErrRecord, len(rec))
+	}
+	if rec[0] != recordVersion {
+		return fmt.Errorf("%w: version %d, this router reads %d", ErrRecord, rec[0], recordVersion)
+	}
+	if rec[1] > byte(Replay) {
+		return fmt.Errorf("%w: class %d", ErrRecord, rec[1])
+	}
+	class, flags := Class(rec[1]), rec[2]
+	rest := rec[3:]
+	micros, n := binary.Varint(rest)
+	if n <= 0 {
+		return fmt.Errorf("%w: time", ErrRecord)
+	}
+	rest = rest[n:]
+	var fields [6]string
+	for i := range fields {
+		size, n := binary.Uvarint(rest)
+		if n <= 0 || size > maxStringBytes || size > uint64(len(rest)-n) {
+			return fmt.Errorf("%w: field %d", ErrRecord, i)
+		}
+		fields[i] = string(rest[n : n+int(size)])
+		rest = rest[n+int(size):]
+	}
+	*e = Event{
+		ID: fields[0], APIKey: fields[1], Source: fields[2], SourceIP: fields[3], UserAgent: fields[4], Email: fields[5],
+		Received: time.UnixMicro(micros).UTC(), Class: class, Server: flags&flagServer != 0, JSON: rest,
+	}
+	return nil
+}

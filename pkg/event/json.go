@@ -1,0 +1,197 @@
+package event
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// TimestampLayout is how `_timestamp` is written, as Jitsu writes it: UTC with microseconds.
+const TimestampLayout = "2006-01-02T15:04:05.000000Z"
+
+// Envelope fields as filters and transforms see them. A destination never takes them for the event's own properties.
+const (
+	FieldEventID   = "eventn_ctx_event_id" // inside an `eventn_ctx` object: event_id
+	FieldAPIKey    = "api_key"
+	FieldTimestamp = "_timestamp"
+	FieldSource    = "src"
+	FieldSourceIP  = "source_ip"
+	FieldUserAgent = "user_agent"
+)
+
+// Type returns event_type as text: "" when it is absent, null, an object or an array; a number as the client wrote it.
+func (e *Event) Type() string {
+	t := gjson.GetBytes(e.JSON, "event_type")
+	switch t.Type {
+	case gjson.String:
+		return t.Str
+	case gjson.Number, gjson.True, gjson.False:
+		return t.Raw
+	default:
+		return ""
+	}
+}
+
+// User returns the user object: `user`, or `eventn_ctx.user` of the compatibility format. It does not exist when
+// neither is an object.
+func (e *Event) User() gjson.Result {
+	if u := gjson.GetBytes(e.JSON, "user"); u.IsObject() {
+		return u
+	}
+	if u := gjson.GetBytes(e.JSON, "eventn_ctx.user"); u.IsObject() {
+		return u
+	}
+	return gjson.Result{}
+}
+
+// UserEmail returns the e-mail that the event itself carries in its user object, trimmed and otherwise as sent, or else the one
+// that the identity memory supplied; "" when there is neither. The key is matched without regard to case; a value
+// that is not a string counts as absent.
+func (e *Event) UserEmail() string {
+	if v, ok := OwnEmail(e.User()); ok {
+		return v
+	}
+	return e.Email
+}
+
+// OwnEmail returns the e-mail that a user object carries, trimmed. An exact `email` wins over other spellings.
+func OwnEmail(user gjson.Result) (string, bool) {
+	if !user.IsObject() {
+		return "", false
+	}
+	found := ""
+	user.ForEach(func(k, v gjson.Result) bool {
+		if v.Type != gjson.String || len(k.Str) != len("email") || !strings.EqualFold(k.Str, "email") {
+			return true
+		}
+		s := strings.TrimSpace(v.Str)
+		if s == "" {
+			return true
+		}
+		if k.Str == "email" {
+			found = s
+			return false
+		}
+		if found == "" {
+			found = s
+		}
+		return true
+	})
+	return found, found != ""
+}
+
+// Time returns when the event happened: the client's utc_time or timestamp, in the flat or the eventn_ctx format, and else the
+// time of receipt. A client's time that does not parse, or lies more than a day after receipt, is not used.
+func (e *Event) Time() time.Time {
+	for _, path := range [...]string{"utc_time", "timestamp", "eventn_ctx.utc_time", FieldTimestamp} {
+		v := gjson.GetBytes(e.JSON, path)
+		if v.Type != gjson.String {
+			continue
+		}
+		t, err := time.Parse(time.RFC3339Nano, v.Str)
+		if err == nil && t.Year() > 1970 && t.Before(e.Received.Add(24*time.Hour)) {
+			return t.UTC()
+		}
+	}
+	return e.Received
+}
+
+// AppendView appends the event as filters and transforms see it: the client's members, and before them those envelope
+// fields that the client did not send. Like Jitsu, `api_key` is always the router's own (the key's id, never a secret).
+func (e *Event) AppendView(dst []byte) []byte {
+	var has struct{ id, timestamp, source, sourceIP, userAgent, ctx bool }
+	var ctx gjson.Result
+	members := false
+	gjson.ParseBytes(e.JSON).ForEach(func(k, v gjson.Result) bool {
+		members = true
+		switch k.Str {
+		case FieldEventID:
+			has.id = true
+		case FieldTimestamp:
+			has.timestamp = true
+		case FieldSource:
+			has.source = true
+		case FieldSourceIP:
+			has.sourceIP = true
+		case FieldUserAgent:
+			has.userAgent = true
+		case "eventn_ctx":
+			if v.IsObject() {
+				has.ctx, ctx = true, v
+			}
+		}
+		return true
+	})
+	start := len(dst)
+	dst = append(dst, '{')
+	add := func(key, value string) {
+		if len(dst) > start+1 {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(dst, key)
+		dst = append(dst, ':')
+		dst = AppendString(dst, value)
+	}
+	add(FieldAPIKey, e.APIKey)
+	if !has.id && !has.ctx {
+		add(FieldEventID, e.ID)
+	}
+	if !has.timestamp {
+		add(FieldTimestamp, e.Received.UTC().Format(TimestampLayout))
+	}
+	if !has.source && e.Source != "" {
+		add(FieldSource, e.Source)
+	}
+	if !has.sourceIP && e.SourceIP != "" {
+		add(FieldSourceIP, e.SourceIP)
+	}
+	if !has.userAgent && e.UserAgent != "" && !has.ctx {
+		add(FieldUserAgent, e.UserAgent)
+	}
+	if !members {
+		return append(dst, '}')
+	}
+	// The client's own members follow; a client's api_key would shadow the router's, so it is left out here as well as at ingest.
+	gjson.ParseBytes(e.JSON).ForEach(func(k, v gjson.Result) bool {
+		if k.Str == FieldAPIKey {
+			return true
+		}
+		dst = append(dst, ',')
+		dst = append(dst, k.Raw...)
+		dst = append(dst, ':')
+		if has.ctx && k.Str == "eventn_ctx" && v.IsObject() {
+			dst = e.appendContext(dst, ctx)
+		} else {
+			dst = append(dst, v.Raw...)
+		}
+		return true
+	})
+	return append(dst, '}')
+}
+
+// appendContext appends the eventn_ctx object with event_id and user_agent where the client left them out or empty.
+func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
+	dst = append(dst, `{"event_id":`...)
+	dst = AppendString(dst, e.ID)
+	userAgent := false
+	ctx.ForEach(func(k, v gjson.Result) bool {
+		if k.Str == "event_id" {
+			return true
+		}
+		userAgent = userAgent || k.Str == FieldUserAgent
+		dst = append(dst, ',')
+		dst = append(dst, k.Raw...)
+		dst = append(dst, ':')
+		dst = append(dst, v.Raw...)
+		return true
+	})
+	if !userAgent && e.UserAgent != "" {
+		dst = append(dst, `,"user_agent":`...)
+		dst = AppendString(dst, e.UserAgent)
+	}
+	return append(dst, '}')
+}
+
+// AppendString appends s as a JSON string. Bytes that are not UTF-8 become U+FFFD.
+func AppendString(dst []byte, s string) []byte { return gjson.AppendJSONString(dst, s) }
