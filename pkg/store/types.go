@@ -1,0 +1,140 @@
+package store
+
+import (
+	"time"
+)
+
+// LaneName identifies a lane: what is delivered to one account by one kind of call.
+type LaneName struct {
+	Destination string // its name in the configuration
+	Hub         string // the remote account, by configuration; see destinations.Destination
+	Account     string // connected account; "" for the destination's single one
+	Lane        string // contacts, events
+}
+
+// LaneID numbers lanes; it is never reused.
+type LaneID int64
+
+// BlockID numbers blocks, rising over all lanes; it is never reused.
+type BlockID int64
+
+// CallID numbers calls marked in flight; the caller chooses it with NextCall.
+type CallID int64
+
+// Lane is the state of one lane.
+type Lane struct {
+	ID      LaneID
+	Name    LaneName
+	Entries int64     // not finished
+	Bytes   int64     // on disk, of blocks that are not finished
+	Oldest  time.Time // receipt of the oldest entry of the oldest unfinished block; zero when empty
+}
+
+// Block holds the entries of one lane that one hand-over made, in order.
+type Block struct {
+	Lane    LaneID
+	Entries int
+	Oldest  time.Time // earliest receipt among them
+	Data    []byte    // opaque to the store, which compresses and checksums it
+}
+
+// StoredBlock is a block as it is read back.
+type StoredBlock struct {
+	ID      BlockID
+	Entries int
+	Bytes   int64   // on disk
+	Done    []byte  // bitmap of finished entries, bit i%8 of byte i/8; nil: none
+	Retries []Retry // of its unfinished entries
+	Data    []byte
+}
+
+// Ref names one entry in a lane.
+type Ref struct {
+	Block BlockID
+	Index int
+}
+
+// Retry is an entry that failed and waits.
+type Retry struct {
+	Ref
+	Attempt int           // attempts made
+	Due     time.Time     // not before
+	Since   time.Time     // of its first failure
+	Blocked time.Duration // time since then that its lane was blocked, which max_age does not count
+	Error   string        // of the last attempt, at most 500 bytes
+}
+
+// Progress is what became of entries of one block.
+type Progress struct {
+	Lane     LaneID
+	Block    BlockID
+	Finished int    // how many entries of the block this batch finishes
+	Done     []byte // the whole bitmap after it; nil: all are done and the block is deleted
+}
+
+// Call is a marked call: its entries may have reached the remote, and no answer is recorded.
+type Call struct {
+	ID        CallID
+	Lane      LaneID
+	Entries   []Ref
+	Ambiguous time.Time // of the last attempt that was left without an answer; zero: still out, or found at start
+}
+
+// Hold keeps later writes of a key back until a call that got no answer can no longer be applied.
+type Hold struct {
+	Lane  LaneID
+	Key   string
+	Until time.Time
+}
+
+// Identity is what the identity memory knows of one id: the e-mail that goes with it.
+type Identity struct {
+	APIKey string
+	Kind   string // user_id, anonymous_id
+	Value  string
+	Email  string
+	Server bool // taught by a server key: a browser key never replaces it
+	Seen   time.Time
+}
+
+// DeadLetter is an entry that can not be delivered, kept whole.
+type DeadLetter struct {
+	ID          int64 // given by the store
+	Destination string
+	Hub         string
+	Account     string
+	Lane        string // "" when it did not get as far as a lane
+	Offset      uint64
+	Index       int
+	APIKey      string
+	EventID     string
+	EventType   string
+	Person      string // the lane key
+	Received    time.Time
+	At          time.Time
+	Attempts    int
+	Reason      string // one word of a closed list: rejected, filter, plan, retries, lane_full, poison, ...
+	Error       string // what happened, at most 2,000 bytes; never a secret
+	Event       []byte // the record (package event) as it was to be delivered
+	Original    []byte // the record as it came in, where a transform changed it; else nil
+}
+
+// Batch is written whole or not at all. The zero Batch writes nothing. The store does not keep its slices after Commit.
+type Batch struct {
+	// By the sorter.
+	Position    uint64     // next offset to sort; written if not 0
+	Seen        []uint64   // de-duplication hashes of accepted events
+	Known       []uint64   // hashes of keys for which an entry was made
+	Identities  []Identity // to put
+	Blocks      []Block
+	DeadLetters []DeadLetter
+
+	// By dispatchers.
+	Delivered   []uint64 // hashes of keys that the remote now has
+	Progress    []Progress
+	Retries     []Retry // to put, replacing an earlier one of the same entry; finished entries' rows go with Progress
+	Calls       []Call  // to put
+	CallsDone   []CallID
+	Holds       []Hold // to put
+	HoldsBefore time.Time // holds that ended before this are deleted; zero: none
+}
