@@ -1,0 +1,182 @@
+package config
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"fmt"
+	"iter"
+	"strings"
+	"unicode"
+)
+
+// noKeys shows what to write: a router that makes up a key for itself, as Jitsu does, has one that changes with each start.
+const noKeys = `is missing, so no event could be accepted; write: api_keys: [{id: web, client_secret: "${env.CLIENT_SECRET}", server_secret: "${env.SERVER_SECRET}"}]`
+
+// apiKey is one element of `api_keys` in its long form.
+type apiKey struct {
+	ID           Text     `yaml:"id"`
+	ClientSecret Secret   `yaml:"client_secret"`
+	ServerSecret Secret   `yaml:"server_secret"`
+	Origins      []string `yaml:"origins"`
+}
+
+// keyIndex finds API keys by what only_tokens may name.
+type keyIndex struct {
+	sections []Settings        // where each of Config.APIKeys stands
+	ids      map[string]string // id or secret: id
+	secrets  map[Secret]string // secret: the path where it stands first
+	whole    bool              // all that the file has could be read
+}
+
+// apiKeys reads all forms of `api_keys`: a list of objects, one client secret, a list of client secrets, {"tokens": […]} as a string.
+func (l *loader) apiKeys(section Settings) {
+	l.keys = keyIndex{ids: map[string]string{}, secrets: map[Secret]string{}}
+	before := len(l.problems)
+	switch list := section.node; {
+	case list.empty():
+		l.fail(l.root, "api_keys", noKeys)
+	case list.kind == scalar && !l.sound(list, placeOf(section)):
+	case list.kind == mapping:
+		l.fail(section, "", "must be a list: begin each API key with a dash")
+	case list.kind == sequence:
+		l.keyList(section, list)
+	case strings.HasPrefix(list.text, "{"):
+		l.inlineKeys(section)
+	case isAddress(list.text):
+		l.fail(section, "", "keys by URL or file name are not supported yet; write the list here")
+	default:
+		l.apiKey(section)
+	}
+	l.keys.whole = len(l.problems) == before
+}
+
+// isAddress tells the forms that Jitsu fetches.
+func isAddress(text string) bool {
+	for _, prefix := range []string{"http://", "https://", "file://", "/"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// inlineKeys reads the string {"tokens": […]}, which often is a variable's value: no word of it is shown.
+func (l *loader) inlineKeys(section Settings) {
+	root, err := parseYAML("", []byte(section.node.text), nil)
+	tokens, ok := root.child("tokens")
+	if err != nil || !ok || tokens.value.kind != sequence || len(tokens.value.items) == 0 {
+		l.fail(section, "", `is not JSON of the form {"tokens": [{"client_secret": "…"}]}`)
+		return
+	}
+	tokens.value.setLine(section.line)
+	section.path += ".tokens"
+	l.keyList(section, tokens.value)
+}
+
+// setLine moves n and all below it to the line where they stand in a string.
+func (n *node) setLine(line int) {
+	n.line = line
+	for i := range n.faults {
+		n.faults[i].line = line
+	}
+	for i := range n.pairs {
+		n.pairs[i].line = line
+		n.pairs[i].value.setLine(line)
+	}
+	for _, item := range n.items {
+		item.setLine(line)
+	}
+}
+
+func (l *loader) keyList(section Settings, list *node) {
+	for i, item := range list.items {
+		l.apiKey(Settings{path: fmt.Sprintf("%s[%d]", section.path, i), file: section.file, line: item.line, node: item})
+	}
+}
+
+// apiKey reads one key: an object, or a string that is a client secret.
+func (l *loader) apiKey(s Settings) {
+	var raw apiKey
+	if s.node.kind != scalar {
+		l.decodeInto(s, &raw)
+	} else if l.sound(s.node, placeOf(s)) {
+		raw.ClientSecret = Secret(s.node.text)
+	} else {
+		return
+	}
+	if raw.ClientSecret == "" && raw.ServerSecret == "" {
+		l.fail(s, "", "needs a client_secret, a server_secret or both")
+		return
+	}
+	id := string(raw.ID)
+	if id == "" {
+		sum := md5.Sum([]byte(raw.ClientSecret + raw.ServerSecret)) // Jitsu's default; it names the key and protects nothing
+		id = hex.EncodeToString(sum[:])
+	}
+	for _, r := range id {
+		if !unicode.IsGraphic(r) {
+			l.fail(s, "id", "holds characters that cannot be printed")
+			break
+		}
+	}
+	l.checkOrigins(s, raw.Origins)
+	l.addKey(s, APIKey{ID: id, ClientSecret: raw.ClientSecret, ServerSecret: raw.ServerSecret, Origins: raw.Origins})
+}
+
+func (l *loader) checkOrigins(s Settings, origins []string) {
+	for i, o := range origins {
+		if o == "" || strings.Contains(strings.TrimSuffix(strings.TrimPrefix(o, "*"), "*"), "*") {
+			l.fail(s, "origins", "number %d must be a host such as example.com, with * at its beginning or end at most", i+1)
+		}
+	}
+}
+
+// addKey checks k against the keys before it: no two may share an id or a secret, whatever the secret is for.
+func (l *loader) addKey(s Settings, k APIKey) {
+	unique := true
+	for name, secret := range k.secrets() {
+		if first, ok := l.keys.secrets[secret]; ok {
+			unique = false
+			l.fail(s, name, "is the same as %s; no two API keys may share a secret", first)
+		}
+	}
+	for _, other := range l.cfg.APIKeys {
+		if unique && other.ID == k.ID {
+			unique = false
+			l.fail(s, "id", "is the same as that of an API key before it")
+		}
+	}
+	if k.ClientSecret == k.ServerSecret {
+		l.warn(s, "server_secret", "is the client secret too: whoever reads it from a web page can send events as your server")
+	}
+	if unique {
+		for name, secret := range k.secrets() {
+			l.keys.secrets[secret] = joinPath(s.path, name)
+			l.keys.ids[string(secret)] = k.ID
+		}
+	}
+	l.keys.ids[k.ID] = k.ID
+	l.keys.sections = append(l.keys.sections, s)
+	l.cfg.APIKeys = append(l.cfg.APIKeys, k)
+}
+
+// secrets are those that k has, by the names of their keys.
+func (k APIKey) secrets() iter.Seq2[string, Secret] {
+	return func(yield func(string, Secret) bool) {
+		if k.ClientSecret != "" && !yield("client_secret", k.ClientSecret) {
+			return
+		}
+		if k.ServerSecret != "" {
+			yield("server_secret", k.ServerSecret)
+		}
+	}
+}
+
+// checkIDs refuses ids that are a secret: ids are shown in logs and metrics.
+func (l *loader) checkIDs() {
+	for i, k := range l.cfg.APIKeys {
+		if _, ok := l.keys.secrets[Secret(k.ID)]; ok {
+			l.fail(l.keys.sections[i], "id", "is also a secret; ids are shown in logs and metrics, choose another")
+		}
+	}
+}

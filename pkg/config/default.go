@@ -1,0 +1,43 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// Default is what an empty file means, except that it has no API keys, which a file must have. Each call returns a value of its own.
+func Default() Config {
+	return Config{Server: Server{
+		Name:          "unnamed-server",
+		Port:          8001,
+		LogLevel:      slog.LevelInfo,
+		LogFormat:     "auto",
+		MaxEventBytes: 51200, // Jitsu's limit
+		MaxBodyBytes:  10 << 20,
+		DataDir:       "./data",
+		MaxLogBytes:   1 << 30,
+		MinFreeBytes:  512 << 20,
+		TrustedProxies: []netip.Prefix{
+			netip.MustParsePrefix("127.0.0.0/8"),
+			netip.MustParsePrefix("::1/128"),
+			netip.MustParsePrefix("10.0.0.0/8"),
+			netip.MustParsePrefix("172.16.0.0/12"),
+			netip.MustParsePrefix("192.168.0.0/16"),
+			netip.MustParsePrefix("fc00::/7"),
+		},
+		Grace:        15 * time.Second,
+		DedupeWindow: 24 * time.Hour,
+		DedupeMaxIDs: 2_000_000,
+	}}
+}
+
+// DefaultDestination is a destination of which the file says nothing but its name.
+func DefaultDestination(name string) Destination {
+	return Destination{
+		Name:  name,
+		Type:  name,
+		Lanes: LaneLimits{MaxBytes: 4 << 30, OnFull: Refuse},
+		Retry: Retry{MaxAge: 24 * time.Hour, MaxDelay: 5 * time.Minute},
+	}
+}

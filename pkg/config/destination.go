@@ -1,0 +1,193 @@
+package config
+
+import (
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// destination is one element of `destinations` as the file spells it, without the section that is named after its type.
+type destination struct {
+	Type       Text       `yaml:"type"`
+	Mode       string     `yaml:"mode"`
+	OnlyTokens deferred   `yaml:"only_tokens"`
+	Staged     bool       `yaml:"staged"`
+	DataLayout dataLayout `yaml:"data_layout"`
+	Lanes      lanes      `yaml:"lanes"`
+	Retry      retry      `yaml:"retry"`
+	Config     Settings   `yaml:"config"`
+}
+
+type dataLayout struct {
+	TableNameTemplate string `yaml:"table_name_template"`
+}
+
+type lanes struct {
+	MaxBytes Size          `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+	OnFull   OnFull        `yaml:"on_full"`
+}
+
+type retry struct {
+	MaxAge   time.Duration `yaml:"max_age"`
+	MaxDelay time.Duration `yaml:"max_delay"`
+}
+
+// destinationName bounds names: they are parts of keys in the store and labels of metrics.
+var destinationName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func (l *loader) destinations(section Settings) {
+	switch n := section.node; {
+	case n.empty(): // see warnUnfed
+	case n.kind == scalar:
+		l.fail(section, "", "must be a map; destinations by URL, by file name or as a JSON string are not supported yet; write them here")
+	case n.kind == sequence:
+		l.fail(section, "", "must be a map from the name of a destination to its settings, not a list")
+	default:
+		l.sound(n, placeOf(section))
+		for _, p := range n.pairs {
+			s := Settings{path: joinPath(section.path, cut(p.key)), file: section.file, line: p.line, node: p.value}
+			l.cfg.Destinations = append(l.cfg.Destinations, l.destination(p.key, s))
+		}
+	}
+}
+
+// destination reads the destination called name.
+func (l *loader) destination(name string, s Settings) Destination {
+	dest := DefaultDestination(name)
+	if strings.Contains(name, ".") {
+		l.fail(s, "", "a name cannot hold a dot; write %s", strings.ReplaceAll(name, ".", "_"))
+	} else if !destinationName.MatchString(name) {
+		l.fail(s, "", "a name is made of 1 to 64 letters, digits, _ and -")
+	}
+	if s.node.kind != mapping {
+		l.fail(s, "", "must hold keys with values, at least `type`")
+		return dest
+	}
+	dest.Type = l.destinationType(name, s)
+	raw := destination{
+		Lanes: lanes{Size(dest.Lanes.MaxBytes), dest.Lanes.MaxAge, dest.Lanes.OnFull},
+		Retry: retry(dest.Retry),
+	}
+	rest := s
+	if !isDestinationKey(dest.Type) {
+		rest.node = s.node.without(dest.Type) // destinationSettings takes it
+	}
+	l.decodeInto(rest, &raw)
+	l.checkDestination(s, raw)
+	dest.OnlyTokens = l.onlyTokens(Settings(raw.OnlyTokens))
+	dest.Staged = raw.Staged
+	dest.Filter = raw.DataLayout.TableNameTemplate
+	dest.FilterPos = s.KeyPos("data_layout.table_name_template")
+	dest.Lanes = LaneLimits{int64(raw.Lanes.MaxBytes), raw.Lanes.MaxAge, raw.Lanes.OnFull}
+	dest.Retry = Retry(raw.Retry)
+	dest.Settings = l.destinationSettings(s, dest.Type)
+	return dest
+}
+
+func isDestinationKey(name string) bool {
+	_, ok := fieldsOf(reflect.TypeFor[destination]()).find(name)
+	return ok
+}
+
+// destinationType is what `type` says, by default the name. A file in which neither the name nor `config` has settings but some other
+// key has meant that key, and forgot to say so.
+func (l *loader) destinationType(name string, s Settings) string {
+	if p, _ := s.node.child("type"); p.value != nil && p.value.kind == scalar && !p.value.empty() && len(p.value.faults) == 0 {
+		return p.value.text
+	}
+	_, named := s.node.child(name)
+	_, config := s.node.child("config")
+	for _, p := range s.node.pairs {
+		if !named && !config && !isDestinationKey(p.key) && p.value.kind == mapping && !s.Has("type") && destinationLeftOut[p.key].advice == "" {
+			l.fail(s, "", "lacks its type; write `type: %s`", cut(p.key))
+			return p.key
+		}
+	}
+	return name
+}
+
+func (l *loader) checkDestination(s Settings, raw destination) {
+	check := func(ok bool, key, format string, args ...any) {
+		if !ok {
+			l.fail(s, key, format, args...)
+		}
+	}
+	check(raw.Mode == "" || raw.Mode == "stream", "mode", "must be stream; write `mode: stream` or leave it out")
+	check(raw.Lanes.MaxBytes > 0, "lanes.max_bytes", "must be more than 0")
+	check(raw.Lanes.MaxAge >= 0, "lanes.max_age", "must not be negative; 0 is no limit")
+	check(raw.Lanes.OnFull == Refuse || raw.Lanes.OnFull == DeadLetterOldest, "lanes.on_full", "must be %s or %s", Refuse, DeadLetterOldest)
+	check(raw.Retry.MaxAge > 0, "retry.max_age", "must be more than 0")
+	check(raw.Retry.MaxDelay > 0, "retry.max_delay", "must be more than 0")
+}
+
+// destinationSettings is the section that the destination's own package decodes: `config`, or what is named after the type.
+func (l *loader) destinationSettings(s Settings, typ string) Settings {
+	config, hasConfig := s.node.child("config")
+	old, hasOld := s.node.child(typ)
+	hasOld = hasOld && !isDestinationKey(typ)
+	hasConfig = hasConfig && !config.value.empty()
+	settings := Settings{path: joinPath(s.path, cut(typ)), file: s.file, line: s.line}
+	switch {
+	case hasConfig:
+		if hasOld {
+			l.warn(s, typ, "is not used: config stands beside it and goes before it; remove one of the two")
+		}
+		settings.path, settings.line, settings.node = joinPath(s.path, "config"), config.line, config.value
+	case hasOld:
+		settings.line, settings.node = old.line, old.value
+		l.problems = settings.faults(settings.node, l.problems) // those of config have been found by decoding it
+	}
+	return settings
+}
+
+// onlyTokens resolves ids and secrets to ids. It shows none: an unknown one may be a secret of yesterday.
+func (l *loader) onlyTokens(section Settings) []string {
+	n := section.node
+	if n == nil || n.null {
+		return nil
+	}
+	tokens := n.items
+	if n.kind == scalar {
+		tokens = []*node{n}
+	}
+	if n.kind == mapping || len(tokens) == 0 {
+		l.fail(section, "", "must be a list of ids or secrets of API keys; leave it out for all of them")
+		return nil
+	}
+	ids := make([]string, 0, len(tokens))
+	for i, token := range tokens {
+		at := placeOf(section).item(i)
+		id, ok := l.keys.ids[token.text]
+		switch {
+		case !l.sound(token, at):
+		case token.kind != scalar || token.empty() || !ok && l.keys.whole:
+			l.report(token.line, at, "is neither the id nor a secret of any element of api_keys")
+		case ok && !slices.Contains(ids, id):
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// warnUnfed tells of API keys whose events nobody takes.
+func (l *loader) warnUnfed() {
+	fed, all := map[string]bool{}, false
+	for _, d := range l.cfg.Destinations {
+		all = all || !d.Staged && d.OnlyTokens == nil
+		for _, id := range d.OnlyTokens {
+			fed[id] = fed[id] || !d.Staged
+		}
+	}
+	if len(l.cfg.Destinations) == 0 {
+		l.warn(l.root, "destinations", "has none: events are accepted and go nowhere")
+		return
+	}
+	for i, k := range l.cfg.APIKeys {
+		if !all && !fed[k.ID] {
+			l.warn(l.keys.sections[i], "", "no destination takes the events of API key %q: they are accepted and go nowhere; name it in a destination's only_tokens", k.ID)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+const envOpen = "${env."
+
+// bareVariable is a value that is nothing but a shell variable.
+var bareVariable = regexp.MustCompile(`^\$\{[A-Z_][A-Z0-9_]*\}$`)
+
+// replaceEnv replaces each `${env.A|env.B|default}` in s by the first variable that is set and not empty, else by the default.
+func replaceEnv(s string, env func(string) (string, bool)) (string, error) {
+	if bareVariable.MatchString(s) {
+		return "", errors.New("a variable is written ${env.NAME}, with env. before its name")
+	}
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(s, envOpen)
+		b.WriteString(before)
+		if !found {
+			return b.String(), nil
+		}
+		inside, after, closed := strings.Cut(rest, "}")
+		if !closed {
+			return "", errors.New("${env. lacks its closing brace")
+		}
+		if strings.Contains(inside, "${") {
+			return "", errors.New("${env.…} cannot hold another one; write ${env.A|env.B|default}")
+		}
+		value, err := firstSet("env."+inside, env)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(value)
+		s = after
+	}
+}
+
+// firstSet evaluates the inside of one placeholder. Everything from the first alternative that is not a variable on is the default.
+func firstSet(alternatives string, env func(string) (string, bool)) (string, error) {
+	var names []string
+	for rest := alternatives; ; {
+		one, others, more := strings.Cut(rest, "|")
+		name, isVariable := strings.CutPrefix(one, "env.")
+		if !isVariable {
+			return rest, nil
+		}
+		if name == "" || strings.ContainsAny(name, " \t\n=") {
+			return "", errors.New("${env.…} lacks the name of a variable")
+		}
+		if value, ok := env(name); ok && value != "" {
+			return value, nil
+		}
+		names = append(names, name)
+		if !more {
+			break
+		}
+		rest = others
+	}
+	if len(names) == 1 {
+		return "", fmt.Errorf("environment variable %s is not set; set it, or write a default: ${env.%[1]s|default}", names[0])
+	}
+	return "", fmt.Errorf("none of the environment variables %s is set; set one, or write a default after another |", strings.Join(names, ", "))
+}

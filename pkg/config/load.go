@@ -1,0 +1,108 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// maxFileBytes bounds the file: a configuration is written by hand, and what is larger is a mistake such as a log file's name.
+const maxFileBytes = 1 << 20
+
+// Load reads and checks the file at path. A file that cannot be read is a plain error; everything wrong with its content is in one
+// [Problems], in the order of the lines.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data, nil)
+}
+
+// Parse checks the content of a file. name stands for the file in messages. env looks up the variables of `${env.…}`; nil means those of
+// the process. An error is always a [Problems].
+func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
+	if env == nil {
+		env = os.LookupEnv
+	}
+	root, err := parseYAML(name, data, env)
+	if err != nil {
+		return nil, err
+	}
+	cfg := Default()
+	cfg.File = name
+	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg}
+	l.load()
+	if err := l.problems.sorted().Err(); err != nil {
+		return nil, err
+	}
+	cfg.Warnings = l.warnings.sorted()
+	return &cfg, nil
+}
+
+// loader fills cfg from root and collects what is wrong.
+type loader struct {
+	decoder
+	root Settings
+	cfg  *Config
+	keys keyIndex
+}
+
+// file is the top level. What has several forms is decoded by its own code.
+type file struct {
+	Server       server   `yaml:"server"`
+	APIKeys      deferred `yaml:"api_keys"`
+	Destinations deferred `yaml:"destinations"`
+}
+
+func (l *loader) load() {
+	raw := file{Server: serverOf(l.cfg.Server)}
+	l.decodeInto(l.root, &raw)
+	l.server(raw.Server)
+	l.apiKeys(Settings(raw.APIKeys))
+	l.checkIDs()
+	l.destinations(Settings(raw.Destinations))
+	l.warnUnfed()
+}
+
+// fail reports a problem with a key of section.
+func (l *loader) fail(section Settings, key, format string, args ...any) {
+	l.problems = append(l.problems, section.Problem(key, format, args...))
+}
+
+// warn is fail for what stops nothing.
+func (l *loader) warn(section Settings, key, format string, args ...any) {
+	l.warnings = append(l.warnings, section.Problem(key, format, args...))
+}
+
+// sorted orders by line, and keeps the order of what stands on one line.
+func (ps Problems) sorted() Problems {
+	slices.SortStableFunc(ps, func(a, b Problem) int { return a.Pos.Line - b.Pos.Line })
+	return ps
+}
+
+// parseYAML returns the one document in data as a tree; nil for an empty file. A nil env leaves `${env.…}` as it is.
+func parseYAML(name string, data []byte, env func(string) (string, bool)) (*node, error) {
+	if len(data) > maxFileBytes {
+		return nil, Problems{{Pos: Pos{File: name}, Text: fmt.Sprintf("is larger than %d bytes", maxFileBytes)}}
+	}
+	doc, err := readDocument(bytes.NewReader(data))
+	if err == nil && doc != nil {
+		b := builder{env: env, spare: maxAliased}
+		var root *node
+		if root, err = b.build(doc.Content[0], 0); err == nil {
+			return root, nil
+		}
+	}
+	if err != nil {
+		return nil, Problems{syntaxProblem(name, err)}
+	}
+	return nil, nil
+}

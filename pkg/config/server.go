@@ -1,0 +1,136 @@
+package config
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// server is the `server` section as the file spells it.
+type server struct {
+	Name           string        `yaml:"name"`
+	Host           string        `yaml:"host"`
+	Port           int           `yaml:"port"`
+	AdminToken     Secret        `yaml:"admin_token"`
+	Log            serverLog     `yaml:"log"`
+	MaxEventSize   Size          `yaml:"max_event_size"`
+	MaxBodySize    Size          `yaml:"max_body_size"`
+	DataDir        string        `yaml:"data_dir"`
+	MaxLogBytes    Size          `yaml:"max_log_bytes"`
+	MinFreeBytes   Size          `yaml:"min_free_bytes"`
+	TrustedProxies []proxy       `yaml:"trusted_proxies"`
+	Grace          time.Duration `yaml:"grace"`
+	Dedupe         dedupe        `yaml:"dedupe"`
+}
+
+type serverLog struct {
+	Level  logLevel `yaml:"level"`
+	Format string   `yaml:"format"`
+}
+
+type dedupe struct {
+	Window time.Duration `yaml:"window"`
+	MaxIDs int           `yaml:"max_ids"`
+}
+
+// logLevel is a slog.Level by the names that Jitsu knows.
+type logLevel slog.Level
+
+func (l *logLevel) UnmarshalText(text []byte) error {
+	switch strings.ToLower(string(text)) {
+	case "debug":
+		*l = logLevel(slog.LevelDebug)
+	case "info":
+		*l = logLevel(slog.LevelInfo)
+	case "warn", "warning":
+		*l = logLevel(slog.LevelWarn)
+	case "error":
+		*l = logLevel(slog.LevelError)
+	default:
+		return errors.New("write debug, info, warn or error")
+	}
+	return nil
+}
+
+// proxy is a network, or an address as a network of one.
+type proxy netip.Prefix
+
+func (p *proxy) UnmarshalText(text []byte) error {
+	if addr, err := netip.ParseAddr(string(text)); err == nil && addr.Zone() == "" {
+		addr = addr.Unmap()
+		*p = proxy(netip.PrefixFrom(addr, addr.BitLen()))
+		return nil
+	}
+	network, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		return errors.New("write an address such as 10.1.2.3 or a network such as 10.0.0.0/8")
+	}
+	*p = proxy(network.Masked())
+	return nil
+}
+
+func serverOf(s Server) server {
+	raw := server{
+		Name: s.Name, Host: s.Host, Port: s.Port, AdminToken: s.AdminToken,
+		Log:          serverLog{Level: logLevel(s.LogLevel), Format: s.LogFormat},
+		MaxEventSize: Size(s.MaxEventBytes), MaxBodySize: Size(s.MaxBodyBytes),
+		DataDir: s.DataDir, MaxLogBytes: Size(s.MaxLogBytes), MinFreeBytes: Size(s.MinFreeBytes),
+		Grace:  s.Grace,
+		Dedupe: dedupe{Window: s.DedupeWindow, MaxIDs: s.DedupeMaxIDs},
+	}
+	for _, p := range s.TrustedProxies {
+		raw.TrustedProxies = append(raw.TrustedProxies, proxy(p))
+	}
+	return raw
+}
+
+func (s server) config() Server {
+	c := Server{
+		Name: s.Name, Host: s.Host, Port: s.Port, AdminToken: s.AdminToken,
+		LogLevel: slog.Level(s.Log.Level), LogFormat: s.Log.Format,
+		MaxEventBytes: int(s.MaxEventSize), MaxBodyBytes: int(s.MaxBodySize),
+		DataDir: s.DataDir, MaxLogBytes: int64(s.MaxLogBytes), MinFreeBytes: int64(s.MinFreeBytes),
+		Grace:        s.Grace,
+		DedupeWindow: s.Dedupe.Window, DedupeMaxIDs: s.Dedupe.MaxIDs,
+	}
+	for _, p := range s.TrustedProxies {
+		c.TrustedProxies = append(c.TrustedProxies, netip.Prefix(p))
+	}
+	return c
+}
+
+// maxRequestSize bounds max_body_size: a body is held in memory whole.
+const maxRequestSize = 1 << 30
+
+// server checks the ranges of raw and takes it over.
+func (l *loader) server(raw server) {
+	check := func(ok bool, key, format string, args ...any) {
+		if !ok {
+			l.fail(l.root, "server."+key, format, args...)
+		}
+	}
+	check(raw.Name != "", "name", "must not be empty")
+	check(!strings.ContainsAny(raw.Host, "/ ") && !hasPort(raw.Host), "host", "must be a host name or an IP address, without a port")
+	check(raw.Port >= 0 && raw.Port <= 65535, "port", "must be from 0 (any free port) to 65535")
+	check(raw.Log.Format == "auto" || raw.Log.Format == "text" || raw.Log.Format == "json", "log.format", "must be auto, text or json")
+	check(raw.MaxBodySize > 0 && raw.MaxBodySize <= maxRequestSize, "max_body_size", "must be from 1 byte to 1GiB")
+	check(raw.MaxEventSize > 0, "max_event_size", "must be more than 0")
+	check(raw.MaxEventSize <= raw.MaxBodySize, "max_event_size", "must not be more than server.max_body_size, which is %d", raw.MaxBodySize)
+	check(raw.DataDir != "", "data_dir", "must not be empty")
+	check(raw.MaxLogBytes > 0, "max_log_bytes", "must be more than 0")
+	check(raw.MinFreeBytes > 0, "min_free_bytes", "must be more than 0")
+	check(raw.Grace >= 0, "grace", "must not be negative")
+	check(raw.Dedupe.Window >= 0, "dedupe.window", "must not be negative; 0 remembers no ids")
+	check(raw.Dedupe.MaxIDs > 0, "dedupe.max_ids", "must be more than 0; to remember no ids set dedupe.window to 0s")
+	l.cfg.Server = raw.config()
+}
+
+// hasPort reports whether host is something with a port, and not an IPv6 address.
+func hasPort(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	return strings.ContainsAny(host, ":[]")
+}
