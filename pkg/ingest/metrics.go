@@ -1,0 +1,58 @@
+package ingest
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are registered once; the children of a key are looked up when its source is made, never per request.
+type metrics struct {
+	received    *prometheus.CounterVec
+	accepted    *prometheus.CounterVec
+	undelivered *prometheus.CounterVec
+	rejected    [reasons]prometheus.Counter
+	seconds     prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		received: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_events_received_total", Help: "Events in well-formed requests, accepted or not, by id of the API key.",
+		}, []string{"api_key"}),
+		accepted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_events_accepted_total", Help: "Events made durable and answered with 200, by id of the API key and class.",
+		}, []string{"api_key", "class"}),
+		undelivered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_events_without_destination_total", Help: "Accepted events whose API key feeds no destination.",
+		}, []string{"api_key"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "router_request_seconds", Help: "Time that an accepted request took from its last byte to its answer, the wait for the disk included.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
+		}),
+	}
+	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "router_requests_rejected_total", Help: "Requests not accepted: " +
+			"route, token, body, size, depth, full (log), failed (log), refused (lane full), http, internal.",
+	}, []string{"reason"})
+	for r, name := range reasonNames {
+		m.rejected[r] = rejected.WithLabelValues(name)
+	}
+	for _, c := range []prometheus.Collector{m.received, m.accepted, m.undelivered, m.seconds, rejected} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// resolve gives src its counters.
+func (m *metrics) resolve(src *source) {
+	src.received = m.received.WithLabelValues(src.id)
+	src.accepted = m.accepted.WithLabelValues(src.id, "live")
+	if !src.feeds {
+		src.undelivered = m.undelivered.WithLabelValues(src.id)
+	}
+}
+
+func (m *metrics) observe(took time.Duration) { m.seconds.Observe(took.Seconds()) }

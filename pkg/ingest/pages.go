@@ -1,0 +1,106 @@
+package ingest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+
+	"github.com/valyala/fasthttp"
+)
+
+var (
+	typeJSON = []byte("application/json; charset=utf-8")
+	typeText = []byte("text/plain; charset=utf-8")
+	bodyOK   = []byte(`{"status":"ok"}`)
+)
+
+// ping is Jitsu's sign of life.
+func (s *Server) ping(ctx *fasthttp.RequestCtx) { answerText(ctx, fasthttp.StatusOK, "pong") }
+
+// healthz says that the process answers.
+func (s *Server) healthz(ctx *fasthttp.RequestCtx) { answerOK(ctx) }
+
+// readyz says whether events are welcome here, with the reasons in JSON: 503 while something is not ready and from the moment the
+// server is told to stop.
+func (s *Server) readyz(ctx *fasthttp.RequestCtx) {
+	detail, ok := []byte(nil), true
+	if s.opts.Ready != nil {
+		detail, ok = s.opts.Ready()
+	}
+	if s.stopping.Load() {
+		detail, ok = []byte(`{"status":"stopping"}`), false
+	}
+	answerOK(ctx)
+	if !ok {
+		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
+		ctx.Response.SetBodyString(`{"status":"not ready"}`)
+	}
+	if len(detail) > 0 {
+		ctx.SetBody(detail)
+	}
+}
+
+// metricsPage serves Prometheus to holders of the admin token and, where none is configured, to this machine.
+func (s *Server) metricsPage(ctx *fasthttp.RequestCtx) {
+	if s.opts.Metrics == nil {
+		s.notFound(ctx)
+		return
+	}
+	if r := s.refuseAdmin(ctx); r != nil {
+		s.refuse(ctx, r)
+		return
+	}
+	s.opts.Metrics(ctx)
+}
+
+var (
+	refuseWrongAdmin = &refusal{status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "Wrong token"}
+	refuseNoAdmin    = &refusal{
+		status: fasthttp.StatusForbidden, reason: reasonToken, message: "No admin token is configured",
+		detail: "set server.admin_token and send it as X-Admin-Token or Authorization: Bearer; without one this page answers direct requests from this machine only",
+	}
+)
+
+// refuseAdmin returns nil for a request that may see admin pages.
+func (s *Server) refuseAdmin(ctx *fasthttp.RequestCtx) *refusal {
+	if s.opts.Server.AdminToken == "" {
+		h := &ctx.Request.Header
+		direct := len(h.Peek(fasthttp.HeaderXForwardedFor)) == 0 && len(h.Peek(fasthttp.HeaderForwarded)) == 0
+		if direct && peerAddr(ctx).IsLoopback() {
+			return nil
+		}
+		return refuseNoAdmin
+	}
+	token := ctx.Request.Header.Peek("X-Admin-Token")
+	if len(token) == 0 {
+		token = ctx.QueryArgs().Peek("token")
+	}
+	if len(token) == 0 {
+		scheme, value, _ := bytes.Cut(ctx.Request.Header.Peek(fasthttp.HeaderAuthorization), []byte{' '})
+		if bytes.EqualFold(scheme, []byte("Bearer")) {
+			token = bytes.TrimSpace(value)
+		}
+	}
+	// Hashed first: a comparison of unequal lengths returns at once.
+	got, want := sha256.Sum256(token), sha256.Sum256([]byte(s.opts.Server.AdminToken))
+	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		return refuseWrongAdmin
+	}
+	return nil
+}
+
+func (s *Server) notFound(ctx *fasthttp.RequestCtx) {
+	s.metrics.rejected[reasonRoute].Inc()
+	answerText(ctx, fasthttp.StatusNotFound, "404 page not found")
+}
+
+func answerOK(ctx *fasthttp.RequestCtx) {
+	ctx.Response.Header.SetContentTypeBytes(typeJSON)
+	ctx.Response.SetBodyRaw(bodyOK)
+}
+
+func answerText(ctx *fasthttp.RequestCtx, status int, text string) {
+	ctx.SetStatusCode(status)
+	ctx.Response.Header.SetContentTypeBytes(typeText)
+	ctx.SetBodyString(text)
+}

@@ -1,0 +1,183 @@
+package ingest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"slices"
+
+	"eventrouter/pkg/config"
+
+	"github.com/dchest/siphash"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+)
+
+// source is an API key as requests need it.
+type source struct {
+	id      string
+	origins []originRule
+	feeds   bool // at least one destination
+
+	received, accepted, undelivered prometheus.Counter
+}
+
+// credential is a secret and the key that it belongs to.
+type credential struct {
+	secret []byte
+	source *source
+}
+
+// sourceTable finds a key by its secret. It is never changed: a reload swaps the whole table.
+//
+// The map's key is SipHash under random keys of this table, so how long a look-up takes tells a caller nothing about the
+// secrets; the whole secret is then compared in constant time.
+type sourceTable struct {
+	k0, k1         uint64
+	client, server map[uint64]credential
+	unfed          []string // ids of keys that feed no destination
+}
+
+func newSourceTable(keys []config.APIKey, dests []config.Destination, m *metrics) *sourceTable {
+	var seed [16]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	t := &sourceTable{
+		k0: binary.LittleEndian.Uint64(seed[:8]), k1: binary.LittleEndian.Uint64(seed[8:]),
+		client: map[uint64]credential{}, server: map[uint64]credential{},
+	}
+	for _, k := range keys {
+		src := &source{id: k.ID, feeds: feedsAny(k.ID, dests)}
+		for _, pattern := range k.Origins {
+			src.origins = append(src.origins, newOriginRule(pattern))
+		}
+		m.resolve(src)
+		if !src.feeds {
+			t.unfed = append(t.unfed, k.ID)
+		}
+		t.add(t.client, k.ClientSecret, src)
+		t.add(t.server, k.ServerSecret, src)
+	}
+	return t
+}
+
+func feedsAny(id string, dests []config.Destination) bool {
+	return slices.ContainsFunc(dests, func(d config.Destination) bool {
+		return !d.Staged && (d.OnlyTokens == nil || slices.Contains(d.OnlyTokens, id))
+	})
+}
+
+func (t *sourceTable) add(m map[uint64]credential, secret config.Secret, src *source) {
+	if secret == "" {
+		return
+	}
+	text := []byte(secret)
+	m[siphash.Hash(t.k0, t.k1, text)] = credential{secret: text, source: src}
+}
+
+// find returns the key that token is a secret of, nil for none.
+func (t *sourceTable) find(m map[uint64]credential, token []byte) *source {
+	c := m[siphash.Hash(t.k0, t.k1, token)]
+	if c.source == nil || subtle.ConstantTimeCompare(c.secret, token) != 1 {
+		return nil
+	}
+	return c.source
+}
+
+// authenticate returns the key of a request to a browser's or a server's route. On refusal the key is the one whose secret is of the other kind,
+// if any.
+func (t *sourceTable) authenticate(ctx *fasthttp.RequestCtx, b *batch, browser bool) (*source, *refusal) {
+	token := b.token(&ctx.Request)
+	right, wrong := t.server, t.client
+	if browser {
+		right, wrong = t.client, t.server
+	}
+	if src := t.find(right, token); src != nil {
+		return src, nil
+	}
+	other := t.find(wrong, token)
+	switch {
+	case len(token) == 0:
+		return nil, refuseNoToken
+	case other == nil && browser:
+		return nil, refuseUnknownClient
+	case other == nil:
+		return nil, refuseUnknownServer
+	case browser:
+		return other, refuseServerSecret
+	default:
+		return other, refuseClientSecret
+	}
+}
+
+// Jitsu's texts, but for the token that it repeats: an answer may be logged by others.
+var (
+	refuseNoToken = &refusal{
+		status: fasthttp.StatusUnauthorized, reason: reasonToken,
+		message: "The token is not found", detail: "send an API key's secret as ?token=, X-Auth-Token or Authorization: Bearer",
+	}
+	refuseUnknownClient = &refusal{
+		status: fasthttp.StatusUnauthorized, reason: reasonToken,
+		message: "The token is not found", detail: "it is the client_secret of no API key",
+	}
+	refuseUnknownServer = &refusal{
+		status: fasthttp.StatusUnauthorized, reason: reasonToken,
+		message: "The token is not found", detail: "it is the server_secret of no API key",
+	}
+	refuseServerSecret = &refusal{
+		status: fasthttp.StatusUnauthorized, reason: reasonToken,
+		message: "The token is not found", detail: "it is a server_secret, this route takes a client_secret",
+	}
+	refuseClientSecret = &refusal{
+		status: fasthttp.StatusUnauthorized, reason: reasonToken,
+		message: "The token isn't a server secret token. Please use an s2s integration token", detail: "",
+	}
+)
+
+// token returns the secret that a request carries: the first place that has one decides, in Jitsu's order.
+func (b *batch) token(req *fasthttp.Request) []byte {
+	uri := req.URI()
+	args := uri.QueryArgs()
+	if t := args.Peek("token"); len(t) > 0 {
+		return t
+	}
+	if t := req.Header.Peek("X-Auth-Token"); len(t) > 0 {
+		return t
+	}
+	if t := req.Header.Peek("api_key"); len(t) > 0 {
+		return t
+	}
+	for query := uri.QueryString(); len(query) > 0; {
+		pair, rest, _ := bytes.Cut(query, []byte{'&'})
+		query = rest
+		if !bytes.HasPrefix(pair, []byte("p_")) {
+			continue
+		}
+		name, _, _ := bytes.Cut(pair, []byte{'='})
+		if t := args.PeekBytes(name); len(t) > 0 {
+			return t
+		}
+	}
+	return b.authorization(req.Header.Peek(fasthttp.HeaderAuthorization))
+}
+
+// authorization returns the user name of Basic credentials or a Bearer token.
+func (b *batch) authorization(header []byte) []byte {
+	scheme, value, _ := bytes.Cut(header, []byte{' '})
+	value = bytes.TrimSpace(value)
+	switch {
+	case bytes.EqualFold(scheme, []byte("Bearer")):
+		return value
+	case bytes.EqualFold(scheme, []byte("Basic")):
+		b.credential = slices.Grow(b.credential[:0], base64.StdEncoding.DecodedLen(len(value)))
+		b.credential = b.credential[:cap(b.credential)]
+		n, err := base64.StdEncoding.Decode(b.credential, value)
+		if err != nil {
+			return nil
+		}
+		user, _, _ := bytes.Cut(b.credential[:n], []byte{':'})
+		return user
+	}
+	return nil
+}
