@@ -135,6 +135,6 @@ type Batch struct {
 	Retries     []Retry // to put, replacing an earlier one of the same entry; finished entries' rows go with Progress
 	Calls       []Call  // to put
 	CallsDone   []CallID
-	Holds       []Hold // to put
+	Holds       []Hold    // to put
 	HoldsBefore time.Time // holds that ended before this are deleted; zero: none
 }

@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// DamagedError says that a block can not be read. It is an ErrDamaged.
+type DamagedError struct {
+	Lane  LaneID
+	Block StoredBlock // without Data; what is needed to give it up: a Progress that finishes its entries
+	Cause error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("store is damaged: lane %d: block %d of %d entries: %v", e.Lane, e.Block.ID, e.Block.Entries, e.Cause)
+}
+
+// Unwrap makes it an ErrDamaged.
+func (e *DamagedError) Unwrap() []error { return []error{ErrDamaged, e.Cause} }
+
+// blocksPerRead bounds the rows looked at in one go.
+const blocksPerRead = 256
+
+// ReadBlocks returns blocks of lane behind the block after (0: from the first), in order, until their uncompressed data
+// reaches maxBytes; one at least, if there is any. What a Commit that returned has written is in it.
+//
+// It stops before a damaged block. If that is the first one, it returns a *DamagedError; reading goes on behind it with
+// its id as after.
+func (s *Store) ReadBlocks(ctx context.Context, lane LaneID, after BlockID, maxBytes int64) (blocks []StoredBlock, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	err = s.read(func(c *conn) error {
+		return c.snapshot(func() error {
+			blocks, err = c.readBlocks(ctx, lane, after, maxBytes)
+			return err
+		})
+	})
+	return blocks, err
+}
+
+// snapshot runs fn on one state of the database.
+func (c *conn) snapshot(fn func() error) error {
+	if err := c.exec(`BEGIN`); err != nil {
+		return err
+	}
+	err := fn()
+	if cerr := c.exec(`COMMIT`); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// blockHead is a block's row without its data.
+type blockHead struct {
+	StoredBlock
+	size int
+	crc  uint32
+}
+
+func (c *conn) readBlocks(ctx context.Context, lane LaneID, after BlockID, maxBytes int64) ([]StoredBlock, error) {
+	heads, err := c.readHeads(lane, after)
+	if err != nil {
+		return nil, err
+	}
+	var blocks []StoredBlock
+	for i, bytes := 0, int64(0); i < len(heads) && (i == 0 || bytes+int64(heads[i].size) <= maxBytes); i++ {
+		h := &heads[i]
+		bytes += int64(h.size)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := c.readData(lane, h); err != nil {
+			if i > 0 {
+				break // the next call is about it
+			}
+			return nil, err
+		}
+		blocks = append(blocks, h.StoredBlock)
+	}
+	return blocks, nil
+}
+
+func (c *conn) readHeads(lane LaneID, after BlockID) (heads []blockHead, err error) {
+	err = c.query(`SELECT b.id, b.entries, b.size, b.bytes, b.crc, p.done FROM blocks b LEFT JOIN progress p ON p.block = b.id
+		WHERE b.lane = ? AND b.id > ? ORDER BY b.id LIMIT ?`, func(row []driver.Value) error {
+		heads = append(heads, blockHead{
+			StoredBlock: StoredBlock{ID: BlockID(toInt(row[0])), Entries: int(toInt(row[1])), Bytes: toInt(row[3]), Done: toBytes(row[5])},
+			size:        int(toInt(row[2])),
+			crc:         uint32(toInt(row[4])),
+		})
+		return nil
+	}, lane, after, blocksPerRead)
+	return heads, err
+}
+
+// readData fills in the rest of a block. A fault of its own data is a DamagedError.
+func (c *conn) readData(lane LaneID, h *blockHead) error {
+	err := c.query(`SELECT attempt, due, since, blocked, error, entry FROM retries WHERE block = ?`, func(row []driver.Value) error {
+		h.Retries = append(h.Retries, rowRetry(h.ID, row))
+		return nil
+	}, h.ID)
+	if err != nil {
+		return err
+	}
+	var blob []byte
+	err = c.query(`SELECT data FROM blocks WHERE id = ?`, func(row []driver.Value) error {
+		blob = toBytes(row[0])
+		return nil
+	}, h.ID)
+	if err != nil && code(err) != sqlite3.SQLITE_CORRUPT {
+		return err
+	}
+	if err == nil && blockSum(h.ID, lane, h.Entries, blob) != h.crc {
+		err = fmt.Errorf("checksum does not match")
+	}
+	if err == nil {
+		h.Data, err = openBlock(blob, h.size)
+	}
+	if err != nil {
+		return &DamagedError{Lane: lane, Block: h.StoredBlock, Cause: err}
+	}
+	return nil
+}

@@ -1,0 +1,47 @@
+package store
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"time"
+)
+
+// Calls returns the calls that are marked and not done, in the order of their ids. At start these are the calls that were
+// out when the last process ended.
+func (s *Store) Calls() (calls []Call, err error) {
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT id, lane, ambiguous, entries FROM calls ORDER BY id`, func(row []driver.Value) error {
+			refs, err := parseRefs(toString(row[3]))
+			if err != nil {
+				return fmt.Errorf("%w: call %d: %w", ErrDamaged, toInt(row[0]), err)
+			}
+			calls = append(calls, Call{
+				ID: CallID(toInt(row[0])), Lane: LaneID(toInt(row[1])), Ambiguous: toTime(row[2]), Entries: refs,
+			})
+			return nil
+		})
+	})
+	return calls, err
+}
+
+// Holds returns the holds, by lane and key.
+func (s *Store) Holds() (holds []Hold, err error) {
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT lane, key, until FROM holds ORDER BY lane, key`, func(row []driver.Value) error {
+			holds = append(holds, Hold{Lane: LaneID(toInt(row[0])), Key: toString(row[1]), Until: toTime(row[2])})
+			return nil
+		})
+	})
+	return holds, err
+}
+
+func rowRetry(block BlockID, row []driver.Value) Retry {
+	return Retry{
+		Ref:     Ref{Block: block, Index: int(toInt(row[5]))},
+		Attempt: int(toInt(row[0])),
+		Due:     toTime(row[1]),
+		Since:   toTime(row[2]),
+		Blocked: time.Duration(toInt(row[3])) * time.Millisecond,
+		Error:   toString(row[4]),
+	}
+}

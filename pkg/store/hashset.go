@@ -1,0 +1,137 @@
+package store
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// hashSet maps 8-byte hashes to a tag. It is a flat table with linear probing: 9 bytes a slot, filled to between 0.57
+// and 0.8, so 11 to 16 bytes a hash, where a Go map takes 20 to 40.
+//
+// It is split by the hashes' upper bits, so that growing stops the writer for a 64th of the set only; the slot rises with
+// the hash, so growing reads and writes memory in order.
+type hashSet struct {
+	mu     sync.RWMutex // guards the fields below
+	shards [64]hashShard
+	n      int
+}
+
+type hashShard struct {
+	keys []uint64 // 0: empty
+	tags []uint8
+	n    int
+}
+
+// key makes 0 free to mean empty.
+func hashKey(h uint64) uint64 {
+	if h == 0 {
+		return 1
+	}
+	return h
+}
+
+// find returns the slot of k, or the empty slot where it belongs.
+func (s *hashShard) find(k uint64) (slot int, found bool) {
+	hi, _ := bits.Mul64(k<<6, uint64(len(s.keys)))
+	for i := int(hi); ; {
+		switch s.keys[i] {
+		case k:
+			return i, true
+		case 0:
+			return i, false
+		}
+		if i++; i == len(s.keys) {
+			i = 0
+		}
+	}
+}
+
+// get returns the tag of h.
+func (s *hashSet) get(h uint64) (tag uint8, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.getLocked(h)
+}
+
+func (s *hashSet) getLocked(h uint64) (tag uint8, ok bool) {
+	k := hashKey(h)
+	sh := &s.shards[k>>58]
+	if sh.n == 0 {
+		return 0, false
+	}
+	slot, found := sh.find(k)
+	if !found {
+		return 0, false
+	}
+	return sh.tags[slot], true
+}
+
+// putLocked sets the tag of h and returns the one that it had.
+func (s *hashSet) putLocked(h uint64, tag uint8) (old uint8, had bool) {
+	k := hashKey(h)
+	shard := k >> 58
+	sh := &s.shards[shard]
+	if 5*(sh.n+1) > 4*len(sh.keys) {
+		// The first size differs from shard to shard, so that they grow one after the other.
+		sh.resize(max(64+int(shard)*26/64, len(sh.keys)*7/5), nil)
+	}
+	slot, found := sh.find(k)
+	if found {
+		old, sh.tags[slot] = sh.tags[slot], tag
+		return old, true
+	}
+	sh.keys[slot], sh.tags[slot] = k, tag
+	sh.n++
+	s.n++
+	return 0, false
+}
+
+// drop removes all hashes whose tag is in gone, shard by shard: look-ups go on meanwhile.
+func (s *hashSet) drop(gone func(tag uint8) bool) {
+	for i := range s.shards {
+		s.mu.Lock()
+		sh := &s.shards[i]
+		left := 0
+		for j, k := range sh.keys {
+			if k != 0 && !gone(sh.tags[j]) {
+				left++
+			}
+		}
+		if left < sh.n {
+			s.n -= sh.n - left
+			sh.resize(max(64+i*26/64, left*7/5), gone)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// resize moves the hashes whose tag is not gone to a table of size slots.
+func (s *hashShard) resize(size int, gone func(tag uint8) bool) {
+	old := *s
+	*s = hashShard{keys: make([]uint64, size), tags: make([]uint8, size)}
+	for i, k := range old.keys {
+		if k == 0 || gone != nil && gone(old.tags[i]) {
+			continue
+		}
+		slot, _ := s.find(k)
+		s.keys[slot], s.tags[slot] = k, old.tags[i]
+		s.n++
+	}
+}
+
+func (s *hashSet) len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.n
+}
+
+// bytes is the memory that the tables take.
+func (s *hashSet) bytes() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	slots := 0
+	for i := range s.shards {
+		slots += len(s.shards[i].keys)
+	}
+	return int64(slots) * 9
+}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"database/sql/driver"
+	"sync"
+)
+
+// identityCache holds the identities asked for lately, and what was found not to be there, in two maps: when the young one
+// is full it becomes the old one.
+type identityCache struct {
+	mu      sync.Mutex // guards the fields below
+	young   map[idKey]cachedIdentity
+	old     map[idKey]cachedIdentity
+	version uint64 // changes with every commit of identities
+	hits    int64
+	misses  int64
+}
+
+type idKey struct{ apiKey, kind, value string }
+
+type cachedIdentity struct {
+	Identity
+	found bool
+}
+
+// identitiesPerMap is about 8 MB each.
+const identitiesPerMap = 32 << 10
+
+func newIdentityCache() *identityCache {
+	return &identityCache{young: make(map[idKey]cachedIdentity)}
+}
+
+// Identity returns what is remembered of an id.
+func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
+	key := idKey{apiKey, kind, value}
+	cached, version, ok := s.identities.get(key)
+	if ok {
+		return cached.Identity, cached.found, nil
+	}
+	var found cachedIdentity
+	err := s.read(func(c *conn) error {
+		return c.query(`SELECT email, server, seen FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
+			found = cachedIdentity{found: true, Identity: Identity{
+				APIKey: apiKey, Kind: kind, Value: value, Email: toString(row[0]), Server: toInt(row[1]) == 1, Seen: toTime(row[2]),
+			}}
+			return nil
+		}, apiKey, kind, value)
+	})
+	if err != nil {
+		return Identity{}, false, err
+	}
+	if !s.readOnly {
+		s.identities.put(key, found, version)
+	}
+	return found.Identity, found.found, nil
+}
+
+func (c *identityCache) get(key idKey) (_ cachedIdentity, version uint64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id, ok := c.young[key]
+	if !ok {
+		if id, ok = c.old[key]; ok {
+			c.putLocked(key, id)
+		}
+	}
+	if ok {
+		c.hits++
+	} else {
+		c.misses++
+	}
+	return id, c.version, ok
+}
+
+// put keeps what was read, unless a commit came in between and it may be out of date.
+func (c *identityCache) put(key idKey, id cachedIdentity, version uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if version == c.version {
+		c.putLocked(key, id)
+	}
+}
+
+func (c *identityCache) putLocked(key idKey, id cachedIdentity) {
+	if len(c.young) >= identitiesPerMap {
+		c.young, c.old = make(map[idKey]cachedIdentity, identitiesPerMap/4), c.young
+	}
+	c.young[key] = id
+}
+
+// adopt takes over what a transaction put, and forgets what it could not replace.
+func (c *identityCache) adopt(put []Identity, hidden []idKey) {
+	if len(put)+len(hidden) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.version++
+	for _, key := range hidden {
+		delete(c.young, key)
+		delete(c.old, key)
+	}
+	for _, id := range put {
+		c.putLocked(idKey{id.APIKey, id.Kind, id.Value}, cachedIdentity{Identity: id, found: true})
+	}
+}
+
+// putIdentities writes identities. One taught by a browser key does not replace one taught by a server key.
+func (t *tx) putIdentities(identities []Identity) error {
+	for i := range identities {
+		id := identities[i]
+		id.Seen = toTime(toMillis(id.Seen)) // as it reads back
+		server := 0
+		if id.Server {
+			server = 1
+		}
+		replaced := false
+		err := t.s.w.query(`INSERT INTO identities (api_key, kind, value, email, server, seen) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET email = excluded.email, server = excluded.server, seen = excluded.seen
+			WHERE excluded.server >= server RETURNING 1`, func([]driver.Value) error {
+			replaced = true
+			return nil
+		}, id.APIKey, id.Kind, id.Value, id.Email, server, id.Seen)
+		if err != nil {
+			return err
+		}
+		if replaced {
+			t.identities = append(t.identities, id)
+		} else {
+			t.hidden = append(t.hidden, idKey{id.APIKey, id.Kind, id.Value})
+		}
+	}
+	return nil
+}

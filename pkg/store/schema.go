@@ -1,0 +1,251 @@
+package store
+
+import (
+	"crypto/rand"
+	"database/sql/driver"
+	"fmt"
+)
+
+// migrations bring a database from version i to i+1; user_version says how many were done.
+// One that was released is never changed. Times are Unix milliseconds, 0 for none.
+var migrations = []string{`
+-- One row: where the sorter goes on, and the next block's id.
+CREATE TABLE state (
+	id         INTEGER PRIMARY KEY CHECK (id = 1),
+	position   INTEGER NOT NULL,
+	next_block INTEGER NOT NULL,
+	hash_key   BLOB NOT NULL      -- of the hashes in seen and known
+);
+
+-- entries and bytes are kept up with every commit, so that opening needs no scan of the blocks.
+CREATE TABLE lanes (
+	id          INTEGER PRIMARY KEY AUTOINCREMENT,
+	destination TEXT NOT NULL,
+	hub         TEXT NOT NULL,
+	account     TEXT NOT NULL,
+	lane        TEXT NOT NULL,
+	entries     INTEGER NOT NULL DEFAULT 0,  -- not finished
+	bytes       INTEGER NOT NULL DEFAULT 0,  -- of its blocks' data
+	UNIQUE (destination, hub, account, lane)
+);
+
+-- data stands last: the columns before it are read without its overflow pages.
+CREATE TABLE blocks (
+	id      INTEGER PRIMARY KEY,
+	lane    INTEGER NOT NULL,
+	entries INTEGER NOT NULL,
+	oldest  INTEGER NOT NULL,
+	size    INTEGER NOT NULL,  -- of the data before compression
+	bytes   INTEGER NOT NULL,  -- of the data here
+	crc     INTEGER NOT NULL,  -- CRC-32C of id, lane, entries and data
+	data    BLOB NOT NULL
+);
+CREATE INDEX blocks_lane ON blocks (lane, id);
+
+-- Which entries of a partly finished block are finished.
+CREATE TABLE progress (
+	block    INTEGER PRIMARY KEY,
+	finished INTEGER NOT NULL,
+	done     BLOB NOT NULL
+);
+
+CREATE TABLE retries (
+	block   INTEGER NOT NULL,
+	entry   INTEGER NOT NULL,
+	attempt INTEGER NOT NULL,
+	due     INTEGER NOT NULL,
+	since   INTEGER NOT NULL,
+	blocked INTEGER NOT NULL,  -- milliseconds
+	error   TEXT NOT NULL,
+	PRIMARY KEY (block, entry)
+) WITHOUT ROWID;
+
+-- Calls that may have reached the remote. entries: block:index,index;block:index
+CREATE TABLE calls (
+	id        INTEGER PRIMARY KEY,
+	lane      INTEGER NOT NULL,
+	ambiguous INTEGER NOT NULL,
+	entries   TEXT NOT NULL
+);
+
+CREATE TABLE holds (
+	lane  INTEGER NOT NULL,
+	key   TEXT NOT NULL,
+	until INTEGER NOT NULL,
+	PRIMARY KEY (lane, key)
+) WITHOUT ROWID;
+CREATE INDEX holds_until ON holds (until);
+
+-- Hashes, 8 bytes each, little endian. mark: of known keys, 1 when the remote has the key.
+CREATE TABLE seen (
+	id     INTEGER PRIMARY KEY,
+	bucket INTEGER NOT NULL,
+	began  INTEGER NOT NULL,  -- the bucket
+	mark   INTEGER NOT NULL,
+	hashes BLOB NOT NULL
+);
+CREATE TABLE known (
+	id     INTEGER PRIMARY KEY,
+	bucket INTEGER NOT NULL,
+	began  INTEGER NOT NULL,
+	mark   INTEGER NOT NULL,
+	hashes BLOB NOT NULL
+);
+
+CREATE TABLE identities (
+	api_key TEXT NOT NULL,
+	kind    TEXT NOT NULL,
+	value   TEXT NOT NULL,
+	email   TEXT NOT NULL,
+	server  INTEGER NOT NULL,  -- 1: taught by a server key
+	seen    INTEGER NOT NULL,
+	PRIMARY KEY (api_key, kind, value)
+) WITHOUT ROWID;
+
+CREATE TABLE dead_letters (
+	id          INTEGER PRIMARY KEY AUTOINCREMENT,
+	destination TEXT NOT NULL,
+	hub         TEXT NOT NULL,
+	account     TEXT NOT NULL,
+	lane        TEXT NOT NULL,
+	log_offset  INTEGER NOT NULL,
+	output      INTEGER NOT NULL,
+	api_key     TEXT NOT NULL,
+	event_id    TEXT NOT NULL,
+	event_type  TEXT NOT NULL,
+	person      TEXT NOT NULL,
+	received    INTEGER NOT NULL,
+	at          INTEGER NOT NULL,
+	attempts    INTEGER NOT NULL,
+	reason      TEXT NOT NULL,
+	error       TEXT NOT NULL,
+	crc         INTEGER NOT NULL,  -- CRC-32C of event and original
+	event       BLOB,
+	original    BLOB
+);
+CREATE INDEX dead_letters_reason ON dead_letters (destination, reason);
+CREATE INDEX dead_letters_event ON dead_letters (event_id);
+
+CREATE TABLE cache (
+	key   TEXT PRIMARY KEY,
+	at    INTEGER NOT NULL,
+	value BLOB
+);
+`}
+
+// Connection settings. Page size and auto_vacuum take effect only before the first table is made.
+//
+// synchronous=FULL: a commit is on disk when it returns. secure_delete: what was deleted can not be read from the file.
+// The caches of the writer and all readers together stay below 32 MB.
+const (
+	createPragmas = `PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;`
+	commonPragmas = `PRAGMA busy_timeout=5000; PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY;`
+	writerPragmas = `PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA cache_size=-20000;
+PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=67108864;`
+	readerPragmas = `PRAGMA cache_size=-3000; PRAGMA query_only=ON;`
+
+	pageSize = 4096
+)
+
+// openWriter opens the write connection and brings the schema up to date.
+func openWriter(path string) (_ *conn, err error) {
+	c, err := openConn(path, "rw")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if err := c.script(commonPragmas); err != nil {
+		return nil, err
+	}
+	version, err := c.queryInt(`PRAGMA user_version`)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVersion(version); err != nil {
+		return nil, err
+	}
+	if version == 0 {
+		if err := c.script(createPragmas); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.script(writerPragmas); err != nil {
+		return nil, err
+	}
+	for ; version < int64(len(migrations)); version++ {
+		if err := c.migrate(version); err != nil {
+			return nil, fmt.Errorf("migrate from schema version %d: %w", version, err)
+		}
+	}
+	return c, nil
+}
+
+func checkVersion(version int64) error {
+	if version > int64(len(migrations)) {
+		return fmt.Errorf("%w: schema version %d, this router knows %d", ErrFormat, version, len(migrations))
+	}
+	return nil
+}
+
+// migrate brings the schema from version to the next one.
+func (c *conn) migrate(version int64) (err error) {
+	if err := c.script(`BEGIN IMMEDIATE`); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.script(`ROLLBACK`)
+		}
+	}()
+	if err := c.script(migrations[version]); err != nil {
+		return err
+	}
+	if version == 0 {
+		key := make([]byte, 16)
+		rand.Read(key)
+		if err := c.exec(`INSERT INTO state (id, position, next_block, hash_key) VALUES (1, 0, 1, ?)`, key); err != nil {
+			return err
+		}
+	}
+	return c.script(fmt.Sprintf(`PRAGMA user_version=%d; COMMIT`, version+1))
+}
+
+// openReader opens a connection that can not write. mode is rw for one beside the writer, ro for another process.
+func openReader(path, mode string) (_ *conn, err error) {
+	c, err := openConn(path, mode)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if err := c.script(commonPragmas + readerPragmas); err != nil {
+		return nil, err
+	}
+	version, err := c.queryInt(`PRAGMA user_version`)
+	if err != nil {
+		return nil, err
+	}
+	if version < int64(len(migrations)) {
+		return nil, fmt.Errorf("%w: schema version %d is older than %d; start the router once", ErrFormat, version, len(migrations))
+	}
+	return c, checkVersion(version)
+}
+
+// state reads the one row of the table state.
+func (c *conn) state() (position uint64, nextBlock BlockID, key []byte, err error) {
+	err = c.query(`SELECT position, next_block, hash_key FROM state WHERE id = 1`, func(row []driver.Value) error {
+		position, nextBlock, key = uint64(toInt(row[0])), BlockID(toInt(row[1])), toBytes(row[2])
+		return nil
+	})
+	if err == nil && len(key) != 16 {
+		err = fmt.Errorf("%w: no state", ErrDamaged)
+	}
+	return position, nextBlock, key, err
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"os"
+	"time"
+)
+
+// Stats are numbers for metrics and for `router check`.
+type Stats struct {
+	FileBytes       int64 // the database
+	WALBytes        int64 // its write-ahead log
+	FreePages       int64 // of 4 KiB, in the database: they are used again
+	Commits         int64 // transactions, since Open
+	Batches         int64 // calls that they held; Batches/Commits is how well they shared
+	CommitTime      time.Duration
+	BlockBytes      int64 // of the blocks handed over since Open
+	BlockBytesDisk  int64 // the same after compression
+	Seen, Known     int   // hashes in memory
+	HashBytes       int64 // memory that they take
+	IdentityHits    int64
+	IdentityMisses  int64
+	UnwrittenCaches int
+}
+
+// Stats returns the numbers as they are now. It makes two system calls.
+func (s *Store) Stats() Stats {
+	s.identities.mu.Lock()
+	hits, misses := s.identities.hits, s.identities.misses
+	s.identities.mu.Unlock()
+	s.mu.Lock()
+	unwritten := len(s.caches)
+	s.mu.Unlock()
+	return Stats{
+		FileBytes: fileSize(s.path), WALBytes: fileSize(s.path + "-wal"), FreePages: s.stats.freePages.Load(),
+		Commits: s.stats.commits.Load(), Batches: s.stats.batches.Load(), CommitTime: time.Duration(s.stats.commitNanos.Load()),
+		BlockBytes: s.stats.blockRaw.Load(), BlockBytesDisk: s.stats.blockStored.Load(),
+		Seen: s.seen.len(), Known: s.known.len(), HashBytes: s.seen.bytes() + s.known.bytes(),
+		IdentityHits: hits, IdentityMisses: misses, UnwrittenCaches: unwritten,
+	}
+}
+
+func fileSize(path string) int64 {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
+}
+
+// Full reports whether the store should get no new work: the disk has less than MinFreeBytes left, the store's free pages
+// counted as free, or the last write found it full. Commit works on below the floor: what was acknowledged must get in.
+func (s *Store) Full() bool {
+	if s.stats.full.Load() {
+		return true
+	}
+	if s.opts.MinFreeBytes <= 0 {
+		return false
+	}
+	free, err := freeBytes(s.path)
+	return err == nil && free+s.stats.freePages.Load()*pageSize < s.opts.MinFreeBytes
+}
+
+// measure reads the database's size, which only the writer's connection knows at once.
+func (s *Store) measure() error {
+	free, err := s.w.queryInt(`PRAGMA freelist_count`)
+	if err != nil {
+		return err
+	}
+	s.stats.freePages.Store(free)
+	s.stats.full.Store(false)
+	return nil
+}
+
+// Free pages are given back to the file system when nothing was written for a while and they are many: pages come and go
+// with every hand-over, and moving them costs.
+const (
+	vacuumAfter    = 2 * time.Second
+	vacuumAbove    = 16 << 10 // pages: 64 MiB
+	vacuumInterval = 50 * time.Millisecond
+)
+
+// idleTimer fires when it is time to give pages back. It never does while there are none.
+func (s *Store) idleTimer() (fires <-chan time.Time, stop func()) {
+	if s.stats.freePages.Load() < vacuumAbove || s.Err() != nil {
+		return nil, func() {}
+	}
+	wait := vacuumAfter
+	if s.vacuuming {
+		wait = vacuumInterval
+	}
+	t := time.NewTimer(wait)
+	return t.C, func() { t.Stop() }
+}
+
+// vacuum gives some pages back. It holds the writer for a few milliseconds.
+func (s *Store) vacuum() {
+	s.vacuuming = true
+	err := s.w.exec(`PRAGMA incremental_vacuum(512)`)
+	if err == nil {
+		err = s.measure()
+	}
+	if err != nil && !isBusy(err) {
+		s.fail(err)
+	}
+}

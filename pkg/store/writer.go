@@ -1,0 +1,275 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// Bounds of one transaction. Whatever waits beyond them goes into the next.
+const (
+	groupRequests = 1024
+	groupBytes    = 32 << 20
+)
+
+// request is one call that waits for the writer.
+type request struct {
+	batch  *Batch
+	blobs  [][]byte // the batch's blocks as they are stored
+	bytes  int
+	name   *LaneName // instead of a batch: make this lane
+	laneID LaneID    // the answer
+	err    error
+	done   chan struct{}
+}
+
+// Commit writes b, whole or not at all. On return it is on disk, and reading methods report it. Calls that come in while
+// one is being written share the next transaction, in the order in which they came.
+//
+// When ctx ends before the writing began, b is not written and ctx's error is returned; after that Commit waits for the
+// outcome. ErrBatch: b is at fault and others are not. ErrFull: the disk is full, try again later.
+func (s *Store) Commit(ctx context.Context, b *Batch) error {
+	req := &request{batch: b, done: make(chan struct{})}
+	buf := blobs.Get().(*[]byte)
+	defer blobs.Put(buf)
+	*buf = (*buf)[:0]
+	req.pack(buf)
+	return s.submit(ctx, req)
+}
+
+// pack compresses the batch's blocks into buf. It runs in the caller, so that the writer does not have to.
+func (req *request) pack(buf *[]byte) {
+	if len(req.batch.Blocks) == 0 {
+		return
+	}
+	ends := make([]int, len(req.batch.Blocks))
+	for i := range req.batch.Blocks {
+		*buf = appendBlock(*buf, req.batch.Blocks[i].Data)
+		ends[i] = len(*buf)
+	}
+	req.bytes = len(*buf)
+	req.blobs = make([][]byte, len(ends))
+	start := 0
+	for i, end := range ends {
+		req.blobs[i], start = (*buf)[start:end:end], end
+	}
+}
+
+// submit queues req and waits for its outcome.
+func (s *Store) submit(ctx context.Context, req *request) error {
+	if s.readOnly {
+		return ErrReadOnly
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if err := s.refusalLocked(); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.queue = append(s.queue, req)
+	s.mu.Unlock()
+	s.signal()
+	select {
+	case <-req.done:
+	case <-ctx.Done():
+		if s.withdraw(req) {
+			return ctx.Err()
+		}
+		<-req.done
+	}
+	return req.err
+}
+
+func (s *Store) refusalLocked() error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.closing:
+		return ErrClosed
+	}
+	return nil
+}
+
+// withdraw takes req out of the queue, if the writer has not.
+func (s *Store) withdraw(req *request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.queue, req)
+	if i < 0 {
+		return false
+	}
+	s.queue = slices.Delete(s.queue, i, i+1)
+	return true
+}
+
+func (s *Store) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write is the writer: it takes what waits, writes it in one transaction and answers.
+func (s *Store) write() {
+	defer close(s.stopped)
+	for s.await() {
+		s.vacuuming = false
+		if err := s.begin(); err != nil {
+			s.fail(fmt.Errorf("begin: %w", err))
+			continue
+		}
+		s.writeGroup(s.take())
+	}
+}
+
+// await waits until something is to be written; false: the store closes and nothing is left.
+func (s *Store) await() bool {
+	for {
+		s.mu.Lock()
+		work, closing := len(s.queue) > 0 || len(s.caches) > 0 && s.err == nil, s.closing
+		s.mu.Unlock()
+		if work {
+			return true
+		}
+		if closing {
+			return false
+		}
+		idle, stop := s.idleTimer()
+		select {
+		case <-s.wake:
+		case <-idle:
+			s.vacuum()
+		}
+		stop()
+	}
+}
+
+// begin starts a transaction. Someone else may hold the write lock (an operator's sqlite3): that is waited for, since
+// nothing but waiting would help.
+func (s *Store) begin() error {
+	for began := time.Now(); ; {
+		err := s.w.exec(`BEGIN IMMEDIATE`)
+		if !isBusy(err) || s.isClosing() {
+			return err
+		}
+		s.opts.Logger.Warn("another process holds the store's write lock", "store", s.path, "waited", time.Since(began))
+	}
+}
+
+func (s *Store) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// take takes from the queue what fits in one transaction.
+func (s *Store) take() []*request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(s.queue) && n < groupRequests && bytes < groupBytes {
+		bytes += s.queue[n].bytes
+		n++
+	}
+	group := slices.Clone(s.queue[:n])
+	s.queue = slices.Delete(s.queue, 0, n)
+	return group
+}
+
+// writeGroup writes group in the transaction that is open. When that fails for one batch's fault, they are written singly,
+// so that only that one fails.
+func (s *Store) writeGroup(group []*request) {
+	began := time.Now()
+	err := s.transact(group)
+	s.stats.commitNanos.Add(int64(time.Since(began)))
+	if err == nil || len(group) == 1 || !errors.Is(err, ErrBatch) {
+		answer(group, err)
+		return
+	}
+	for i := range group {
+		if err := s.begin(); err != nil {
+			s.fail(fmt.Errorf("begin: %w", err))
+			answer(group[i:], s.Err())
+			return
+		}
+		answer(group[i:i+1], s.transact(group[i:i+1]))
+	}
+}
+
+func answer(group []*request, err error) {
+	for _, req := range group {
+		req.err = err
+		close(req.done)
+	}
+}
+
+// transact writes group and commits, or rolls back. After the commit memory follows, before anyone is answered.
+func (s *Store) transact(group []*request) error {
+	t := s.newTx()
+	err := t.apply(group)
+	if err == nil {
+		err = s.w.exec(`COMMIT`)
+	}
+	if err == nil {
+		t.adopt()
+		s.stats.commits.Add(1)
+		s.stats.batches.Add(int64(len(group)))
+		if err := s.measure(); err != nil {
+			s.fail(err)
+		}
+		return nil
+	}
+	if rerr := s.rollback(); rerr != nil {
+		return s.fail(errors.Join(err, rerr))
+	}
+	switch code(err) {
+	case -1, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+		return fmt.Errorf("%w: %w", ErrBatch, err)
+	case sqlite3.SQLITE_FULL:
+		s.stats.full.Store(true)
+		if len(group) == 0 {
+			t.adoptCaches() // given up, or they would be tried again at once
+		}
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	default:
+		return s.fail(err)
+	}
+}
+
+// rollback ends the transaction, unless SQLite did already, as it does after errors of the disk.
+func (s *Store) rollback() error {
+	err := s.w.exec(`ROLLBACK`)
+	if code(err) == sqlite3.SQLITE_ERROR {
+		return nil // no transaction is active
+	}
+	return err
+}
+
+// fail closes the store for writing, for good, and refuses what is queued. It returns what every Commit returns from now on.
+func (s *Store) fail(err error) error {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = fmt.Errorf("%w: %w", ErrFailed, err)
+		close(s.failed)
+	}
+	err, queue := s.err, s.queue
+	s.queue = nil
+	s.mu.Unlock()
+	answer(queue, err)
+	return err
+}
+
+// counters are what Stats reports; the writer changes them.
+type counters struct {
+	commits, batches, commitNanos atomic.Int64
+	blockRaw, blockStored         atomic.Int64
+	pages, freePages              atomic.Int64
+	full                          atomic.Bool // the last write found the disk full
+}
