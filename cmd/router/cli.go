@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line. Kong, not Cobra: commands are plain structs that tests can fill in, it brings no dependency of its own, and its
+// help shows defaults and environment variables by itself.
+type cli struct {
+	Serve       serveCmd       `cmd:"" default:"withargs" help:"Run the router (also the default command)."`
+	Check       checkCmd       `cmd:"" help:"Check a configuration file and report everything that is wrong with it."`
+	Demo        demoCmd        `cmd:"" help:"Show the whole way of events into a HubSpot sandbox. Needs no account and no set-up."`
+	Sandbox     sandboxCmd     `cmd:"" help:"Run the HubSpot sandbox alone, to point a router or a HubSpot client at."`
+	Deadletters deadlettersCmd `cmd:"" help:"Look at events that could not be delivered."`
+	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
+}
+
+// configFlag is the flag that names the configuration file.
+type configFlag struct {
+	Config string `short:"c" env:"CONFIG_LOCATION" default:"router.yaml" placeholder:"FILE" help:"Configuration file (YAML; a Jitsu file works). Also -cfg FILE. Default: $$CONFIG_LOCATION, then router.yaml."`
+}
+
+const description = `The event router for HubSpot: applications post analytics events (Jitsu SDKs, HTTP Events API), the router makes
+each one durable before it answers, filters it, and delivers it: user_identify events create or update contacts, all others become custom events.
+
+Start here:
+
+  router demo                        see it work, without an account
+  router check --config router.yaml  check a configuration
+  router serve --config router.yaml  run
+
+Exit status: 0 all is well, 1 a failure at run time, 2 a wrong command line or configuration.`
+
+// run does what the command line args ask for.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var c cli
+	exited := false
+	parser, err := kong.New(
+		&c, kong.Name("router"), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { exited = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		return fmt.Errorf("BUG: command line: %w", err)
+	}
+	command, err := parser.Parse(jitsuFlags(args))
+	if exited { // after --help
+		return nil
+	}
+	if err != nil {
+		return usageError{fmt.Errorf("%w (see router --help)", err)}
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return command.Run(streams{stdout, stderr})
+}
+
+// jitsuFlags turns Jitsu's -cfg FILE and -cfg=FILE into --config.
+func jitsuFlags(args []string) []string {
+	out := make([]string, 0, len(args))
+	for _, a := range args {
+		name, value, hasValue := strings.Cut(a, "=")
+		switch {
+		case name != "-cfg" && name != "--cfg":
+			out = append(out, a)
+		case hasValue:
+			out = append(out, "--config="+value)
+		default:
+			out = append(out, "--config")
+		}
+	}
+	return out
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"text/tabwriter"
+	"time"
+
+	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+type checkCmd struct {
+	configFlag
+}
+
+// Run implements the command.
+func (c *checkCmd) Run(s streams) error {
+	cfg, err := load(c.Config)
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings {
+		fmt.Fprintln(s.out, "warning:", w)
+	}
+	fmt.Fprintf(s.out, "%s: ok: %d API keys, %d destinations, %d warnings\n", c.Config, len(cfg.APIKeys), len(cfg.Destinations), len(cfg.Warnings))
+	return nil
+}
+
+type versionCmd struct{}
+
+// Run implements the command.
+func (versionCmd) Run(s streams) error {
+	fmt.Fprintf(s.out, "router %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+// version is the module's version, as the Go tool put it into the binary.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "development"
+	}
+	return info.Main.Version
+}
+
+type sandboxCmd struct {
+	Addr  string `default:"127.0.0.1:8002" help:"Address to listen on."`
+	HubID string `default:"20546336" help:"Hub id of the account."`
+	Token string `help:"The access token to accept. Default: any."`
+	Burst int    `default:"190" help:"CRM calls per ten seconds, as HubSpot's plans have them (100, 110, 190, 250); 0: no limit."`
+	Daily int    `default:"0" help:"CRM calls per day; 0: no limit."`
+}
+
+// Help is shown by router sandbox --help.
+func (sandboxCmd) Help() string {
+	return `Point a destination at it with hubspot.base_url: http://127.0.0.1:8002, or HubSpot's own client. What it holds is at /_sandbox.`
+}
+
+// Run implements the command.
+func (c *sandboxCmd) Run(ctx context.Context, s streams) error {
+	ln, err := net.Listen("tcp", c.Addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	fmt.Fprintf(s.out, "HubSpot sandbox (hub %s) at http://%s, its contents at http://%s/_sandbox\n", c.HubID, ln.Addr(), ln.Addr())
+	return serveHTTP(ctx, ln, sandbox.New(sandbox.Options{HubID: c.HubID, Token: c.Token, Burst: c.Burst, Daily: c.Daily}))
+}
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	stopped := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stopped()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+type deadlettersCmd struct {
+	List deadlettersListCmd `cmd:"" help:"List dead letters, newest first."`
+}
+
+type deadlettersListCmd struct {
+	configFlag
+	Destination string `help:"Only those of this destination."`
+	Reason      string `help:"Only those with this reason (rejected, filter, plan, retries, lane_full, panic, poison, record)."`
+	Limit       int    `default:"50" help:"At most so many."`
+	JSON        bool   `help:"One JSON object per line, with the event."`
+}
+
+// Help is shown by router deadletters list --help.
+func (deadlettersListCmd) Help() string {
+	return `Reads the data directory of the configuration, whether a router runs on it or not.`
+}
+
+// Run implements the command.
+func (c *deadlettersListCmd) Run(ctx context.Context, s streams) error {
+	cfg, err := load(c.Config)
+	if err != nil {
+		return err
+	}
+	st, err := store.OpenReadOnly(cfg.Server.DataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(s.err, "%s: no router has run there yet\n", cfg.Server.DataDir)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open the store in %s: %w", cfg.Server.DataDir, err)
+	}
+	defer st.Close()
+	letters, err := st.DeadLetters(ctx, store.DeadLetterQuery{
+		Destination: c.Destination, Reason: c.Reason, Limit: c.Limit, Bodies: c.JSON,
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(s, letters)
+	}
+	if len(letters) == 0 {
+		fmt.Fprintln(s.out, "no dead letters")
+		return nil
+	}
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tTIME\tDESTINATION\tLANE\tREASON\tATTEMPTS\tEVENT\tEVENT ID\tPERSON\tERROR")
+	for _, d := range letters {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.120s\n", d.ID, d.At.UTC().Format(time.RFC3339), d.Destination, d.Lane, d.Reason,
+			d.Attempts, d.EventType, d.EventID, d.Person, d.Error)
+	}
+	return w.Flush()
+}
+
+// printJSON writes a line per dead letter.
+func printJSON(s streams, letters []store.DeadLetter) error {
+	enc := json.NewEncoder(s.out)
+	for _, d := range letters {
+		line := map[string]any{
+			"id": d.ID, "at": d.At.UTC(), "received": d.Received.UTC(), "destination": d.Destination, "hub": d.Hub, "account": d.Account, "lane": d.Lane,
+			"reason": d.Reason, "error": d.Error, "attempts": d.Attempts, "api_key": d.APIKey, "event_id": d.EventID, "event_type": d.EventType,
+			"person": d.Person,
+		}
+		var ev event.Event
+		if ev.Decode(d.Event) == nil {
+			line["event"] = json.RawMessage(ev.JSON)
+		}
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type logCmd struct {
+	Salvage salvageCmd `cmd:"" help:"Pass over damaged parts of the log and report them, so that a router that refuses to start can."`
+}
+
+type salvageCmd struct {
+	configFlag
+}
+
+// Run implements the command.
+func (c *salvageCmd) Run(s streams) error {
+	cfg, err := load(c.Config)
+	if err != nil {
+		return err
+	}
+	damage, err := log.Salvage(logDir(cfg.Server.DataDir), log.Options{MaxBytes: cfg.Server.MaxLogBytes})
+	if err != nil {
+		return err
+	}
+	for _, d := range damage {
+		fmt.Fprintf(s.out, "%s: bytes %d to %d can not be read; kept in %s\n", d.File, d.From, d.To, d.KeptAside)
+	}
+	fmt.Fprintf(s.out, "%d damaged parts\n", len(damage))
+	return nil
+}

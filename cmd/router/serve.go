@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/ingest"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/router"
+	"eventrouter/pkg/store"
+)
+
+type serveCmd struct {
+	configFlag
+}
+
+// Help is shown by router serve --help.
+func (serveCmd) Help() string {
+	return `Listens on server.port (8001) and keeps its data in server.data_dir (./data). Stops on SIGTERM or Ctrl-C: open requests and calls get
+server.grace (15s) to finish, everything else stays on disk and goes on at the next start.`
+}
+
+// Run implements the command.
+func (c *serveCmd) Run(ctx context.Context, s streams) error {
+	cfg, err := load(c.Config)
+	if err != nil {
+		return err
+	}
+	logger := newLogger(cfg.Server, s.err)
+	for _, w := range cfg.Warnings {
+		logger.Warn(w.String())
+	}
+	srv, err := newService(cfg, logger, nil)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort(cfg.Server.Host, strconv.Itoa(cfg.Server.Port)))
+	if err != nil {
+		srv.close()
+		return fmt.Errorf("listen: %w", err)
+	}
+	return srv.run(ctx, ln)
+}
+
+// service is one router with all its parts.
+type service struct {
+	cfg      *config.Config
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	log      *log.Log
+	store    *store.Store
+	router   *router.Router
+	ingest   *ingest.Server
+}
+
+// newService opens the data directory and puts the parts together. transport is for the destinations' calls; nil: the network.
+func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTripper) (srv *service, err error) {
+	srv = &service{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			srv.close()
+		}
+	}()
+	srv.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	server := cfg.Server
+	srv.store, err = store.Open(server.DataDir, store.Options{
+		MinFreeBytes: server.MinFreeBytes, SeenWindow: server.DedupeWindow, SeenMax: server.DedupeMaxIDs, Logger: logger,
+	})
+	if err != nil {
+		return srv, fmt.Errorf("open the store in %s: %w", server.DataDir, err)
+	}
+	srv.log, err = log.Open(logDir(server.DataDir), log.Options{
+		MaxBytes: server.MaxLogBytes, MinFreeBytes: server.MinFreeBytes, Position: log.Offset(srv.store.Position()), Logger: logger,
+	})
+	if err != nil {
+		return srv, fmt.Errorf("open the log in %s: %w", logDir(server.DataDir), err)
+	}
+	made, _, err := routes(cfg, parts{
+		logger: logger, metrics: destinations.NewMetrics(srv.registry), cache: storeCache{srv.store}, shared: &destinations.Shared{}, transport: transport,
+	})
+	if err != nil {
+		return srv, usageError{err}
+	}
+	srv.router, err = router.New(router.Options{
+		Log: srv.log, Store: srv.store, Routes: made, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
+		MarkFile: filepath.Join(server.DataDir, "sorter.mark"),
+	})
+	if err != nil {
+		return srv, err
+	}
+	srv.ingest, err = ingest.New(ingest.Options{
+		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, Refused: srv.router.Refused, Ready: srv.ready,
+		Metrics:    fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
+		Registerer: srv.registry, Logger: logger,
+	})
+	return srv, err
+}
+
+// run serves until ctx ends, then stops all parts, ingest and router at the same time: what was accepted is in the log, and what is not delivered
+// stays on disk. It closes ln and the data directory.
+func (srv *service) run(ctx context.Context, ln net.Listener) error {
+	srv.logger.Info("router is ready", "address", ln.Addr().String(), "version", version(), "destinations", len(srv.cfg.Destinations))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return srv.ingest.Run(ctx, ln) })
+	g.Go(func() error { return srv.router.Run(ctx) })
+	err := g.Wait()
+	if closeErr := srv.close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		srv.logger.Info("router has stopped; what is not delivered goes on at the next start")
+	}
+	return err
+}
+
+func (srv *service) close() error {
+	var errs []error
+	if srv.log != nil {
+		errs = append(errs, srv.log.Close())
+	}
+	if srv.store != nil {
+		errs = append(errs, srv.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ready is the detail of /readyz: the lanes and their states. A remote that refuses does not make the router unready, for it goes on
+// accepting events; a log that takes none does.
+func (srv *service) ready() (detail []byte, ok bool) {
+	select {
+	case <-srv.log.Failed():
+	case <-srv.store.Failed():
+	default:
+		ok = true
+	}
+	status := struct {
+		Status string              `json:"status"`
+		Lanes  []router.LaneStatus `json:"lanes"`
+	}{"ok", srv.router.Status()}
+	if !ok {
+		status.Status = "failed"
+	}
+	detail, err := json.Marshal(status)
+	if err != nil {
+		return []byte(`{"status":"failed"}`), false
+	}
+	return detail, ok
+}
+
+// logDir is where a data directory holds the log of live events.
+func logDir(dataDir string) string { return filepath.Join(dataDir, "log", "live") }
+
+// newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
+func newLogger(server config.Server, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: server.LogLevel}
+	f, isFile := w.(*os.File)
+	terminal := isFile && term.IsTerminal(int(f.Fd()))
+	var handler slog.Handler = slog.NewJSONHandler(w, opts)
+	if server.LogFormat == "text" || server.LogFormat != "json" && terminal {
+		handler = slog.NewTextHandler(w, opts)
+	}
+	logger := slog.New(handler)
+	if server.Name != "" && !strings.HasPrefix(server.Name, "unnamed") {
+		logger = logger.With("server", server.Name)
+	}
+	return logger
+}
+
+func discardMetrics() *destinations.Metrics { return destinations.NewMetrics(prometheus.NewRegistry()) }

@@ -1,0 +1,87 @@
+package router
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"eventrouter/pkg/store"
+)
+
+// account is one account of a destination: its lanes, and who waits for whom in them.
+type account struct {
+	router *Router
+	route  *Route
+	hub    string
+	name   string
+	lanes  []*lane // in the order of the destination's specs
+
+	mu      sync.Mutex // guards the fields below and those of the lanes that say so
+	persons map[string]*person
+}
+
+// person is one identity with what is unfinished for it, by lane.
+type person struct {
+	identity string
+	queues   []queue // indexed as account.lanes
+}
+
+// queue holds the entries in a lane's window that share an identity, oldest first.
+type queue struct {
+	entries []*entry
+	hold    time.Time // no write before this: a call without an answer may still be applied
+}
+
+func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
+	a := &account{router: r, route: route, hub: hub, name: name, persons: map[string]*person{}}
+	for i, spec := range route.Destination.Lanes() {
+		full := store.LaneName{Destination: route.Name, Hub: hub, Account: name, Lane: spec.Name}
+		id, err := r.store.LaneID(full)
+		if err != nil {
+			return nil, fmt.Errorf("lane %s of %s: %w", spec.Name, route.Name, err)
+		}
+		a.lanes = append(a.lanes, newLane(a, i, id, full, spec))
+	}
+	return a, nil
+}
+
+func (a *account) lane(name string) *lane {
+	for _, l := range a.lanes {
+		if l.spec.Name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+// keyHash names a key of this account among the store's known keys.
+func (a *account) keyHash(key string) uint64 {
+	return a.router.store.Hash("key", a.route.Name, a.hub, a.name, key)
+}
+
+// wakeFrom wakes the lanes from index i on: what a lane finishes may release entries of later ones.
+func (a *account) wakeFrom(i int) {
+	for _, l := range a.lanes[i:] {
+		l.poke()
+	}
+}
+
+// personLocked returns the person with identity, making it when it is new.
+func (a *account) personLocked(identity string) *person {
+	p := a.persons[identity]
+	if p == nil {
+		p = &person{identity: identity, queues: make([]queue, len(a.lanes))}
+		a.persons[identity] = p
+	}
+	return p
+}
+
+// forgetLocked drops a person for whom nothing waits and nothing is held.
+func (a *account) forgetLocked(p *person, now time.Time) {
+	for i := range p.queues {
+		if len(p.queues[i].entries) > 0 || p.queues[i].hold.After(now) {
+			return
+		}
+	}
+	delete(a.persons, p.identity)
+}

@@ -1,0 +1,274 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/store"
+)
+
+const (
+	firstDelay = time.Second      // before the second attempt of an entry; then doubled
+	maxPause   = 30 * time.Second // of a lane whose calls all fail, until the next one is tried
+	firstProbe = 5 * time.Second  // of a blocked lane without a time; then doubled
+	maxProbe   = 5 * time.Minute
+
+	loudFailures = 3 // calls in a row that delivered nothing, before the log says so
+)
+
+// dispatch fills and sends the lane's calls until ctx ends. sendCtx cuts what is then in flight.
+func (l *lane) dispatch(ctx, sendCtx context.Context) error {
+	a := l.account
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	calls := make(chan struct{}, l.spec.InFlight+1) // closes the loop: all calls end before dispatch does
+	defer func() {
+		for range cap(calls) {
+			calls <- struct{}{}
+		}
+		close(l.results)
+	}()
+	for ctx.Err() == nil {
+		if err := l.load(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		l.trim(ctx)
+		now := time.Now()
+		a.mu.Lock()
+		ready, at := l.nextLocked(now)
+		a.mu.Unlock()
+		if !ready {
+			if at.IsZero() {
+				at = now.Add(time.Hour)
+			}
+			timer.Reset(at.Sub(now))
+			select {
+			case <-l.wake:
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		permit, err := a.route.Destination.Acquire(ctx, a.name, l.spec.Name)
+		if err != nil {
+			if ctx.Err() == nil {
+				a.mu.Lock()
+				l.stopLocked(err, time.Now())
+				a.mu.Unlock()
+			}
+			continue
+		}
+		a.mu.Lock()
+		u := l.fillLocked(time.Now())
+		if u != nil {
+			l.calls++
+		}
+		a.mu.Unlock()
+		if u == nil {
+			permit.Release()
+			continue
+		}
+		calls <- struct{}{}
+		go func() {
+			defer func() { <-calls }()
+			l.call(sendCtx, permit, u)
+		}()
+	}
+	return nil
+}
+
+// call marks and sends one unit and hands the outcomes to the settler.
+func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
+	began := time.Now()
+	res := &result{unit: u, sent: true, began: began}
+	if l.spec.LateAfter > 0 && u.call == 0 {
+		u.call = l.account.router.store.NextCall()
+		mark := store.Call{ID: u.call, Lane: l.id, Entries: refs(u.entries)}
+		if err := l.account.router.store.Commit(ctx, &store.Batch{Calls: []store.Call{mark}}); err != nil {
+			permit.Release()
+			l.results <- res // nothing was sent; a store that fails ends the process
+			return
+		}
+	}
+	batch := make([]destinations.Entry, len(u.entries))
+	for i, e := range u.entries {
+		batch[i] = e.Entry
+		batch[i].Attempt = e.attempts + 1
+	}
+	res.outcomes = l.send(ctx, permit, batch)
+	if n := len(res.outcomes); n != len(batch) {
+		panic(fmt.Sprintf("BUG: destination %s made %d outcomes of %d entries", l.account.route.Name, n, len(batch)))
+	}
+	l.results <- res
+}
+
+// send calls the destination; a panic in it becomes an error of each entry.
+func (l *lane) send(ctx context.Context, permit destinations.Permit, batch []destinations.Entry) (outcomes []destinations.Outcome) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		l.account.router.logger.Error("a destination panicked", "destination", l.account.route.Name, "lane", l.spec.Name,
+			"panic", fmt.Sprint(p), "stack", stack())
+		outcomes = make([]destinations.Outcome, len(batch))
+		for i := range outcomes {
+			outcomes[i].Err = destinations.Ambiguous(fmt.Errorf("panic: %v", p))
+		}
+	}()
+	return l.account.route.Destination.Send(ctx, permit, batch)
+}
+
+func refs(entries []*entry) []store.Ref {
+	out := make([]store.Ref, len(entries))
+	for i, e := range entries {
+		out[i] = e.ref
+	}
+	return out
+}
+
+// stopLocked keeps the lane, or the whole account, from sending for a while. An error that the destination did not classify pauses
+// the lane only.
+func (l *lane) stopLocked(err error, now time.Time) {
+	var block *destinations.BlockError
+	if !errors.As(err, &block) {
+		l.pauseLocked(err, now)
+		return
+	}
+	if block.Scope == destinations.LaneScope {
+		l.blockLocked(block, now)
+		return
+	}
+	for _, lane := range l.account.lanes {
+		lane.blockLocked(block, now)
+		lane.poke()
+	}
+}
+
+func (l *lane) blockLocked(block *destinations.BlockError, now time.Time) {
+	s := l.stop
+	first := s == nil || !s.blocked
+	switch {
+	case first:
+		s = &stoppage{since: now, delay: firstProbe, blocked: true}
+		l.stop = s
+	case block.Until.IsZero() && now.Before(s.until):
+		return // a call that was in flight says it again
+	case block.Until.IsZero():
+		s.delay = min(2*s.delay, maxProbe)
+	}
+	s.err, s.account, s.until = block.Err, block.Scope == destinations.AccountScope, block.Until
+	if s.until.IsZero() {
+		s.until = now.Add(jitter(s.delay))
+	}
+	if first {
+		l.account.router.logger.Warn("lane is blocked", "destination", l.account.route.Name, "hub", l.account.hub, "lane", l.spec.Name,
+			"reason", block.Err.Error(), "next_try", s.until.UTC().Format(time.RFC3339))
+	}
+}
+
+// pauseLocked counts a call that delivered nothing. From the second in a row on the lane waits before it tries another.
+func (l *lane) pauseLocked(err error, now time.Time) {
+	s := l.stop
+	if s == nil {
+		s = &stoppage{since: now}
+		l.stop = s
+	}
+	if s.blocked {
+		return
+	}
+	s.err = err
+	s.failures++
+	if s.failures > 1 {
+		s.delay = min(max(2*s.delay, firstDelay), maxPause)
+		s.until = now.Add(jitter(s.delay))
+	}
+	if s.failures == loudFailures {
+		l.account.router.logger.Warn("calls fail, trying again with pauses", "destination", l.account.route.Name,
+			"lane", l.spec.Name, "reason", err.Error())
+	}
+}
+
+// worksLocked ends a stoppage after a call that began at began went through; with it an account-wide block of the other lanes.
+func (l *lane) worksLocked(began, now time.Time) {
+	for _, lane := range l.account.lanes {
+		s := lane.stop
+		if s == nil || lane != l && !s.account || began.Before(s.since) {
+			continue
+		}
+		if s.blocked {
+			lane.blockedFor += now.Sub(s.since)
+		}
+		if s.blocked || s.failures >= loudFailures {
+			lane.account.router.logger.Info("lane flows again", "destination", lane.account.route.Name, "lane", lane.spec.Name,
+				"after", now.Sub(s.since).Round(time.Second).String())
+		}
+		lane.stop = nil
+		lane.poke()
+	}
+}
+
+// blockedLocked is how long the lane has been blocked in all.
+func (l *lane) blockedLocked(now time.Time) time.Duration {
+	if l.stop == nil || !l.stop.blocked {
+		return l.blockedFor
+	}
+	return l.blockedFor + now.Sub(l.stop.since)
+}
+
+// trim dead-letters the oldest entries of a lane at its limit, as many as watch has asked for.
+func (l *lane) trim(ctx context.Context) {
+	a := l.account
+	var oldest []*entry
+	a.mu.Lock()
+	for _, e := range l.window {
+		if len(oldest) >= l.surplus {
+			break
+		}
+		if !e.busy {
+			e.busy = true
+			oldest = append(oldest, e)
+		}
+	}
+	l.surplus = 0
+	a.mu.Unlock()
+	if len(oldest) == 0 {
+		return
+	}
+	res := &result{unit: &unit{entries: oldest}, outcomes: make([]destinations.Outcome, len(oldest)), reason: "lane_full"}
+	for i := range res.outcomes {
+		res.outcomes[i].Err = destinations.Reject(errors.New("the lane is at its limit and gives up its oldest entries (lanes.on_full)"))
+	}
+	select {
+	case l.results <- res:
+	case <-ctx.Done():
+	}
+}
+
+// over says whether a lane is at one of its limits.
+func over(state store.Lane, limits config.LaneLimits, now time.Time) bool {
+	return limits.MaxBytes > 0 && state.Bytes >= limits.MaxBytes ||
+		limits.MaxAge > 0 && state.Entries > 0 && !state.Oldest.IsZero() && now.Sub(state.Oldest) >= limits.MaxAge
+}
+
+// jitter is d, give or take a fifth, so that many lanes do not try in step.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + rand.N(2*d/5+1)
+}
+
+// backoff is the wait after the nth attempt of an entry.
+func backoff(attempts int, most time.Duration) time.Duration {
+	d := firstDelay << min(attempts-1, 20)
+	if d > most || d <= 0 {
+		d = most
+	}
+	return jitter(d)
+}

@@ -1,0 +1,27 @@
+// Package router takes events from the log to the destinations: it sorts them into lanes, keeps the lanes moving, and
+// records what became of each entry.
+//
+//	log ─▶ sorter ─▶ one atomic hand-over ─▶ lanes ─▶ dispatchers ─▶ destination.Send ─▶ outcomes ─▶ store
+//
+// Words, used alike in code, configuration, metrics and documents:
+//
+//	source       who posts: an API key, with a client secret for browsers and a server secret
+//	event        what a client posted, with its envelope
+//	record       an event as bytes, in the log and in lanes
+//	offset       a record's number in the log
+//	log          the durable, short-lived queue between ingest and the sorter
+//	store        what is kept: lanes, dead letters, de-duplication, identities, caches
+//	sorter       the one goroutine that reads the log and runs all that is pure: identity, filter, plan
+//	destination  a remote system, as configured
+//	account      a remote account behind a destination; "" where there is just one
+//	hub          the remote system's own name of an account, by configuration
+//	lane         a FIFO of entries for one destination, hub, account and kind of call
+//	entry        one thing to deliver
+//	key          what orders entries: a person's e-mail for HubSpot
+//	block        the entries that one hand-over put in one lane; how lanes are stored
+//	window       the part of a lane that its dispatcher holds in memory
+//	dispatcher   the goroutine that fills and sends a lane's calls
+//	batch        the entries of one call
+//	outcome      what became of an entry: delivered, skipped, retry, blocked, dead letter
+//	dead letter  an entry that can not be delivered, kept whole with the reason
+package router

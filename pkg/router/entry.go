@@ -1,0 +1,154 @@
+package router
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/store"
+)
+
+// entry is one lane entry in a window.
+type entry struct {
+	destinations.Entry
+	ref     store.Ref
+	block   *block
+	record  []byte // the event as stored; points into its block
+	persons []*person
+
+	// Guarded by account.mu.
+	busy     bool // in a call, or waiting to be sent again unchanged
+	finished bool
+	attempts int       // made so far
+	due      time.Time // not before
+	since    time.Time // of the first failure
+	blocked  time.Duration
+	base     time.Duration // the lane's blocked time when blocked was last brought up to date
+}
+
+// before says whether e comes before the output at offset.
+func (e *entry) before(o *entry) bool {
+	if e.Name.Offset != o.Name.Offset {
+		return e.Name.Offset < o.Name.Offset
+	}
+	return e.Name.Index <= o.Name.Index
+}
+
+// Block format: version byte, then per entry: offset and output index as uvarints, flags byte, key, ID, count and texts of Also, record; texts
+// and record with their length as uvarint before them. An empty ID stands for one that equals the key.
+const (
+	blockVersion = 1
+
+	entryIfNew = 1 << 0
+
+	maxAlso = 1 << 10
+)
+
+var errBlock = errors.New("not a block of entries")
+
+// appendEntry appends one entry to a block's data, which it begins when dst is empty.
+func appendEntry(dst []byte, offset uint64, index int, p *destinations.Plan, ev *event.Event, scratch []byte) (block, newScratch []byte) {
+	if len(dst) == 0 {
+		dst = append(dst, blockVersion)
+	}
+	dst = binary.AppendUvarint(dst, offset)
+	dst = binary.AppendUvarint(dst, uint64(index))
+	flags := byte(0)
+	if p.IfNew {
+		flags |= entryIfNew
+	}
+	dst = append(dst, flags)
+	dst = appendText(dst, p.Key)
+	if p.ID == p.Key {
+		dst = appendText(dst, "")
+	} else {
+		dst = appendText(dst, p.ID)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(p.Also)))
+	for _, also := range p.Also {
+		dst = appendText(dst, also)
+	}
+	scratch = ev.AppendTo(scratch[:0])
+	dst = binary.AppendUvarint(dst, uint64(len(scratch)))
+	return append(dst, scratch...), scratch
+}
+
+func appendText(dst []byte, s string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+// decodeBlock reads the entries of a block. Their records point into data. destination, account and lane go into names and plans.
+func decodeBlock(data []byte, destination, account, lane string) ([]*entry, error) {
+	if len(data) == 0 || data[0] != blockVersion {
+		return nil, fmt.Errorf("%w: version", errBlock)
+	}
+	d := decoder{rest: data[1:]}
+	var entries []*entry
+	for len(d.rest) > 0 {
+		e := &entry{}
+		e.Name = destinations.OutputName{Offset: d.uvarint(), Index: int(d.uvarint()), Destination: destination}
+		flags := d.byte()
+		e.Plan = destinations.Plan{Account: account, Lane: lane, Key: string(d.bytes()), ID: string(d.bytes()), IfNew: flags&entryIfNew != 0}
+		if e.Plan.ID == "" {
+			e.Plan.ID = e.Plan.Key
+		}
+		also := d.uvarint()
+		if also > maxAlso {
+			d.failed = true
+		}
+		for i := uint64(0); i < also && !d.failed; i++ {
+			e.Plan.Also = append(e.Plan.Also, string(d.bytes()))
+		}
+		e.record = d.bytes()
+		if d.failed {
+			return nil, fmt.Errorf("%w: entry %d", errBlock, len(entries))
+		}
+		e.Event = &event.Event{}
+		if err := e.Event.Decode(e.record); err != nil {
+			return nil, fmt.Errorf("%w: entry %d: %w", errBlock, len(entries), err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// decoder reads from rest; after a failure it returns zero values.
+type decoder struct {
+	rest   []byte
+	failed bool
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.failed, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) byte() byte {
+	if len(d.rest) == 0 {
+		d.failed = true
+		return 0
+	}
+	b := d.rest[0]
+	d.rest = d.rest[1:]
+	return b
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)) {
+		d.failed, d.rest = true, nil
+		return nil
+	}
+	b := d.rest[:n]
+	d.rest = d.rest[n:]
+	return b
+}

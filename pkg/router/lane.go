@@ -1,0 +1,419 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/store"
+)
+
+// Bounds of a lane's window. Entries that are held (a retry, an ambiguous call) stay in it, so it is some calls deep.
+const (
+	windowEntries = 8192
+	windowBytes   = 8 << 20
+	readBytes     = 2 << 20
+)
+
+// lane delivers the entries of one lane in order of their keys.
+type lane struct {
+	account *account
+	index   int // among account.lanes
+	id      store.LaneID
+	name    store.LaneName
+	spec    destinations.LaneSpec
+	wake    chan struct{} // capacity 1: something may have become ready
+	results chan *result  // calls that came back, to the settler
+
+	// Guarded by account.mu.
+	window     []*entry // unfinished, oldest first
+	bytes      int      // of the records in the window
+	lastOffset uint64   // of the newest entry loaded
+	more       bool     // the store may hold blocks that are not loaded
+	announced  int      // counts hand-overs, so that a load sees one that it raced with
+	calls      int      // in flight
+	resend     []*unit  // to be sent again unchanged
+	surplus    int      // oldest entries to give up, for the lane is at its limit
+	stop       *stoppage
+	blockedFor time.Duration // total time blocked, which the age of retries does not count
+
+	// Owned by the dispatcher.
+	loaded    store.BlockID
+	recovered []store.Call         // found at start, whose entries are not all loaded
+	recover   map[store.Ref]*entry // entries of those calls
+}
+
+// block is a block with unfinished entries in the window. Once its entries are in the window it is the settler's.
+type block struct {
+	id   store.BlockID
+	left int
+	done []byte // bitmap of finished entries
+}
+
+// unit is a set of entries that is sent in one call, and again unchanged until an answer is known.
+type unit struct {
+	entries   []*entry
+	call      store.CallID // the mark in the store; 0: not marked
+	ambiguous time.Time    // last attempt that got no complete answer; zero: none
+	since     time.Time    // first of those
+	attempts  int
+	due       time.Time
+}
+
+// result is what a call brought back.
+type result struct {
+	unit     *unit
+	outcomes []destinations.Outcome
+	reason   string // of dead letters, where the outcome is not the destination's own
+	sent     bool   // a call was made, so a slot is to be freed
+	began    time.Time
+}
+
+// stoppage is why a lane does not send.
+type stoppage struct {
+	err      error
+	since    time.Time
+	until    time.Time     // the next probe
+	delay    time.Duration // between probes
+	blocked  bool          // said by the destination, for a cause outside the entries
+	account  bool          // the block is about all lanes of the account
+	failures int           // calls in a row that delivered nothing
+}
+
+func newLane(a *account, index int, id store.LaneID, name store.LaneName, spec destinations.LaneSpec) *lane {
+	return &lane{
+		account: a, index: index, id: id, name: name, spec: spec,
+		wake: make(chan struct{}, 1), results: make(chan *result, spec.InFlight+1),
+	}
+}
+
+// poke makes the dispatcher look again. It never blocks.
+func (l *lane) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// resume takes up what an earlier run left. It is called before the lane's goroutines start.
+func (l *lane) resume(more bool, calls []store.Call, holds []store.Hold) {
+	l.more = more
+	for _, c := range calls {
+		if c.Lane == l.id {
+			l.recovered = append(l.recovered, c)
+		}
+	}
+	if len(l.recovered) > 0 {
+		l.recover = map[store.Ref]*entry{}
+		for _, c := range l.recovered {
+			for _, ref := range c.Entries {
+				l.recover[ref] = nil
+			}
+		}
+	}
+	l.account.mu.Lock()
+	defer l.account.mu.Unlock()
+	for _, h := range holds {
+		if h.Lane == l.id {
+			l.account.personLocked(h.Key).queues[l.index].hold = h.Until
+		}
+	}
+}
+
+// announce says that a hand-over added blocks. The sorter calls it before it moves Router.sorted past them.
+func (l *lane) announce() {
+	l.account.mu.Lock()
+	l.more = true
+	l.announced++
+	l.account.mu.Unlock()
+}
+
+// load fills the window from the store while there is room. Entries of calls found at start are loaded in any case.
+func (l *lane) load(ctx context.Context) error {
+	a := l.account
+	for {
+		a.mu.Lock()
+		room := len(l.window) < windowEntries && l.bytes < windowBytes || len(l.recovered) > 0
+		more, announced := l.more, l.announced
+		a.mu.Unlock()
+		if !more || !room {
+			return nil
+		}
+		blocks, err := a.router.store.ReadBlocks(ctx, l.id, l.loaded, readBytes)
+		if err != nil && !(errors.Is(err, store.ErrDamaged) && len(blocks) > 0) {
+			return fmt.Errorf("read lane %s of %s: %w", l.spec.Name, a.route.Name, err)
+		}
+		if len(blocks) == 0 {
+			a.mu.Lock()
+			if l.announced == announced {
+				l.more = false
+			}
+			a.mu.Unlock()
+			a.wakeFrom(l.index + 1)
+			l.recoverCalls(true)
+			continue
+		}
+		for i := range blocks {
+			if err := l.addBlock(&blocks[i]); err != nil {
+				return err
+			}
+		}
+		l.recoverCalls(false)
+		a.wakeFrom(l.index + 1)
+	}
+}
+
+// addBlock puts the unfinished entries of a block into the window.
+func (l *lane) addBlock(b *store.StoredBlock) error {
+	a := l.account
+	entries, err := decodeBlock(b.Data, a.route.Name, a.name, l.spec.Name)
+	if err != nil {
+		return fmt.Errorf("lane %s of %s, block %d: %w", l.spec.Name, a.route.Name, b.ID, err)
+	}
+	retries := map[int]store.Retry{}
+	for _, r := range b.Retries {
+		retries[r.Index] = r
+	}
+	now := time.Now()
+	l.loaded = b.ID
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	kept := &block{id: b.ID, done: make([]byte, (len(entries)+7)/8)}
+	copy(kept.done, b.Done)
+	for i, e := range entries {
+		l.lastOffset = e.Name.Offset
+		if kept.isDone(i) {
+			continue
+		}
+		e.block, e.ref = kept, store.Ref{Block: b.ID, Index: i}
+		e.base = l.blockedLocked(now)
+		if r, ok := retries[i]; ok {
+			e.attempts, e.due, e.since, e.blocked = r.Attempt, r.Due, r.Since, r.Blocked
+			if late := now.Sub(r.Due); late > 0 {
+				e.blocked += late // nobody tried while the router was down
+			}
+		}
+		if _, ok := l.recover[e.ref]; ok {
+			l.recover[e.ref] = e
+			e.busy = true
+		}
+		kept.left++
+		l.window = append(l.window, e)
+		l.bytes += len(e.record)
+		l.enqueueLocked(e)
+	}
+	return nil
+}
+
+func (b *block) isDone(i int) bool { return b.done[i/8]&(1<<(i%8)) != 0 }
+
+// enqueueLocked puts e at the end of the queue of each of its identities.
+func (l *lane) enqueueLocked(e *entry) {
+	if e.Plan.Key != "" {
+		e.persons = append(e.persons, l.account.personLocked(e.Plan.Key))
+	}
+	for _, also := range e.Plan.Also {
+		if p := l.account.personLocked(also); !slices.Contains(e.persons, p) {
+			e.persons = append(e.persons, p)
+		}
+	}
+	for _, p := range e.persons {
+		q := &p.queues[l.index]
+		q.entries = append(q.entries, e)
+	}
+}
+
+// recoverCalls makes units of the calls that were in flight when an earlier run ended, once their entries are loaded; all says
+// that everything is.
+func (l *lane) recoverCalls(all bool) {
+	if len(l.recovered) == 0 {
+		return
+	}
+	a := l.account
+	now := time.Now()
+	var done []*result
+	a.mu.Lock()
+	l.recovered = slices.DeleteFunc(l.recovered, func(c store.Call) bool {
+		u := &unit{call: c.ID, ambiguous: now, since: now, due: now}
+		for _, ref := range c.Entries {
+			if e := l.recover[ref]; e != nil {
+				u.entries = append(u.entries, e)
+			} else if !all && ref.Block > l.loaded {
+				return false
+			}
+		}
+		if len(u.entries) == 0 {
+			done = append(done, &result{unit: u})
+		} else {
+			l.resend = append(l.resend, u)
+		}
+		return true
+	})
+	if len(l.recovered) == 0 {
+		l.recover = nil
+	}
+	a.mu.Unlock()
+	for _, res := range done {
+		l.results <- res
+	}
+}
+
+// readyLocked says whether e may be sent now, and else when to look again (zero: when something else happens).
+func (l *lane) readyLocked(e *entry, now time.Time) (ok bool, at time.Time) {
+	if e.busy {
+		return false, time.Time{}
+	}
+	for _, p := range e.persons {
+		if p.queues[l.index].entries[0] != e {
+			return false, time.Time{}
+		}
+	}
+	if at := l.notBefore(e); at.After(now) {
+		return false, at
+	}
+	return l.releasedLocked(e), time.Time{}
+}
+
+// notBefore is when e's retry is due and its holds have ended.
+func (l *lane) notBefore(e *entry) time.Time {
+	at := e.due
+	for _, p := range e.persons {
+		if hold := p.queues[l.index].hold; hold.After(at) {
+			at = hold
+		}
+	}
+	return at
+}
+
+// releasedLocked says whether no earlier lane of the account holds something that e must follow.
+func (l *lane) releasedLocked(e *entry) bool {
+	if l.index == 0 || len(e.persons) == 0 {
+		return true
+	}
+	a := l.account
+	for _, earlier := range a.lanes[:l.index] {
+		if earlier.stop != nil && earlier.stop.blocked {
+			// A contact that the remote has can take events while its lane is blocked; one that it never got can not.
+			if _, delivered := a.router.store.Known(a.keyHash(e.Plan.Key)); !delivered {
+				return false
+			}
+			continue
+		}
+		if earlier.more {
+			if earlier.lastOffset < e.Name.Offset {
+				return false
+			}
+		} else if a.router.sorted.Load() <= e.Name.Offset {
+			return false
+		}
+		for _, p := range e.persons {
+			if q := p.queues[earlier.index].entries; len(q) > 0 && q[0].before(e) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// nextLocked says whether a call can be filled now, and else when to look again.
+func (l *lane) nextLocked(now time.Time) (ready bool, at time.Time) {
+	limit := l.spec.InFlight
+	if s := l.stop; s != nil {
+		if now.Before(s.until) {
+			return false, s.until
+		}
+		limit = 1 // a probe
+	}
+	if l.calls >= limit {
+		return false, time.Time{}
+	}
+	earliest := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	for _, u := range l.resend {
+		if !u.due.After(now) {
+			return true, time.Time{}
+		}
+		earliest(u.due)
+	}
+	for _, e := range l.window {
+		ok, t := l.readyLocked(e, now)
+		if ok {
+			return true, time.Time{}
+		}
+		earliest(t)
+	}
+	return false, at
+}
+
+// fillLocked takes the entries of the next call: a unit that must be sent again, or the oldest that are ready, each with what
+// else waits for the same ID. It returns nil when nothing is ready.
+func (l *lane) fillLocked(now time.Time) *unit {
+	for i, u := range l.resend {
+		if !u.due.After(now) {
+			l.resend = slices.Delete(l.resend, i, i+1)
+			return u
+		}
+	}
+	u := &unit{}
+	keys, bytes := 0, 0
+	full := func() bool {
+		return l.spec.MaxEntries > 0 && len(u.entries) >= l.spec.MaxEntries ||
+			l.spec.MaxBytes > 0 && bytes >= l.spec.MaxBytes
+	}
+	for _, e := range l.window {
+		if l.spec.MaxKeys > 0 && keys >= l.spec.MaxKeys || full() {
+			break
+		}
+		if ok, _ := l.readyLocked(e, now); !ok {
+			continue
+		}
+		if l.spec.MaxBytes > 0 && len(u.entries) > 0 && bytes+len(e.record) > l.spec.MaxBytes {
+			break
+		}
+		keys++
+		e.busy = true
+		u.entries = append(u.entries, e)
+		bytes += len(e.record)
+		if len(e.persons) != 1 {
+			continue
+		}
+		for _, next := range e.persons[0].queues[l.index].entries[1:] {
+			if full() || next.busy || len(next.persons) != 1 || next.Plan.ID != e.Plan.ID || next.Plan.Key != e.Plan.Key ||
+				next.due.After(now) || l.spec.MaxBytes > 0 && bytes+len(next.record) > l.spec.MaxBytes || !l.releasedLocked(next) {
+				break
+			}
+			next.busy = true
+			u.entries = append(u.entries, next)
+			bytes += len(next.record)
+		}
+	}
+	if len(u.entries) == 0 {
+		return nil
+	}
+	return u
+}
+
+// finishLocked takes finished entries out of the window.
+func (l *lane) finishLocked(entries []*entry, now time.Time) {
+	touched := map[*person]bool{}
+	for _, e := range entries {
+		e.finished = true
+		l.bytes -= len(e.record)
+		for _, p := range e.persons {
+			touched[p] = true
+		}
+	}
+	gone := func(e *entry) bool { return e.finished }
+	for p := range touched {
+		q := &p.queues[l.index]
+		q.entries = slices.DeleteFunc(q.entries, gone)
+		l.account.forgetLocked(p, now)
+	}
+	l.window = slices.DeleteFunc(l.window, gone)
+}

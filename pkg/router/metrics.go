@@ -1,0 +1,201 @@
+package router
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of sorter and lanes. Those named eventnative_* are Jitsu's, for dashboards that exist.
+type metrics struct {
+	sorted       prometheus.Counter
+	duplicates   prometheus.Counter
+	filteredVec  *prometheus.CounterVec
+	skippedVec   *prometheus.CounterVec
+	deliveredVec *prometheus.CounterVec
+	retriedVec   *prometheus.CounterVec
+	deadVec      *prometheus.CounterVec
+	latency      *prometheus.HistogramVec
+
+	jitsuEvents, jitsuSkips, jitsuErrors *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	jitsu := []string{"project_id", "source_type", "source_tap", "source_id", "destination_type", "destination_id"}
+	m := &metrics{
+		sorted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "router_sorted_total", Help: "Events that the sorter took from the log, without duplicates.",
+		}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "router_duplicates_total", Help: "Events whose id the same API key had sent before, within the window.",
+		}),
+		filteredVec:  counter("router_filtered_total", "Events that a destination's filter left out.", "destination"),
+		skippedVec:   counter("router_skipped_total", "Events that are not for a destination, by reason.", "destination", "reason"),
+		deliveredVec: counter("router_delivered_total", "Lane entries that the remote has taken.", "destination", "lane"),
+		retriedVec:   counter("router_retried_total", "Attempts that will be made again.", "destination", "lane"),
+		deadVec:      counter("router_dead_letters_total", "Dead letters made, by reason.", "destination", "reason"),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "router_delivery_latency_seconds", Help: "Time from receipt of an event to its delivery.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 86400},
+		}, []string{"destination", "lane"}),
+		jitsuEvents: counter("eventnative_destinations_events", "Events delivered.", jitsu...),
+		jitsuSkips:  counter("eventnative_destinations_skips", "Events filtered out or skipped.", jitsu...),
+		jitsuErrors: counter("eventnative_destinations_errors", "Events that became dead letters.", jitsu...),
+	}
+	reg.MustRegister(m.sorted, m.duplicates, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.latency,
+		m.jitsuEvents, m.jitsuSkips, m.jitsuErrors, &gauges{router: r})
+	return m
+}
+
+// jitsuLabels are the labels of Jitsu's metrics for events of a route.
+func jitsuLabels(route *Route) []string {
+	if route == nil {
+		return []string{"", "", "", "", "", ""}
+	}
+	return []string{"", "api", "", "", route.Type, route.Name}
+}
+
+func (m *metrics) filtered(route *Route, n int) {
+	m.filteredVec.WithLabelValues(route.Name).Add(float64(n))
+	m.jitsuSkips.WithLabelValues(jitsuLabels(route)...).Add(float64(n))
+}
+
+func (m *metrics) skip(route *Route, reason string, n int) {
+	m.skippedVec.WithLabelValues(route.Name, reason).Add(float64(n))
+	m.jitsuSkips.WithLabelValues(jitsuLabels(route)...).Add(float64(n))
+}
+
+func (m *metrics) skipped(route *Route, reason string) { m.skip(route, reason, 1) }
+
+// delivered counts one entry. One that only prepared the way for an event is no event of Jitsu's.
+func (m *metrics) delivered(route *Route, lane string, ifNew bool, took time.Duration) {
+	m.deliveredVec.WithLabelValues(route.Name, lane).Inc()
+	if ifNew {
+		return
+	}
+	m.latency.WithLabelValues(route.Name, lane).Observe(took.Seconds())
+	m.jitsuEvents.WithLabelValues(jitsuLabels(route)...).Inc()
+}
+
+func (m *metrics) retried(route *Route, lane string) {
+	m.retriedVec.WithLabelValues(route.Name, lane).Inc()
+}
+
+func (m *metrics) dead(route *Route, reason string) {
+	name := ""
+	if route != nil {
+		name = route.Name
+	}
+	m.deadVec.WithLabelValues(name, reason).Inc()
+	m.jitsuErrors.WithLabelValues(jitsuLabels(route)...).Inc()
+}
+
+// counts gathers what one hand-over counts, so that a counter moves once a batch, after the commit.
+type counts struct {
+	r          *Router
+	sorted     int
+	duplicates int
+	filtered   []int // by route
+	skips      []map[string]int
+	dead       []deadCount
+}
+
+type deadCount struct {
+	route  *Route
+	reason string
+}
+
+func newCounts(r *Router) counts {
+	return counts{r: r, filtered: make([]int, len(r.routes)), skips: make([]map[string]int, len(r.routes))}
+}
+
+func (c *counts) skip(route int, reason string) {
+	if c.skips[route] == nil {
+		c.skips[route] = map[string]int{}
+	}
+	c.skips[route][reason]++
+}
+
+func (c *counts) bury(route *Route, reason string) {
+	c.dead = append(c.dead, deadCount{route, reason})
+}
+
+func (c *counts) flush() {
+	m := c.r.metrics
+	m.sorted.Add(float64(c.sorted))
+	m.duplicates.Add(float64(c.duplicates))
+	for i := range c.filtered {
+		route := &c.r.routes[i]
+		if c.filtered[i] > 0 {
+			m.filtered(route, c.filtered[i])
+		}
+		for reason, n := range c.skips[i] {
+			m.skip(route, reason, n)
+		}
+		clear(c.skips[i])
+	}
+	for _, d := range c.dead {
+		m.dead(d.route, d.reason)
+	}
+	clear(c.filtered)
+	c.sorted, c.duplicates, c.dead = 0, 0, c.dead[:0]
+}
+
+// gauges collects the state of log, store and lanes when it is asked for.
+type gauges struct{ router *Router }
+
+var (
+	laneLabels    = []string{"destination", "hub", "account", "lane"}
+	laneEntries   = prometheus.NewDesc("router_lane_entries", "Entries that are not finished.", laneLabels, nil)
+	laneBytes     = prometheus.NewDesc("router_lane_bytes", "Bytes of a lane on disk.", laneLabels, nil)
+	laneOldest    = prometheus.NewDesc("router_lane_oldest_seconds", "Age of the oldest entry, 0 when empty.", laneLabels, nil)
+	laneState     = prometheus.NewDesc("router_lane_state", "1 for the state that the lane is in.", append(laneLabels[:4:4], "state"), nil)
+	logBytes      = prometheus.NewDesc("router_log_bytes", "Bytes of the log on disk.", nil, nil)
+	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", nil, nil)
+	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
+	jitsuQueue    = prometheus.NewDesc("eventnative_destinations_events_queue_size", "Entries that are not finished.", []string{"destination_type", "destination_id"}, nil)
+	refusedAPIKey = prometheus.NewDesc("router_api_keys_refused", "API keys that are refused because a lane is full.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		laneEntries, laneBytes, laneOldest, laneState, logBytes, logUnsorted, storeBytes, jitsuQueue, refusedAPIKey,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	r := g.router
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	queue := map[string]int64{}
+	for _, s := range r.Status() {
+		n := s.Name
+		labels := []string{n.Destination, n.Hub, n.Account, n.Lane}
+		gauge(laneEntries, float64(s.Entries), labels...)
+		gauge(laneBytes, float64(s.Bytes), labels...)
+		gauge(laneOldest, s.OldestSeconds, labels...)
+		gauge(laneState, 1, append(labels, string(s.State))...)
+		queue[n.Destination] += s.Entries
+	}
+	for i := range r.routes {
+		gauge(jitsuQueue, float64(queue[r.routes[i].Name]), r.routes[i].Type, r.routes[i].Name)
+	}
+	stats := r.log.Stats()
+	gauge(logBytes, float64(stats.Bytes))
+	gauge(logUnsorted, float64(max(int64(stats.End)-int64(r.sorted.Load()), 0)))
+	kept := r.store.Stats()
+	gauge(storeBytes, float64(kept.FileBytes+kept.WALBytes))
+	refused := 0
+	if m := r.refusals.Load(); m != nil {
+		refused = len(*m)
+	}
+	gauge(refusedAPIKey, float64(refused))
+}

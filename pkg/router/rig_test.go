@@ -1,0 +1,337 @@
+package router
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tidwall/gjson"
+	"go.uber.org/goleak"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const lateAfter = 100 * time.Second
+
+// remote is a remote system as a destination sees it: contacts that remember every write, and events. What a call answers is up to the test.
+type remote struct {
+	contactKeys, eventEntries, inFlight int
+	answer                              func(call) []error // nil: all is well; one error per entry, or a single one for all
+
+	mu       sync.Mutex
+	writes   map[string][]string // by key, in the order in which they were applied
+	events   []string            // ids in the order in which they arrived
+	calls    []call
+	running  map[string]int // by lane and key: concurrent calls, which must not be
+	overlaps []string
+	permits  chan struct{} // nil: no quota
+}
+
+// call is one call that reached the remote.
+type call struct {
+	n       int
+	lane    string
+	at      time.Time
+	entries []destinations.Entry
+	remote  *remote
+	ctx     context.Context
+}
+
+// ids are the event ids of a call.
+func (c call) ids() []string {
+	out := make([]string, len(c.entries))
+	for i, e := range c.entries {
+		out[i] = e.Event.ID
+	}
+	return out
+}
+
+// apply does what the call asks for.
+func (c call) apply() {
+	c.remote.mu.Lock()
+	defer c.remote.mu.Unlock()
+	for i := range c.entries {
+		c.applyLocked(i)
+	}
+}
+
+func (c call) applyLocked(i int) {
+	e, r := c.entries[i], c.remote
+	if c.lane == "contacts" {
+		r.writes[e.Plan.Key] = append(r.writes[e.Plan.Key], gjson.GetBytes(e.Event.JSON, "user.v").Raw)
+	} else if !slices.Contains(r.events, e.Event.ID) {
+		r.events = append(r.events, e.Event.ID)
+	}
+}
+
+func newRemote() *remote {
+	return &remote{
+		contactKeys: 100, eventEntries: 500, inFlight: 4, writes: map[string][]string{}, running: map[string]int{},
+	}
+}
+
+func (r *remote) Plan(ev *event.Event) ([]destinations.Plan, error) {
+	if gjson.GetBytes(ev.JSON, "panic").Exists() {
+		panic("asked to")
+	}
+	if gjson.GetBytes(ev.JSON, "refuse").Exists() {
+		return nil, errors.New("can not be planned")
+	}
+	key := strings.ToLower(ev.UserEmail())
+	if key == "" {
+		return nil, destinations.Skip("no identity")
+	}
+	var also []string
+	gjson.GetBytes(ev.JSON, "also").ForEach(func(_, v gjson.Result) bool { also = append(also, v.Str); return true })
+	if ev.Type() == "user_identify" {
+		return []destinations.Plan{{Lane: "contacts", Key: key, ID: key, Also: also}}, nil
+	}
+	return []destinations.Plan{{Lane: "contacts", Key: key, ID: key, IfNew: true}, {Lane: "events", Key: key, ID: key, Also: also}}, nil
+}
+
+func (r *remote) Lanes() []destinations.LaneSpec {
+	return []destinations.LaneSpec{
+		{Name: "contacts", MaxKeys: r.contactKeys, InFlight: r.inFlight, LateAfter: lateAfter, MarksKeys: true},
+		{Name: "events", MaxEntries: r.eventEntries, InFlight: r.inFlight},
+	}
+}
+
+func (r *remote) Hub(string) string { return "hub1" }
+
+type permit struct{}
+
+func (permit) Release() {}
+
+func (r *remote) Acquire(ctx context.Context, _, _ string) (destinations.Permit, error) {
+	if r.permits == nil {
+		return permit{}, nil
+	}
+	select {
+	case <-r.permits:
+		return permit{}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (r *remote) Send(ctx context.Context, _ destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
+	r.mu.Lock()
+	c := call{n: len(r.calls), lane: batch[0].Plan.Lane, at: time.Now(), entries: slices.Clone(batch), remote: r, ctx: ctx}
+	r.calls = append(r.calls, c)
+	ids := map[string]string{}
+	for _, e := range batch {
+		key := c.lane + " " + e.Plan.Key
+		if _, again := ids[key]; !again {
+			r.running[key]++
+			if r.running[key] > 1 {
+				r.overlaps = append(r.overlaps, key)
+			}
+		}
+		ids[key] = e.Plan.ID
+	}
+	answer := r.answer
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		for key := range ids {
+			r.running[key]--
+		}
+		r.mu.Unlock()
+	}()
+	var errs []error
+	if answer != nil {
+		errs = answer(c)
+	}
+	if len(errs) == 1 && len(batch) > 1 {
+		errs = slices.Repeat(errs, len(batch))
+	}
+	outcomes := make([]destinations.Outcome, len(batch))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range batch {
+		if errs != nil && errs[i] != nil {
+			outcomes[i].Err = errs[i]
+		} else {
+			c.applyLocked(i)
+		}
+	}
+	return outcomes
+}
+
+// rig is a router with its log and store in a directory, that can be stopped and started again.
+type rig struct {
+	t      *testing.T
+	dir    string
+	remote *remote
+	routes func(*rig) []Route
+	logs   io.Writer
+
+	log    *log.Log
+	store  *store.Store
+	router *Router
+	cancel context.CancelFunc
+	done   chan error
+	n      int
+}
+
+// newRig makes a rig; change, if not nil, changes the one route.
+func newRig(t *testing.T, r *remote, change func(*Route)) *rig {
+	t.Helper()
+	return &rig{t: t, dir: t.TempDir(), remote: r, logs: io.Discard, routes: func(g *rig) []Route {
+		route := Route{
+			Name: "crm", Type: "fake", Destination: g.remote,
+			Retry: config.Retry{MaxAge: 24 * time.Hour, MaxDelay: 5 * time.Minute},
+			Lanes: config.LaneLimits{OnFull: config.Refuse},
+		}
+		if change != nil {
+			change(&route)
+		}
+		return []Route{route}
+	}}
+}
+
+func (g *rig) start() {
+	g.t.Helper()
+	var err error
+	if g.store, err = store.Open(filepath.Join(g.dir, "store"), store.Options{SeenWindow: 24 * time.Hour, SeenMax: 100_000}); err != nil {
+		g.t.Fatal(err)
+	}
+	if g.log, err = log.Open(filepath.Join(g.dir, "log"), log.Options{Position: log.Offset(g.store.Position())}); err != nil {
+		g.t.Fatal(err)
+	}
+	g.router, err = New(Options{
+		Log: g.log, Store: g.store, Routes: g.routes(g), Registerer: prometheus.NewRegistry(),
+		Logger: slog.New(slog.NewTextHandler(g.logs, nil)), Grace: 10 * time.Second, MarkFile: filepath.Join(g.dir, "mark"),
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var ctx context.Context
+	ctx, g.cancel = context.WithCancel(context.Background())
+	g.done = make(chan error, 1)
+	go func() { g.done <- g.router.Run(ctx) }()
+}
+
+// stop ends the router and closes log and store.
+func (g *rig) stop() {
+	g.t.Helper()
+	g.cancel()
+	if err := <-g.done; err != nil {
+		g.t.Errorf("Run: %v", err)
+	}
+	if err := g.log.Close(); err != nil {
+		g.t.Error(err)
+	}
+	if err := g.store.Close(); err != nil {
+		g.t.Error(err)
+	}
+}
+
+// post appends events of JSON texts as ingest would, from a server key.
+func (g *rig) post(texts ...string) {
+	g.t.Helper()
+	g.postAs(true, texts...)
+}
+
+func (g *rig) postAs(server bool, texts ...string) {
+	g.t.Helper()
+	var recs [][]byte
+	for _, text := range texts {
+		if !json.Valid([]byte(text)) {
+			g.t.Fatalf("not JSON: %s", text)
+		}
+		g.n++
+		id := gjson.Get(text, "id").Str
+		if id == "" {
+			id = fmt.Sprintf("e%d", g.n)
+		}
+		ev := event.Event{ID: id, APIKey: "key", Received: time.Now().UTC().Truncate(time.Microsecond), Server: server, JSON: []byte(text)}
+		recs = append(recs, ev.AppendTo(nil))
+	}
+	if err := g.log.Append(recs...); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// identify is a write of value v to a contact.
+func identify(email string, v int) string {
+	return fmt.Sprintf(`{"event_type":"user_identify","user":{"email":%q,"v":%d}}`, email, v)
+}
+
+// track is a custom event of a person.
+func track(id, email string) string {
+	return fmt.Sprintf(`{"id":%q,"event_type":"t","user":{"email":%q}}`, id, email)
+}
+
+// drain waits until nothing is left to do; it fails the test after a virtual hour.
+func (g *rig) drain() {
+	g.t.Helper()
+	g.drainWithin(time.Hour)
+}
+
+func (g *rig) drainWithin(most time.Duration) {
+	g.t.Helper()
+	for began := time.Now(); !g.router.Idle(); time.Sleep(100 * time.Millisecond) {
+		if time.Since(began) > most {
+			g.t.Fatalf("not idle after %s: %+v", most, g.router.Status())
+		}
+	}
+}
+
+func (g *rig) writes(key string) string {
+	g.remote.mu.Lock()
+	defer g.remote.mu.Unlock()
+	return strings.Join(g.remote.writes[key], " ")
+}
+
+func (g *rig) events() string {
+	g.remote.mu.Lock()
+	defer g.remote.mu.Unlock()
+	return strings.Join(g.remote.events, " ")
+}
+
+// calls are those of one lane.
+func (g *rig) calls(lane string) []call {
+	g.remote.mu.Lock()
+	defer g.remote.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(g.remote.calls), func(c call) bool { return c.lane != lane })
+}
+
+func (g *rig) deadLetters() []store.DeadLetter {
+	g.t.Helper()
+	all, err := g.store.DeadLetters(context.Background(), store.DeadLetterQuery{Limit: 1000, Bodies: true})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return all
+}
+
+// inBubble runs a test in virtual time.
+func inBubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+func (g *rig) want(what, got, want string) {
+	g.t.Helper()
+	if got != want {
+		g.t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}

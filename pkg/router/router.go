@@ -1,0 +1,208 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/filters"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+// Filter decides whether an event goes to a destination. One goroutine calls it.
+type Filter interface {
+	Eval(ev *event.Event) (filters.Result, error)
+}
+
+// Route is one destination with what stands before it.
+type Route struct {
+	Name, Type  string
+	APIKeys     map[string]bool // ids of the API keys whose events it gets; nil: all
+	Filter      Filter          // nil: all events
+	Destination destinations.Destination
+	Lanes       config.LaneLimits
+	Retry       config.Retry
+}
+
+// Options of a Router. All but MarkFile are required.
+type Options struct {
+	Log        *log.Log
+	Store      *store.Store
+	Routes     []Route
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+	Grace      time.Duration // for calls in flight when Run is told to stop
+	MarkFile   string        // names the records in hand, to find the one that kills the process; "": none
+}
+
+// Router moves events from the log to the destinations.
+type Router struct {
+	log     *log.Log
+	store   *store.Store
+	routes  []Route
+	logger  *slog.Logger
+	grace   time.Duration
+	metrics *metrics
+	mark    deathMark
+
+	sorted   atomic.Uint64 // offset below which everything is handed over and announced
+	refusals atomic.Pointer[map[string]string]
+
+	mu       sync.Mutex // guards the fields below
+	accounts map[accountName]*account
+	start    func(*account) // starts the account's goroutines; nil until Run
+	failure  error
+}
+
+// accountName identifies an account of a destination.
+type accountName struct{ destination, hub, account string }
+
+// New makes a router. It touches neither the network nor the disk and starts nothing.
+func New(o Options) (*Router, error) {
+	r := &Router{
+		log: o.Log, store: o.Store, routes: o.Routes, logger: o.Logger, grace: o.Grace,
+		mark:     deathMark{path: o.MarkFile},
+		accounts: map[accountName]*account{},
+	}
+	names := map[string]bool{}
+	for _, route := range o.Routes {
+		if names[route.Name] {
+			return nil, fmt.Errorf("destination %q is routed twice", route.Name)
+		}
+		names[route.Name] = true
+	}
+	r.metrics = newMetrics(o.Registerer, r)
+	r.sorted.Store(o.Store.Position())
+	return r, nil
+}
+
+// Run sorts and delivers until ctx ends, then lets calls in flight finish within the grace time. It returns nil when it was stopped, and an
+// error when the log or the store failed: then nothing more can be promised and the process must end.
+func (r *Router) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	// What is in flight when ctx ends has the grace time before it is cut.
+	sendCtx, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(r.grace, cut)
+		context.AfterFunc(sendCtx, func() { timer.Stop() })
+	})
+
+	r.mu.Lock()
+	r.start = func(a *account) {
+		for _, l := range a.lanes {
+			g.Go(func() error { return l.dispatch(ctx, sendCtx) })
+			g.Go(func() error { return l.settleAll(sendCtx) })
+		}
+	}
+	r.mu.Unlock()
+	if err := r.resume(); err != nil {
+		return err
+	}
+	g.Go(func() error { return r.sort(ctx) })
+	g.Go(func() error { return r.watch(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.log.Failed():
+			return fmt.Errorf("log: %w", r.log.Err())
+		case <-r.store.Failed():
+			return fmt.Errorf("store: %w", r.store.Err())
+		}
+	})
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// resume finds the lanes of earlier runs, with their calls that were in flight and the holds of keys.
+func (r *Router) resume() error {
+	calls, err := r.store.Calls()
+	if err != nil {
+		return fmt.Errorf("read calls in flight: %w", err)
+	}
+	holds, err := r.store.Holds()
+	if err != nil {
+		return fmt.Errorf("read holds: %w", err)
+	}
+	var found []*account
+	for _, stored := range r.store.Lanes() {
+		route := r.route(stored.Name.Destination)
+		switch {
+		case route == nil:
+			if stored.Entries > 0 {
+				r.logger.Warn("lane is parked: its destination is not configured", "destination", stored.Name.Destination,
+					"hub", stored.Name.Hub, "lane", stored.Name.Lane, "entries", stored.Entries)
+			}
+			continue
+		case route.Destination.Hub(stored.Name.Account) != stored.Name.Hub:
+			if stored.Entries > 0 {
+				r.logger.Warn("lane is parked: its destination delivers to another hub now", "destination", stored.Name.Destination,
+					"hub", stored.Name.Hub, "lane", stored.Name.Lane, "entries", stored.Entries)
+			}
+			continue
+		}
+		a, err := r.account(route, stored.Name.Hub, stored.Name.Account, func(a *account) { found = append(found, a) })
+		if err != nil {
+			return err
+		}
+		if l := a.lane(stored.Name.Lane); l != nil {
+			l.resume(stored.Entries > 0, calls, holds)
+		}
+	}
+	for _, a := range found {
+		r.start(a)
+	}
+	return nil
+}
+
+func (r *Router) route(name string) *Route {
+	for i := range r.routes {
+		if r.routes[i].Name == name {
+			return &r.routes[i]
+		}
+	}
+	return nil
+}
+
+// account returns the account, making it when it is new; started then says how it begins.
+func (r *Router) account(route *Route, hub, name string, started func(*account)) (*account, error) {
+	key := accountName{route.Name, hub, name}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a, ok := r.accounts[key]; ok {
+		return a, nil
+	}
+	a, err := newAccount(r, route, hub, name)
+	if err != nil {
+		return nil, err
+	}
+	r.accounts[key] = a
+	started(a)
+	return a, nil
+}
+
+// allAccounts is a snapshot.
+func (r *Router) allAccounts() []*account {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]*account, 0, len(r.accounts))
+	for _, a := range r.accounts {
+		all = append(all, a)
+	}
+	return all
+}

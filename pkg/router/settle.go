@@ -1,0 +1,348 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/store"
+)
+
+// settleAll records outcomes, all that are waiting in one commit, until the dispatcher has ended. It is the only writer of the lane's
+// progress, so bitmaps reach the store in order.
+func (l *lane) settleAll(ctx context.Context) error {
+	for res := range l.results {
+		results := []*result{res}
+	drain:
+		for {
+			select {
+			case more, ok := <-l.results:
+				if !ok {
+					break drain
+				}
+				results = append(results, more)
+			default:
+				break drain
+			}
+		}
+		if err := l.settle(ctx, results); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settlement is what one commit of outcomes does.
+type settlement struct {
+	lane     *lane
+	now      time.Time
+	batch    store.Batch
+	finished []*entry
+	holds    map[*person]time.Time
+	units    []*unit // to be sent again
+	counts   []func()
+	dones    map[store.BlockID]*store.Progress
+}
+
+// settle turns results into one batch, commits it, and then changes the window.
+func (l *lane) settle(ctx context.Context, results []*result) error {
+	s := &settlement{lane: l, now: time.Now(), holds: map[*person]time.Time{}, dones: map[store.BlockID]*store.Progress{}}
+	for _, res := range results {
+		s.add(ctx, res)
+	}
+	for _, p := range s.dones {
+		s.batch.Progress = append(s.batch.Progress, *p)
+	}
+	// What was answered is recorded also when we are stopping.
+	if err := l.account.router.store.Commit(context.WithoutCancel(ctx), &s.batch); err != nil {
+		return fmt.Errorf("record outcomes of lane %s of %s: %w", l.spec.Name, l.account.route.Name, err)
+	}
+	a := l.account
+	a.mu.Lock()
+	l.finishLocked(s.finished, s.now)
+	for _, e := range s.finished {
+		e.block.left--
+	}
+	for p, until := range s.holds {
+		held := a.personLocked(p.identity)
+		if q := &held.queues[l.index]; until.After(q.hold) {
+			q.hold = until
+		}
+	}
+	l.resend = append(l.resend, s.units...)
+	for _, res := range results {
+		if res.sent {
+			l.calls--
+			l.judgeLocked(res, s.now)
+		}
+	}
+	a.mu.Unlock()
+	for _, count := range s.counts {
+		count()
+	}
+	a.wakeFrom(l.index)
+	return nil
+}
+
+// judgeLocked stops or frees the lane by what a call brought back.
+func (l *lane) judgeLocked(res *result, now time.Time) {
+	var failed error
+	for _, o := range res.outcomes {
+		var block *destinations.BlockError
+		var reject *destinations.RejectError
+		_, skipped := destinations.IsSkip(o.Err)
+		switch {
+		case errors.As(o.Err, &block):
+			l.stopLocked(o.Err, now)
+			return
+		case o.Err == nil || skipped || errors.As(o.Err, &reject):
+			l.worksLocked(res.began, now)
+			return
+		default:
+			failed = o.Err
+		}
+	}
+	if failed != nil {
+		l.pauseLocked(failed, now)
+	}
+}
+
+// add takes in what one call brought back.
+func (s *settlement) add(ctx context.Context, res *result) {
+	l, u := s.lane, res.unit
+	if len(u.entries) == 0 { // found at start, all finished since
+		s.batch.CallsDone = append(s.batch.CallsDone, u.call)
+		return
+	}
+	if res.outcomes == nil || res.sent && ctx.Err() != nil && allCut(res.outcomes) {
+		return // stopping: no outcome; a marked call is found at the next start
+	}
+	var again []*entry
+	ambiguous, blocked := false, false
+	var lastErr error
+	for i, e := range u.entries {
+		o := res.outcomes[i]
+		var reject *destinations.RejectError
+		var block *destinations.BlockError
+		var unanswered *destinations.AmbiguousError
+		reason, skipped := destinations.IsSkip(o.Err)
+		switch {
+		case o.Err == nil:
+			s.deliver(u, e, o)
+		case ctx.Err() != nil && errors.Is(o.Err, context.Canceled) && !errors.As(o.Err, &unanswered):
+			blocked = true // we are stopping, and it was not sent
+			if u.ambiguous.IsZero() {
+				s.release(e)
+			} else {
+				again = append(again, e)
+			}
+		case skipped:
+			s.finish(u, e)
+			s.counts = append(s.counts, func() { l.metrics().skipped(l.account.route, reason) })
+		case errors.As(o.Err, &reject):
+			why := res.reason
+			if why == "" {
+				why = "rejected"
+			}
+			s.bury(u, e, why, o.Err)
+		case errors.As(o.Err, &unanswered):
+			ambiguous = true
+			lastErr = o.Err
+			again = append(again, e)
+		case errors.As(o.Err, &block):
+			blocked = true
+			if u.ambiguous.IsZero() {
+				s.release(e)
+			} else {
+				again = append(again, e)
+			}
+		case u.ambiguous.IsZero():
+			s.retry(u, e, o.Err)
+		default:
+			lastErr = o.Err
+			again = append(again, e)
+		}
+	}
+	if len(again) > 0 {
+		s.sendAgain(u, again, ambiguous, blocked, lastErr)
+	} else if u.call != 0 {
+		s.batch.CallsDone = append(s.batch.CallsDone, u.call)
+	}
+}
+
+// allCut says whether no entry got an answer because the router is stopping.
+func allCut(outcomes []destinations.Outcome) bool {
+	for _, o := range outcomes {
+		var unanswered *destinations.AmbiguousError
+		if !errors.Is(o.Err, context.Canceled) && !errors.As(o.Err, &unanswered) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *lane) metrics() *metrics { return l.account.router.metrics }
+
+// finish marks e as done and lifts or keeps the hold of its identities.
+func (s *settlement) finish(u *unit, e *entry) {
+	l := s.lane
+	s.finished = append(s.finished, e)
+	b := e.block
+	p := s.dones[b.id]
+	if p == nil {
+		p = &store.Progress{Lane: l.id, Block: b.id, Done: b.done}
+		s.dones[b.id] = p
+	}
+	b.done[e.ref.Index/8] |= 1 << (e.ref.Index % 8)
+	p.Finished++
+	if p.Finished == b.left {
+		p.Done = nil
+	}
+	until := u.ambiguous.Add(l.spec.LateAfter)
+	if u.ambiguous.IsZero() || !until.After(s.now) {
+		return
+	}
+	for _, person := range e.persons {
+		if s.holds[person].IsZero() {
+			s.batch.Holds = append(s.batch.Holds, store.Hold{Lane: l.id, Key: person.identity, Until: until})
+		}
+		s.holds[person] = until
+	}
+}
+
+func (s *settlement) deliver(u *unit, e *entry, o destinations.Outcome) {
+	s.finish(u, e)
+	l := s.lane
+	a := l.account
+	if l.spec.MarksKeys && e.Plan.Key != "" {
+		hash := a.keyHash(e.Plan.Key)
+		if _, delivered := a.router.store.Known(hash); !delivered {
+			s.batch.Delivered = append(s.batch.Delivered, hash)
+		}
+	}
+	received, ifNew := e.Event.Received, e.Plan.IfNew
+	s.counts = append(s.counts, func() { l.metrics().delivered(a.route, l.spec.Name, ifNew, s.now.Sub(received)) })
+	if len(o.Detail) > 0 {
+		a.router.logger.Debug("delivered", "destination", a.route.Name, "lane", l.spec.Name, "event_id", e.Event.ID, "detail", string(o.Detail))
+	}
+}
+
+// bury makes e a dead letter.
+func (s *settlement) bury(u *unit, e *entry, reason string, err error) {
+	s.finish(u, e)
+	l := s.lane
+	s.batch.DeadLetters = append(s.batch.DeadLetters, store.DeadLetter{
+		Destination: l.account.route.Name, Hub: l.account.hub, Account: l.account.name, Lane: l.spec.Name,
+		Offset: e.Name.Offset, Index: e.Name.Index,
+		APIKey: e.Event.APIKey, EventID: e.Event.ID, EventType: e.Event.Type(), Person: e.Plan.Key,
+		Received: e.Event.Received, At: s.now, Attempts: e.attempts + 1, Reason: reason, Error: cut(err.Error(), 2000), Event: e.record,
+	})
+	s.counts = append(s.counts, func() { l.metrics().dead(l.account.route, reason) })
+}
+
+// release puts e back as it was: the lane was blocked through no fault of it.
+func (s *settlement) release(e *entry) {
+	s.counts = append(s.counts, s.unlock(func() { e.busy = false }))
+}
+
+// unlock makes a change of entries that waits until the commit has succeeded.
+func (s *settlement) unlock(change func()) func() {
+	a := s.lane.account
+	return func() {
+		a.mu.Lock()
+		change()
+		a.mu.Unlock()
+	}
+}
+
+// retry charges an attempt to e and puts it back, until it is too old.
+func (s *settlement) retry(u *unit, e *entry, err error) {
+	l := s.lane
+	a := l.account
+	a.mu.Lock()
+	blockedNow := l.blockedLocked(s.now)
+	if e.since.IsZero() {
+		e.since, e.blocked = s.now, 0
+	} else {
+		e.blocked += blockedNow - e.base
+	}
+	e.base = blockedNow
+	a.mu.Unlock()
+	if most := a.route.Retry.MaxAge; most > 0 && s.now.Sub(e.since)-e.blocked >= most {
+		s.bury(u, e, "retries", fmt.Errorf("gave up after %d attempts in %s: %w", e.attempts+1, most, err))
+		return
+	}
+	attempts := e.attempts + 1
+	wait := backoff(attempts, a.route.Retry.MaxDelay)
+	var after *destinations.RetryError
+	if errors.As(err, &after) {
+		wait = max(after.After, wait)
+	}
+	due := s.now.Add(wait)
+	s.batch.Retries = append(s.batch.Retries, store.Retry{
+		Ref: e.ref, Attempt: attempts, Due: due, Since: e.since, Blocked: e.blocked, Error: cut(err.Error(), 500),
+	})
+	s.counts = append(s.counts,
+		func() { l.metrics().retried(a.route, l.spec.Name) },
+		s.unlock(func() { e.attempts, e.due, e.busy = attempts, due, false }))
+}
+
+// sendAgain keeps the entries of a call without an answer together: they go out again unchanged, the first time at once.
+func (s *settlement) sendAgain(u *unit, entries []*entry, ambiguous, blocked bool, err error) {
+	l := s.lane
+	next := &unit{entries: entries, call: u.call, ambiguous: u.ambiguous, since: u.since, attempts: u.attempts, due: s.now}
+	if ambiguous {
+		next.ambiguous = s.now
+	}
+	if next.since.IsZero() {
+		next.since = s.now
+	}
+	if !blocked {
+		next.attempts++
+		if next.attempts > 1 {
+			next.due = s.now.Add(backoff(next.attempts-1, l.account.route.Retry.MaxDelay))
+		}
+	}
+	if most := l.account.route.Retry.MaxAge; most > 0 && !blocked && s.now.Sub(next.since) >= most {
+		for _, e := range entries {
+			s.bury(next, e, "retries", fmt.Errorf("gave up after %s without an answer: %w", most, err))
+		}
+		if u.call != 0 {
+			s.batch.CallsDone = append(s.batch.CallsDone, u.call)
+		}
+		return
+	}
+	if next.call != 0 {
+		s.batch.Calls = append(s.batch.Calls, store.Call{ID: next.call, Lane: l.id, Entries: refs(entries), Ambiguous: next.ambiguous})
+	}
+	s.units = append(s.units, next)
+	s.counts = append(s.counts, func() { l.metrics().retried(l.account.route, l.spec.Name) })
+}
+
+// record is the event of a dead letter that did not get as far as a lane.
+func deadLetter(route *Route, offset uint64, ev *event.Event, record []byte, reason string, err error, now time.Time) store.DeadLetter {
+	d := store.DeadLetter{
+		Offset: offset, At: now, Reason: reason, Error: cut(err.Error(), 2000), Event: record, Received: now,
+	}
+	if route != nil {
+		d.Destination = route.Name
+	}
+	if ev != nil {
+		d.APIKey, d.EventID, d.EventType, d.Person, d.Received = ev.APIKey, ev.ID, ev.Type(), ev.UserEmail(), ev.Received
+	}
+	return d
+}
+
+// cut shortens s to at most n bytes, at a rune's border.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xc0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}

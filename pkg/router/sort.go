@@ -1,0 +1,256 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+const (
+	handoverRecords = 1000
+	handoverLinger  = 5 * time.Millisecond
+)
+
+// sort reads the log and hands its records over to the lanes until ctx ends.
+func (r *Router) sort(ctx context.Context) error {
+	position := log.Offset(r.store.Position())
+	reader, err := r.log.NewReader(position)
+	if err != nil {
+		return fmt.Errorf("read the log from %d: %w", position, err)
+	}
+	defer reader.Close()
+	suspects, err := r.mark.open()
+	if err != nil {
+		return err
+	}
+	defer r.mark.close()
+	h := newHandover(r)
+	for {
+		most, linger := handoverRecords, handoverLinger
+		if position < log.Offset(suspects.to) {
+			most, linger = 1, 0 // one of these killed the process: find out which
+		}
+		records, err := reader.ReadBatch(ctx, most, linger)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the log at %d: %w", position, err)
+		}
+		if len(records) == 0 {
+			continue
+		}
+		last := records[len(records)-1].Offset
+		deaths, err := r.mark.begin(uint64(records[0].Offset), uint64(last)+1, suspects)
+		if err != nil {
+			return err
+		}
+		h.begin()
+		if deaths >= maxDeaths {
+			h.poison(records[0], deaths)
+		} else {
+			for _, rec := range records {
+				h.add(rec)
+			}
+		}
+		if err := r.mark.end(); err != nil {
+			return err
+		}
+		position = last + 1
+		if err := h.commit(ctx, uint64(position)); err != nil {
+			return err
+		}
+		if err := r.log.Reclaim(position); err != nil {
+			return fmt.Errorf("reclaim the log below %d: %w", position, err)
+		}
+	}
+}
+
+// handover collects what becomes of one batch of records, to be committed as a whole. It is the sorter's own.
+type handover struct {
+	r     *Router
+	now   time.Time
+	batch store.Batch
+	count counts
+
+	seen       map[uint64]bool // event ids of this batch
+	known      map[uint64]bool // keys that this batch makes known
+	identities map[identityKey]store.Identity
+	lanes      map[*lane]*store.Block
+	order      []*lane
+
+	scratch []byte
+	failed  error // of the store: the batch must not be committed
+}
+
+type identityKey struct{ apiKey, kind, value string }
+
+func newHandover(r *Router) *handover {
+	return &handover{
+		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
+		lanes: map[*lane]*store.Block{},
+	}
+}
+
+// begin clears what the last batch left.
+func (h *handover) begin() {
+	h.now = time.Now()
+	clear(h.seen)
+	clear(h.known)
+	clear(h.identities)
+	clear(h.lanes)
+	h.order = h.order[:0]
+	b := &h.batch
+	*b = store.Batch{
+		Seen: b.Seen[:0], Known: b.Known[:0], Identities: b.Identities[:0], Blocks: b.Blocks[:0], DeadLetters: b.DeadLetters[:0],
+	}
+}
+
+// add takes in one record.
+func (h *handover) add(rec log.Record) {
+	ev := &event.Event{}
+	if err := ev.Decode(rec.Data); err != nil {
+		h.bury(nil, rec, nil, "record", err)
+		return
+	}
+	ev.JSON = event.Normalize(ev.JSON)
+	id := h.r.store.Hash("event", ev.APIKey, ev.ID)
+	if h.seen[id] || h.r.store.Seen(id) {
+		h.count.duplicates++
+		return
+	}
+	h.seen[id] = true
+	h.batch.Seen = append(h.batch.Seen, id)
+	h.count.sorted++
+	h.resolve(ev)
+	for i := range h.r.routes {
+		route := &h.r.routes[i]
+		if route.APIKeys != nil && !route.APIKeys[ev.APIKey] {
+			continue
+		}
+		h.route(i, route, rec, ev)
+	}
+}
+
+// route filters and plans one event for one destination. What fails, a panic also, dead-letters it for that destination alone.
+func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.bury(route, rec, ev, "panic", fmt.Errorf("panic: %v\n%s", p, stack()))
+		}
+	}()
+	if route.Filter != nil {
+		res, err := route.Filter.Eval(ev)
+		if err != nil {
+			h.bury(route, rec, ev, "filter", err)
+			return
+		}
+		if !res.Keep {
+			h.count.filtered[i]++
+			return
+		}
+	}
+	plans, err := route.Destination.Plan(ev)
+	if reason, ok := destinations.IsSkip(err); ok {
+		h.count.skip(i, reason)
+		return
+	}
+	if err != nil {
+		h.bury(route, rec, ev, "plan", err)
+		return
+	}
+	for p := range plans {
+		if err := h.enter(route, rec, ev, &plans[p]); err != nil {
+			h.bury(route, rec, ev, "plan", err)
+			return
+		}
+	}
+}
+
+// enter makes one lane entry.
+func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *destinations.Plan) error {
+	a, err := h.r.account(route, route.Destination.Hub(p.Account), p.Account, h.r.start)
+	if err != nil {
+		return err
+	}
+	l := a.lane(p.Lane)
+	if l == nil {
+		return fmt.Errorf("BUG: destination %s plans for lane %q, which it does not have", route.Name, p.Lane)
+	}
+	if p.Key != "" && l.spec.MarksKeys {
+		hash := a.keyHash(p.Key)
+		known := h.known[hash]
+		if !known {
+			known, _ = h.r.store.Known(hash)
+		}
+		if p.IfNew && known {
+			return nil
+		}
+		if !known {
+			h.known[hash] = true
+			h.batch.Known = append(h.batch.Known, hash)
+		}
+	}
+	block := h.lanes[l]
+	if block == nil {
+		block = &store.Block{Lane: l.id, Oldest: ev.Received}
+		h.lanes[l] = block
+		h.order = append(h.order, l)
+	}
+	block.Data, h.scratch = appendEntry(block.Data, uint64(rec.Offset), 0, p, ev, h.scratch)
+	block.Entries++
+	if ev.Received.Before(block.Oldest) {
+		block.Oldest = ev.Received
+	}
+	return nil
+}
+
+// bury makes a record, or an event for one destination, a dead letter.
+func (h *handover) bury(route *Route, rec log.Record, ev *event.Event, reason string, err error) {
+	d := deadLetter(route, uint64(rec.Offset), ev, append([]byte(nil), rec.Data...), reason, err, h.now)
+	h.batch.DeadLetters = append(h.batch.DeadLetters, d)
+	h.count.bury(route, reason)
+}
+
+// poison buries a record that was alone in hand each time the process died.
+func (h *handover) poison(rec log.Record, deaths int) {
+	ev := &event.Event{}
+	if ev.Decode(rec.Data) != nil {
+		ev = nil
+	}
+	h.bury(nil, rec, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths))
+}
+
+// commit makes the batch durable and tells the lanes.
+func (h *handover) commit(ctx context.Context, position uint64) error {
+	if h.failed != nil {
+		return fmt.Errorf("read identities: %w", h.failed)
+	}
+	h.batch.Position = position
+	for _, l := range h.order {
+		h.batch.Blocks = append(h.batch.Blocks, *h.lanes[l])
+	}
+	for _, id := range h.identities {
+		h.batch.Identities = append(h.batch.Identities, id)
+	}
+	if err := h.r.store.Commit(context.WithoutCancel(ctx), &h.batch); err != nil {
+		return fmt.Errorf("hand over records up to %d: %w", position, err)
+	}
+	for _, l := range h.order {
+		l.announce()
+	}
+	h.r.sorted.Store(position)
+	for _, l := range h.order {
+		l.account.wakeFrom(l.index)
+	}
+	h.count.flush()
+	return nil
+}
+
+func stack() string { return cut(string(debug.Stack()), 1500) }

@@ -1,0 +1,160 @@
+package router
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/store"
+)
+
+// State of a lane.
+type State string
+
+// States of lanes.
+const (
+	Flowing State = "flowing"
+	Paused  State = "paused"  // calls fail; the next is tried soon
+	Blocked State = "blocked" // the remote refuses the lane or account as a whole
+	Parked  State = "parked"  // its destination is gone or delivers to another hub
+)
+
+// LaneStatus is the state of one lane, as /readyz and metrics show it.
+type LaneStatus struct {
+	Name          store.LaneName `json:"lane"`
+	Entries       int64          `json:"entries"`
+	Bytes         int64          `json:"bytes"`
+	OldestSeconds float64        `json:"oldest_seconds"`
+	State         State          `json:"state"`
+	Reason        string         `json:"reason,omitempty"`
+	Since         *time.Time     `json:"since,omitempty"`
+	NextTry       *time.Time     `json:"next_try,omitempty"`
+}
+
+// Status returns the lanes that the store knows, in the order of their creation.
+func (r *Router) Status() []LaneStatus {
+	lanes := map[store.LaneID]*lane{}
+	for _, a := range r.allAccounts() {
+		for _, l := range a.lanes {
+			lanes[l.id] = l
+		}
+	}
+	now := time.Now()
+	var all []LaneStatus
+	for _, stored := range r.store.Lanes() {
+		s := LaneStatus{Name: stored.Name, Entries: stored.Entries, Bytes: stored.Bytes, State: Parked}
+		if stored.Entries > 0 && !stored.Oldest.IsZero() {
+			s.OldestSeconds = max(now.Sub(stored.Oldest).Seconds(), 0)
+		}
+		if l := lanes[stored.ID]; l != nil {
+			s.State = Flowing
+			l.account.mu.Lock()
+			if stop := l.stop; stop != nil && (stop.blocked || stop.failures >= loudFailures) {
+				s.State, s.Reason = Paused, stop.err.Error()
+				if stop.blocked {
+					s.State = Blocked
+				}
+				since, until := stop.since.UTC(), stop.until.UTC()
+				s.Since, s.NextTry = &since, &until
+			}
+			l.account.mu.Unlock()
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Idle says whether everything that was accepted is finished: the sorter is at the log's end and no lane has entries.
+func (r *Router) Idle() bool {
+	if r.sorted.Load() < uint64(r.log.Stats().End) {
+		return false
+	}
+	return !slices.ContainsFunc(r.store.Lanes(), func(l store.Lane) bool { return l.Entries > 0 })
+}
+
+// Refused says whether events of an API key are refused at present, because a lane that they feed is full or the disk is,
+// and why. It is cheap, for ingest asks it on every request.
+func (r *Router) Refused(apiKey string) (reason string, refused bool) {
+	m := r.refusals.Load()
+	if m == nil {
+		return "", false
+	}
+	if reason, refused = (*m)[apiKey]; refused {
+		return reason, true
+	}
+	reason, refused = (*m)[everyKey]
+	return reason, refused
+}
+
+// everyKey stands for all API keys in the refusals.
+const everyKey = ""
+
+// watch looks once a second which lanes are at their limits.
+func (r *Router) watch(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.refuse(time.Now())
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// refuse works out which API keys are to be refused.
+func (r *Router) refuse(now time.Time) {
+	refused := map[string]string{}
+	if r.store.Full() {
+		refused[everyKey] = "the disk is almost full"
+	}
+	for _, stored := range r.store.Lanes() {
+		route := r.route(stored.Name.Destination)
+		if route == nil || !over(stored, route.Lanes, now) {
+			continue
+		}
+		if route.Lanes.OnFull == config.DeadLetterOldest {
+			r.giveUp(stored)
+			continue
+		}
+		reason := "lane " + stored.Name.Lane + " of destination " + route.Name + " is full"
+		if route.APIKeys == nil {
+			refused[everyKey] = reason
+		}
+		for key := range route.APIKeys {
+			refused[key] = reason
+		}
+	}
+	before := r.refusals.Load()
+	if len(refused) == 0 {
+		if before != nil {
+			r.refusals.Store(nil)
+			r.logger.Info("no lane is full any more, all API keys are accepted again")
+		}
+		return
+	}
+	r.refusals.Store(&refused)
+	if before == nil {
+		for _, reason := range refused {
+			r.logger.Warn("events are refused with 503", "reason", reason)
+		}
+	}
+}
+
+// giveUp has a lane dead-letter about a tenth of its entries, the oldest: its size falls as whole blocks end.
+func (r *Router) giveUp(stored store.Lane) {
+	r.mu.Lock()
+	a := r.accounts[accountName{stored.Name.Destination, stored.Name.Hub, stored.Name.Account}]
+	r.mu.Unlock()
+	if a == nil {
+		return
+	}
+	if l := a.lane(stored.Name.Lane); l != nil {
+		a.mu.Lock()
+		l.surplus = max(100, int(stored.Entries/10))
+		a.mu.Unlock()
+		l.poke()
+	}
+}
