@@ -64,7 +64,7 @@ func (b *batch) scan(body []byte, lim limits) *refusal {
 	var err error
 	switch body[i] {
 	case '{':
-		b.elements = append(b.elements, element{})
+		b.object, b.elements = true, append(b.elements, element{})
 		e := &b.elements[0]
 		end, err = b.scanner.event(i, 1, e)
 		if err == nil && e.to-e.from > lim.event && b.templated() == nil {
