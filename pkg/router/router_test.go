@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -104,7 +105,8 @@ func TestCallsAreFull(t *testing.T) {
 		for _, c := range g.calls("contacts") {
 			sizes = append(sizes, len(c.entries))
 		}
-		if fmt.Sprint(sizes) != "[200 200 100]" {
+		slices.Sort(sizes) // they leave at the same time
+		if fmt.Sprint(sizes) != "[100 200 200]" {
 			t.Errorf("entries per call %v, want 100 contacts with two writes each, and the rest", sizes)
 		}
 		g.want("last contact", g.writes("p249@b.co"), "1 2")
