@@ -1,0 +1,143 @@
+package sandbox
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Fault makes matching calls fail.
+//
+// A fault without Status and Drop does not fail but only delays. What a faulty call writes: by default nothing, except that a call
+// which is only delayed is processed at the end of its delay if the client still waits; with Apply everything, on arrival; with
+// ApplyLate everything, that long after arrival, whether or not the client still waits. Calls that are not processed count in no quota.
+type Fault struct {
+	// Endpoint is an operation such as "contacts/batch/upsert", "events/send/batch", "properties/create" or a part of the path
+	// before a slash ("contacts", "properties", "definitions", "events"); "*" or "" is any.
+	Endpoint string
+	Times    int // how many calls; 0: until cleared
+	// Status of the answer; 0: the true answer. Body and Header are as given; an empty body gets a plausible one.
+	Status int
+	Body   string
+	Header map[string]string
+	// Delay is the time from arrival to the answer.
+	Delay time.Duration
+	// Apply makes the write happen although the answer says otherwise or never comes.
+	Apply bool
+	// ApplyLate makes the write happen that long after arrival, by a timer: what becomes of calls that timed out.
+	ApplyLate time.Duration
+	// Drop closes the connection without an answer, after Delay.
+	Drop bool
+	// Match says which bodies are meant, such as those that hold one e-mail; nil means all. It must not call the sandbox.
+	Match func(body []byte) bool
+}
+
+// fault is an injected Fault; the Sandbox's mutex guards left.
+type fault struct {
+	Fault
+	left int // calls to go; -1: no end
+}
+
+// Inject adds a fault; of several that match a call the oldest acts. clear removes it.
+func (s *Sandbox) Inject(f Fault) (clear func()) {
+	in := &fault{Fault: f, left: f.Times}
+	if f.Times == 0 {
+		in.left = -1
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, in)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.faults = slices.DeleteFunc(s.faults, func(g *fault) bool { return g == in })
+	}
+}
+
+// takeFaultLocked returns the fault that acts on c and uses one of its times.
+func (s *Sandbox) takeFaultLocked(c *call) *fault {
+	for i, f := range s.faults {
+		if !f.matches(c) {
+			continue
+		}
+		if f.left > 0 {
+			if f.left--; f.left == 0 {
+				s.faults = slices.Delete(s.faults, i, i+1)
+			}
+		}
+		return f
+	}
+	return nil
+}
+
+func (f *fault) matches(c *call) bool {
+	name := c.endpoint()
+	if f.Endpoint != "" && f.Endpoint != "*" && f.Endpoint != name && !strings.HasPrefix(name, f.Endpoint+"/") {
+		return false
+	}
+	return f.Match == nil || f.Match(c.body)
+}
+
+// doFaulty answers by a fault. st is the state that the call arrived at.
+func (s *Sandbox) doFaulty(ctx context.Context, c *call, f *fault, st *state) (a answer, err error) {
+	defer func() { s.record(c, st, a.status) }()
+	var done chan answer // gets the true answer of a write that is applied, now or late
+	switch {
+	case f.ApplyLate > 0:
+		done = make(chan answer, 1)
+		time.AfterFunc(f.ApplyLate, func() { done <- s.apply(c, st) })
+	case f.Apply:
+		done = make(chan answer, 1)
+		done <- s.apply(c, st)
+	}
+	if err := wait(ctx, f.Delay); err != nil {
+		return answer{}, err
+	}
+	switch {
+	case f.Drop:
+		return answer{}, errDropped
+	case f.Status != 0:
+		return s.faultAnswer(f), nil
+	case done == nil:
+		return s.apply(c, st), nil
+	}
+	select {
+	case a := <-done:
+		return a, nil
+	case <-ctx.Done():
+		return answer{}, ctx.Err()
+	}
+}
+
+// wait ends after d, or with ctx's error.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// faultAnswer is what the fault says.
+func (s *Sandbox) faultAnswer(f *fault) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.st.begin(s.opts.Now())
+	a := answer{status: f.Status, body: []byte(f.Body), header: http.Header{"Content-Type": {"application/json;charset=utf-8"}}}
+	if f.Body == "" && f.Status >= 400 {
+		a.body = s.st.fail(&apiError{status: f.Status, message: http.StatusText(f.Status)}).body
+	}
+	a.header.Set("X-HubSpot-Correlation-Id", s.st.correlation)
+	for k, v := range f.Header {
+		a.header.Set(k, v)
+	}
+	return a
+}

@@ -1,0 +1,124 @@
+package sandbox
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// searchPerSecond is the limit of CRM search, shared by all apps of an account.
+const searchPerSecond = 5
+
+// quota counts calls against the account's limits.
+type quota struct {
+	burst, search, events *window
+	daily                 int // 0: no limit
+	zone                  *time.Location
+	day                   string // in zone
+	used                  int    // that day
+}
+
+func newQuota(o *Options) quota {
+	return quota{
+		burst:  newWindow(o.Burst, o.BurstWindow),
+		search: newWindow(searchPerSecond, time.Second),
+		events: newWindow(o.EventsPerSecond, time.Second),
+		daily:  o.Daily,
+		zone:   o.TimeZone,
+	}
+}
+
+// take counts a call made at t, or returns the 429 that refuses it. A refused call counts nowhere (modelled).
+func (q *quota) take(p policy, t time.Time) *apiError {
+	switch p {
+	case eventPolicy: // exempt from burst and daily
+		if !q.events.take(t) {
+			return limitReached("secondly", "SECONDLY")
+		}
+		return nil
+	case searchPolicy:
+		if q.search.full(t) {
+			// Really without policyName, unlike the others.
+			return &apiError{status: http.StatusTooManyRequests, category: rateLimits, message: "You have reached your secondly limit."}
+		}
+	case generalPolicy:
+		if q.burst.full(t) {
+			return limitReached("ten_secondly_rolling", "TEN_SECONDLY_ROLLING")
+		}
+	}
+	if q.today(t); q.daily > 0 && q.used >= q.daily {
+		return limitReached("daily", "DAILY")
+	}
+	q.used++
+	if p == searchPolicy {
+		q.search.take(t)
+	} else {
+		q.burst.take(t)
+	}
+	return nil
+}
+
+func limitReached(name, policyName string) *apiError {
+	return &apiError{
+		status: http.StatusTooManyRequests, policyName: policyName,
+		message: "You have reached your " + name + " limit.",
+	}
+}
+
+// today starts a new count at midnight in the account's time zone.
+func (q *quota) today(t time.Time) {
+	if q.daily == 0 {
+		return
+	}
+	if day := t.In(q.zone).Format(time.DateOnly); day != q.day {
+		q.day, q.used = day, 0
+	}
+}
+
+// setHeaders tells what remains: nothing for events, no burst for search.
+func (q *quota) setHeaders(h http.Header, p policy, t time.Time) {
+	set := func(name string, n int) { h[name] = []string{strconv.Itoa(n)} }
+	if p == eventPolicy {
+		return
+	}
+	if q.daily > 0 {
+		q.today(t)
+		set("X-Hubspot-Ratelimit-Daily", q.daily)
+		set("X-Hubspot-Ratelimit-Daily-Remaining", q.daily-q.used)
+	}
+	if p == generalPolicy && q.burst.max > 0 {
+		set("X-Hubspot-Ratelimit-Interval-Milliseconds", int(q.burst.size.Milliseconds()))
+		set("X-Hubspot-Ratelimit-Max", q.burst.max)
+		set("X-Hubspot-Ratelimit-Remaining", q.burst.left(t))
+	}
+}
+
+// window allows max calls in any stretch of size.
+type window struct {
+	max  int // 0: no limit
+	size time.Duration
+	at   []time.Time // of the calls in the window, oldest first
+}
+
+func newWindow(maxCalls int, size time.Duration) *window { return &window{max: maxCalls, size: size} }
+
+// left says how many calls t allows.
+func (w *window) left(t time.Time) int {
+	for len(w.at) > 0 && !w.at[0].After(t.Add(-w.size)) {
+		w.at = w.at[1:]
+	}
+	return w.max - len(w.at)
+}
+
+func (w *window) full(t time.Time) bool { return w.max > 0 && w.left(t) <= 0 }
+
+// take counts a call, or returns false.
+func (w *window) take(t time.Time) bool {
+	if w.full(t) {
+		return false
+	}
+	if w.max > 0 {
+		w.at = append(w.at, t)
+	}
+	return true
+}

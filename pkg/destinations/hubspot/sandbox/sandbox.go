@@ -1,0 +1,184 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// maxBody bounds a request body. HubSpot documents no limit; its limits on counts bind first.
+const maxBody = 32 << 20
+
+// Options of a sandbox. The zero value is an Enterprise account without limits that accepts any token.
+type Options struct {
+	// HubID is the account's number, part of event names (pe{HubID}_name) and record links; default 20546336.
+	HubID string
+	// Token is the only bearer token accepted; "" accepts any that is not empty.
+	Token string
+	// Now is the clock; nil means time.Now, which is virtual inside a testing/synctest bubble.
+	Now func() time.Time
+
+	// Burst is the number of calls allowed in any BurstWindow (default 10 s), 0 for no limit. Real values: 100 (Free, Starter),
+	// 190 (Professional, Enterprise), 110 (an OAuth app, for each account).
+	Burst       int
+	BurstWindow time.Duration
+	// Daily is the number of calls allowed from midnight to midnight in TimeZone (default UTC); 0: no limit, as for OAuth apps.
+	Daily    int
+	TimeZone *time.Location
+	// EventsPerSecond limits event sending, which counts in neither Burst nor Daily; 0: no limit. Really 1,250.
+	EventsPerSecond int
+
+	// Lag is how long new or changed property and event definitions stay invisible to reads and writes, and new contacts to
+	// search. Observed: 250 to 700 ms, for search longer.
+	Lag time.Duration
+
+	// NoEnterprise makes event sending and definitions answer 403, as an account below the Enterprise tier does.
+	NoEnterprise bool
+	// MissingScopes are scopes that the token lacks, such as "crm.objects.contacts.write": calls that need one answer 403.
+	MissingScopes []string
+	// Properties are custom contact properties that exist from the start, and again after Reset.
+	Properties []Property
+	// LifecycleStage is what new contacts get when the write names none: a setting of the account; "" for none.
+	LifecycleStage string
+
+	// AutoContactFromEvent makes an event with an unknown e-mail create a contact. Modelled: sources disagree on what HubSpot does;
+	// by default the event is accepted and belongs to no contact.
+	AutoContactFromEvent bool
+	// AcceptUnknownEventProperties drops event properties that the definition lacks instead of answering 400. Modelled: HubSpot
+	// documents neither.
+	AcceptUnknownEventProperties bool
+	// StrictUUID makes a batch of events with a uuid used before answer 400 naming it, as the single call does. By default the
+	// batch answers 204 and drops the repeat: the first occurrence wins either way.
+	StrictUUID bool
+}
+
+// Sandbox is the handler and the account behind it. All methods may be called concurrently.
+type Sandbox struct {
+	opts Options
+
+	mu     sync.Mutex // guards what follows
+	st     *state     // replaced by Reset
+	faults []*fault
+	calls  callLog
+}
+
+// New makes a sandbox with an empty account that has HubSpot's own contact properties.
+func New(o Options) *Sandbox {
+	if o.HubID == "" {
+		o.HubID = "20546336"
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.BurstWindow == 0 {
+		o.BurstWindow = 10 * time.Second
+	}
+	if o.TimeZone == nil {
+		o.TimeZone = time.UTC
+	}
+	s := &Sandbox{opts: o}
+	s.st = newState(&s.opts)
+	return s
+}
+
+// Reset empties the account: contacts, events, definitions, properties that were not in Options, quotas, calls and faults. Writes still
+// to be applied late (Fault.ApplyLate) are forgotten.
+func (s *Sandbox) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.st = newState(&s.opts)
+	s.faults = nil
+	s.calls = callLog{}
+}
+
+// errDropped ends a call without an answer.
+var errDropped = errors.New("connection closed without an answer")
+
+// ServeHTTP answers like HubSpot, and under /_sandbox shows what was received.
+func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if isView(r.URL.Path) {
+		s.serveView(w, r)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		http.Error(w, "read the body: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	a, err := s.do(r.Context(), newCall(r, body))
+	switch {
+	case errors.Is(err, errDropped):
+		panic(http.ErrAbortHandler) // net/http closes the connection silently
+	case err != nil:
+		return // the client has gone
+	}
+	for k, v := range a.header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.body) // an error means that the client has gone
+}
+
+// RoundTripper calls the sandbox in memory, without sockets or goroutines, so that it works in testing/synctest bubbles. It honours the
+// request's context: a call cut short while it is delayed returns the context's error at once.
+func (s *Sandbox) RoundTripper() http.RoundTripper { return roundTripper{s} }
+
+type roundTripper struct{ s *Sandbox }
+
+func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	var body []byte
+	if r.Body != nil {
+		var err error
+		body, err = io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	ctx := r.Context()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	a, err := t.s.do(ctx, newCall(r, body))
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{
+		Status:        fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)),
+		StatusCode:    a.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        a.header,
+		Body:          io.NopCloser(bytes.NewReader(a.body)),
+		ContentLength: int64(len(a.body)),
+		Request:       r,
+	}, nil
+}
+
+// do answers one call, by a fault when one matches.
+func (s *Sandbox) do(ctx context.Context, c *call) (answer, error) {
+	s.mu.Lock()
+	f, st := s.takeFaultLocked(c), s.st
+	s.mu.Unlock()
+	if f != nil {
+		return s.doFaulty(ctx, c, f, st)
+	}
+	a := s.apply(c, st)
+	s.record(c, st, a.status)
+	return a, nil
+}
+
+// apply does and answers what HubSpot would. st is the state that the call arrived at: when Reset came between, its successor is not
+// touched.
+func (s *Sandbox) apply(c *call, st *state) answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.begin(s.opts.Now())
+	return st.answer(c)
+}

@@ -1,0 +1,203 @@
+package sandbox
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// state is the account. The Sandbox's mutex guards it.
+type state struct {
+	opts *Options
+
+	// of the call in hand
+	seq         uint64
+	now         stamp
+	correlation string
+
+	// changes that are not visible yet, oldest first; all wait for the same lag
+	pending []pendingChange
+
+	contacts    contactBook
+	properties  registry[property]
+	definitions registry[definition]
+	burned      map[string]bool // names of deleted definitions
+	events      eventLog
+	quota       quota
+}
+
+type pendingChange struct {
+	due   time.Time
+	apply func()
+}
+
+func newState(o *Options) *state {
+	st := &state{
+		opts:        o,
+		contacts:    newContactBook(),
+		properties:  newRegistry[property](),
+		definitions: newRegistry[definition](),
+		burned:      map[string]bool{},
+		events:      newEventLog(),
+		quota:       newQuota(o),
+	}
+	for _, p := range defaultProperties() {
+		st.properties.put(p.Name, p)
+	}
+	created := stampOf(o.Now())
+	for _, p := range o.Properties {
+		p.created, p.updated = created.at, created.at
+		st.properties.put(p.Name, newProperty(p))
+	}
+	return st
+}
+
+// begin starts a call at t: changes that are due become visible.
+func (st *state) begin(t time.Time) {
+	st.seq++
+	st.now = stampOf(t)
+	st.correlation = correlationID(st.seq)
+	for len(st.pending) > 0 && !st.pending[0].due.After(t) {
+		st.pending[0].apply()
+		st.pending = st.pending[1:]
+	}
+}
+
+// later runs apply when the lag has passed, at once when there is none.
+func (st *state) later(apply func()) {
+	if st.opts.Lag <= 0 {
+		apply()
+		return
+	}
+	st.pending = append(st.pending, pendingChange{st.now.at.Add(st.opts.Lag), apply})
+}
+
+// correlationID is a UUID that is the same in each run.
+func correlationID(seq uint64) string {
+	h := seq * 0x9e3779b97f4a7c15 // spread, so that ids do not look alike in logs
+	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", uint32(h>>32), uint16(h>>16), h>>4&0xfff, h>>8&0xfff, seq)
+}
+
+// answer checks what all calls have in common, then runs the operation.
+func (st *state) answer(c *call) answer {
+	a, counted := st.dispatch(c)
+	if a.header == nil {
+		a.header = http.Header{}
+	}
+	h := a.header
+	h["X-Hubspot-Correlation-Id"] = []string{st.correlation}
+	if len(a.body) > 0 {
+		h["Content-Type"] = []string{"application/json;charset=utf-8"}
+	}
+	if counted {
+		st.quota.setHeaders(h, c.route.policy, st.now.at)
+	}
+	return a
+}
+
+// dispatch reports in counted whether the call reached the quotas.
+func (st *state) dispatch(c *call) (a answer, counted bool) {
+	if c.route == nil {
+		if c.wrong != nil {
+			return st.fail(c.wrong), false
+		}
+		return st.fail(&apiError{status: http.StatusNotFound, message: "resource not found"}), false
+	}
+	if e := st.authorize(c); e != nil {
+		return st.fail(e), false
+	}
+	if e := st.quota.take(c.route.policy, st.now.at); e != nil {
+		return st.fail(e), true
+	}
+	if c.wrong != nil {
+		return st.fail(c.wrong), true
+	}
+	return c.route.handle(st, c), true
+}
+
+// authorize checks token, scope and tier.
+func (st *state) authorize(c *call) *apiError {
+	scheme, token, _ := strings.Cut(c.header.Get("Authorization"), " ")
+	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" || st.opts.Token != "" && token != st.opts.Token {
+		return &apiError{
+			status: http.StatusUnauthorized, category: invalidAuth,
+			message: "Authentication credentials not found. This API supports OAuth 2.0 authentication",
+		}
+	}
+	scope := c.route.scope
+	enterprise := scope == sendEvents || scope == eventDefinition
+	if scope != "" && slices.Contains(st.opts.MissingScopes, scope) || enterprise && st.opts.NoEnterprise {
+		return &apiError{
+			status: http.StatusForbidden, category: missingScopes,
+			message: "One or more of the following scopes are required.",
+			context: []contextEntry{
+				{"requiredGranularScopes", []string{scope}},
+				{"links", []string{"https://developers.hubspot.com/scopes"}},
+			},
+		}
+	}
+	return nil
+}
+
+// shuffle returns the order in which n results are answered: never that of the input, as results match inputs by id only, and the same
+// in each run.
+func (st *state) shuffle(n int) []int {
+	order := rand.New(rand.NewPCG(st.seq, uint64(n))).Perm(n)
+	if n > 1 && order[0] == 0 {
+		order[0], order[n-1] = order[n-1], order[0]
+	}
+	return order
+}
+
+// accountInfo answers GET /account-info/v3/details, which tells whose midnight ends the day's quota.
+func (st *state) accountInfo(*call) answer {
+	_, offset := st.now.at.In(st.opts.TimeZone).Zone()
+	sign := '+'
+	if offset < 0 {
+		sign, offset = '-', -offset
+	}
+	ms := offset * 1000
+	if sign == '-' {
+		ms = -ms
+	}
+	body := fmt.Appendf(nil, `{"portalId":%s,"accountType":"STANDARD","timeZone":"%s","companyCurrency":"USD","additionalCurrencies":[],`+
+		`"utcOffset":"%c%02d:%02d","utcOffsetMilliseconds":%d,"uiDomain":"app.hubspot.com","dataHostingLocation":"na1"}`,
+		st.opts.HubID, st.opts.TimeZone, sign, offset/3600, offset/60%60, ms)
+	return answer{status: http.StatusOK, body: body}
+}
+
+// registry holds definitions by name twice: as written, and as visible after the lag. Values are immutable; a change puts a new one.
+type registry[T any] struct {
+	truth, view map[string]*T
+}
+
+func newRegistry[T any]() registry[T] { return registry[T]{map[string]*T{}, map[string]*T{}} }
+
+// put makes v known and visible at once.
+func (r *registry[T]) put(name string, v *T) { r.truth[name], r.view[name] = v, v }
+
+// names lists what is visible, sorted.
+func (r *registry[T]) names() []string {
+	names := make([]string, 0, len(r.view))
+	for n := range r.view {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// change makes v known now and visible after the lag; a nil v removes the name.
+func change[T any](st *state, r *registry[T], name string, v *T) {
+	set := func(m map[string]*T) {
+		if v == nil {
+			delete(m, name)
+		} else {
+			m[name] = v
+		}
+	}
+	set(r.truth)
+	st.later(func() { set(r.view) })
+}
