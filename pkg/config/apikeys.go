@@ -40,7 +40,7 @@ func (l *loader) apiKeys(section Settings) {
 		l.fail(section, "", "must be a list: begin each API key with a dash")
 	case list.kind == sequence:
 		l.keyList(section, list)
-	case strings.HasPrefix(list.text, "{"):
+	case strings.HasPrefix(list.text, "{"), strings.HasPrefix(list.text, "["):
 		l.inlineKeys(section)
 	case isAddress(list.text):
 		l.fail(section, "", "keys by URL or file name are not supported yet; write the list here")
@@ -97,12 +97,14 @@ func (l *loader) keyList(section Settings, list *node) {
 // apiKey reads one key: an object, or a string that is a client secret.
 func (l *loader) apiKey(s Settings) {
 	var raw apiKey
+	before := len(l.problems)
 	if s.node.kind != scalar {
 		l.decodeInto(s, &raw)
 	} else if l.sound(s.node, placeOf(s)) {
 		raw.ClientSecret = Secret(s.node.text)
-	} else {
-		return
+	}
+	if len(l.problems) > before {
+		return // what follows could only repeat it
 	}
 	if raw.ClientSecret == "" && raw.ServerSecret == "" {
 		l.fail(s, "", "needs a client_secret, a server_secret or both")

@@ -92,17 +92,22 @@ func isDestinationKey(name string) bool {
 	return ok
 }
 
-// destinationType is what `type` says, by default the name. A file in which neither the name nor `config` has settings but some other
-// key has meant that key, and forgot to say so.
+// destinationType is what `type` says, by default the name. A file without a usable type, in which neither the name nor `config` has
+// settings but some other key has, means the type of that key.
 func (l *loader) destinationType(name string, s Settings) string {
-	if p, _ := s.node.child("type"); p.value != nil && p.value.kind == scalar && !p.value.empty() && len(p.value.faults) == 0 {
+	p, given := s.node.child("type")
+	if given && p.value.kind == scalar && !p.value.empty() && len(p.value.faults) == 0 {
 		return p.value.text
 	}
-	_, named := s.node.child(name)
-	_, config := s.node.child("config")
+	if s.Has(name) || s.Has("config") {
+		return name
+	}
 	for _, p := range s.node.pairs {
-		if !named && !config && !isDestinationKey(p.key) && p.value.kind == mapping && !s.Has("type") && destinationLeftOut[p.key].advice == "" {
-			l.fail(s, "", "lacks its type; write `type: %s`", cut(p.key))
+		_, ignored := destinationLeftOut[p.key]
+		if p.value.kind == mapping && !isDestinationKey(p.key) && !ignored {
+			if !given { // else it is reported in its own place
+				l.fail(s, "", "lacks its type; write `type: %s`", cut(p.key))
+			}
 			return p.key
 		}
 	}
@@ -115,7 +120,7 @@ func (l *loader) checkDestination(s Settings, raw destination) {
 			l.fail(s, key, format, args...)
 		}
 	}
-	check(raw.Mode == "" || raw.Mode == "stream", "mode", "must be stream; write `mode: stream` or leave it out")
+	check(raw.Mode == "" || raw.Mode == "stream", "mode", "must be stream, which is the default here; batch and synchronous are not supported")
 	check(raw.Lanes.MaxBytes > 0, "lanes.max_bytes", "must be more than 0")
 	check(raw.Lanes.MaxAge >= 0, "lanes.max_age", "must not be negative; 0 is no limit")
 	check(raw.Lanes.OnFull == Refuse || raw.Lanes.OnFull == DeadLetterOldest, "lanes.on_full", "must be %s or %s", Refuse, DeadLetterOldest)

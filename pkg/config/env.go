@@ -62,7 +62,7 @@ func firstSet(alternatives string, env func(string) (string, bool)) (string, err
 		rest = others
 	}
 	if len(names) == 1 {
-		return "", fmt.Errorf("environment variable %s is not set; set it, or write a default: ${env.%[1]s|default}", names[0])
+		return "", fmt.Errorf("environment variable %s is empty or not set; set it, or write a default: ${env.%[1]s|default}", names[0])
 	}
-	return "", fmt.Errorf("none of the environment variables %s is set; set one, or write a default after another |", strings.Join(names, ", "))
+	return "", fmt.Errorf("the environment variables %s are empty or not set; set one, or write a default after another |", strings.Join(names, ", "))
 }

@@ -122,14 +122,14 @@ func (destination) leftOut() map[string]leftOut { return destinationLeftOut }
 const (
 	noTransforms = "transforms are not in this version"
 	noMappings   = "mappings are not in this version"
-	harmful      = ", and without it the destination would get other data than this file says; "
+	harmful      = ", and without them the destination would get other data than this file says; "
 )
 
 var dataLayoutLeftOut = map[string]leftOut{
-	"transform":          {advice: noTransforms, harm: noTransforms + harmful + "remove it, or set transform_enabled: false", matters: transforms},
+	"transform":          {advice: noTransforms, harm: noTransforms + harmful + "remove this, or set transform_enabled: false", matters: transforms},
 	"transform_enabled":  {advice: noTransforms},
-	"mappings":           {advice: noMappings, harm: noMappings + harmful + "remove it and send the fields under the names that you want", matters: maps},
-	"mapping":            {advice: noMappings, harm: noMappings + harmful + "remove it and send the fields under the names that you want", matters: mapsOldStyle},
+	"mappings":           {advice: noMappings, harm: noMappings + harmful + "remove this and send the fields under the names that you want", matters: maps},
+	"mapping":            {advice: noMappings, harm: noMappings + harmful + "remove this and send the fields under the names that you want", matters: mapsOldStyle},
 	"mapping_type":       {advice: noMappings},
 	"max_columns":        {advice: "there are no SQL destinations"},
 	"primary_key_fields": {advice: "there are no SQL destinations"},

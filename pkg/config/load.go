@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -93,16 +92,17 @@ func parseYAML(name string, data []byte, env func(string) (string, bool)) (*node
 	if len(data) > maxFileBytes {
 		return nil, Problems{{Pos: Pos{File: name}, Text: fmt.Sprintf("is larger than %d bytes", maxFileBytes)}}
 	}
-	doc, err := readDocument(bytes.NewReader(data))
-	if err == nil && doc != nil {
-		b := builder{env: env, spare: maxAliased}
-		var root *node
-		if root, err = b.build(doc.Content[0], 0); err == nil {
-			return root, nil
-		}
-	}
+	doc, err := readDocument(data)
 	if err != nil {
 		return nil, Problems{syntaxProblem(name, err)}
 	}
-	return nil, nil
+	if doc == nil {
+		return nil, nil
+	}
+	b := builder{env: env, spare: maxAliased}
+	root, err := b.build(doc.Content[0], 0)
+	if err != nil {
+		return nil, Problems{syntaxProblem(name, err)}
+	}
+	return root, nil
 }

@@ -1,12 +1,14 @@
 package config
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -19,15 +21,18 @@ type lineError struct {
 
 func (e *lineError) Error() string { return e.text }
 
-// readDocument returns the only document of r, nil when there is none.
-func readDocument(r io.Reader) (doc *yaml.Node, err error) {
+// readDocument returns the only document of data, nil when there is none.
+func readDocument(data []byte) (doc *yaml.Node, err error) {
 	// The YAML library reports errors by panics of its own; one that it does not recover must not end the process.
 	defer func() {
 		if p := recover(); p != nil {
 			err = errors.New("cannot be read as YAML")
 		}
 	}()
-	dec := yaml.NewDecoder(r)
+	if err := checkText(data); err != nil {
+		return nil, err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var first, second yaml.Node
 	if err := dec.Decode(&first); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -44,7 +49,24 @@ func readDocument(r io.Reader) (doc *yaml.Node, err error) {
 	return &first, nil
 }
 
-var syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+// checkText finds what is no text, for which the library names no line.
+func checkText(data []byte) error {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		bad := r == utf8.RuneError && size == 1 || r == '\uFFFE' || r == '\uFFFF'
+		if bad || unicode.IsControl(r) && r != '\t' && r != '\n' && r != '\r' && r != '\u0085' {
+			return &lineError{1 + bytes.Count(data[:i], []byte("\n")), "must be text in UTF-8"}
+		}
+		i += size
+	}
+	return nil
+}
+
+var (
+	syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+	// Errors of yaml.v3's parser, unlike those of its scanner, count lines from 0, and mostly name the beginning of the block.
+	parserError = regexp.MustCompile(`^did not find expected (<document|node content|key|')`)
+)
 
 // syntaxProblem words an error of readDocument or of a builder. It drops what the library quotes from the file, which may be a secret.
 func syntaxProblem(name string, err error) Problem {
@@ -58,14 +80,22 @@ func syntaxProblem(name string, err error) Problem {
 	if m == nil {
 		return p
 	}
-	p.Pos.Line, _ = strconv.Atoi(m[1])
 	text := m[2]
-	switch {
-	case strings.HasPrefix(text, "unknown anchor"):
-		text = "unknown anchor; a value that begins with * needs quotes"
-	case strings.HasPrefix(text, "did not find") && p.Pos.Line > 0:
-		p.Pos.Line++ // for errors of its parser, unlike those of its scanner, yaml.v3 counts lines from 0
+	if p.Pos.Line, _ = strconv.Atoi(m[1]); p.Pos.Line == 0 {
+		p.Pos.Line = 1 // the only line that the library does not name
 	}
-	p.Text = fmt.Sprintf("is not valid YAML: %.200s", text)
+	p.Text = "is not valid YAML: " + cut(text)
+	switch {
+	case strings.HasPrefix(text, "unknown anchor"), strings.HasSuffix(text, "alphabetic or numeric character"):
+		p.Text = "is not valid YAML: a value that begins with * or & needs quotes"
+	case parserError.MatchString(text):
+		if m[1] != "" {
+			p.Pos.Line++
+		}
+		p.Text = "is not valid YAML here or in the lines below: " + cut(text)
+		if strings.Contains(text, "','") {
+			p.Text += "; inside { } and [ ], what holds braces, such as ${env.NAME}, needs quotes"
+		}
+	}
 	return p
 }

@@ -1,0 +1,189 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// sameSettings leaves a destination's undecoded settings out of comparisons.
+var sameSettings = cmpopts.IgnoreUnexported(Settings{})
+
+func mustParse(t *testing.T, file string) *Config {
+	t.Helper()
+	cfg, err := Parse("test.yaml", []byte(file), testEnv)
+	if err != nil {
+		t.Fatalf("%s\nrefused: %v", file, err)
+	}
+	return cfg
+}
+
+func mustFail(t *testing.T, file string) error {
+	t.Helper()
+	_, err := Parse("test.yaml", []byte(file), testEnv)
+	var ps Problems
+	if !errors.As(err, &ps) {
+		t.Fatalf("%s\ngot error %v, want Problems", file, err)
+	}
+	return err
+}
+
+func TestEveryKeyIsTakenOver(t *testing.T) {
+	cfg := mustParse(t, `
+server:
+  name: eu-1
+  host: "::1"
+  port: 0
+  admin_token: admin
+  log: {level: WARN, format: json}
+  max_event_size: 1KiB
+  max_body_size: 2MB
+  data_dir: /var/lib/router
+  max_log_bytes: 3GB
+  min_free_bytes: 4_096
+  trusted_proxies: [10.1.2.3, "2001:db8::1/32"]
+  grace: 0s
+  dedupe: {window: 0s, max_ids: 1}
+api_keys:
+  - {id: web, client_secret: cs, server_secret: ss, origins: ["*.a.com", b.com]}
+  - {id: app, client_secret: other}
+destinations:
+  crm:
+    type: hubspot
+    only_tokens: [app, ss, cs, web]
+    staged: true
+    data_layout:
+
+      table_name_template: "{{.event_type}}"
+    lanes: {max_bytes: 1, max_age: 2h, on_full: dead_letter_oldest}
+    retry: {max_age: 3h, max_delay: 4s}
+  hubspot: {}
+`)
+	want := &Config{
+		File: "test.yaml",
+		Server: Server{
+			Name: "eu-1", Host: "::1", Port: 0, AdminToken: "admin", LogLevel: slog.LevelWarn, LogFormat: "json",
+			MaxEventBytes: 1024, MaxBodyBytes: 2e6, DataDir: "/var/lib/router", MaxLogBytes: 3e9, MinFreeBytes: 4096,
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/32")},
+			Grace:          0, DedupeWindow: 0, DedupeMaxIDs: 1,
+		},
+		APIKeys: []APIKey{
+			{ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"}},
+			{ID: "app", ClientSecret: "other"},
+		},
+		Destinations: []Destination{
+			{
+				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
+				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 26},
+				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
+			},
+			DefaultDestination("hubspot"),
+		},
+	}
+	want.Destinations[1].FilterPos = Pos{"test.yaml", 29}
+	if diff := cmp.Diff(want, cfg, sameSettings, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	want := Default().Server
+	for _, file := range []string{
+		"api_keys: a",
+		"api_keys: a\nserver:",
+		"api_keys: a\nserver: {port: , name: ~, log: , dedupe: {window: null}, trusted_proxies: }",
+		"api_keys: a\nserver:\n  name: ${env.EMPTY|}",
+	} {
+		got := mustParse(t, file).Server
+		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+			t.Errorf("%s\n(-want +got):\n%s", file, diff)
+		}
+	}
+	if got := mustParse(t, "api_keys: a\nserver: {trusted_proxies: []}").Server.TrustedProxies; len(got) != 0 {
+		t.Errorf("an empty list trusts %v", got)
+	}
+}
+
+func TestDestinationSettings(t *testing.T) {
+	f := func(destinations, wantPath string, wantLine int, wantHub string) {
+		t.Helper()
+		cfg := mustParse(t, "api_keys: a\ndestinations:\n"+destinations)
+		s := cfg.Destinations[0].Settings
+		var into struct {
+			HubID Text `yaml:"hub_id"`
+		}
+		if err := s.Decode(&into); err != nil {
+			t.Errorf("%s\n%v", destinations, err)
+		}
+		if s.Path() != wantPath || s.Pos().Line != wantLine || string(into.HubID) != wantHub {
+			t.Errorf("%s\ngot %s, line %d, hub %q; want %s, line %d, hub %q", destinations, s.Path(), s.Pos().Line, into.HubID, wantPath, wantLine, wantHub)
+		}
+		if exists := !strings.Contains(destinations, "{type: hubspot}"); s.Exists() != exists {
+			t.Errorf("%s\nExists() = %v", destinations, s.Exists())
+		}
+	}
+	f("  crm:\n    type: hubspot\n    hubspot: {hub_id: 020}", "destinations.crm.hubspot", 5, "020")
+	f("  crm:\n    hubspot:\n      hub_id: 7\n    type: hubspot", "destinations.crm.hubspot", 4, "7")
+	f("  crm:\n    type: hubspot\n    config: {hub_id: 7}", "destinations.crm.config", 5, "7")
+	f("  crm:\n    type: hubspot\n    hubspot: {hub_id: 1}\n    config: {hub_id: 2}", "destinations.crm.config", 6, "2")
+	f("  crm:\n    type: hubspot\n    hubspot: {hub_id: 1}\n    config: {}", "destinations.crm.hubspot", 5, "1")
+	f("  hubspot:\n    hubspot: {hub_id: 1}", "destinations.hubspot.hubspot", 4, "1")
+	f("  hubspot:\n    config: {hub_id: 1}", "destinations.hubspot.config", 4, "1")
+	f("  crm:\n    type: hubspot\n    hubspot:", "destinations.crm.hubspot", 5, "")
+	f("  crm: {type: hubspot}", "destinations.crm.hubspot", 3, "")
+	f("  crm:\n    type: hubspot\n    hubspot: {hub_id: '${env.HUBSPOT_HUB_ID}'}", "destinations.crm.hubspot", 5, "020546336")
+	f("  crm:\n    type: hubspot\n    hubspot:\n      hub_id: ${env.HUBSPOT_HUB_ID}", "destinations.crm.hubspot", 5, "020546336")
+}
+
+func TestDestinationsKeepTheirOrder(t *testing.T) {
+	var got []string
+	for _, d := range mustParse(t, "api_keys: a\ndestinations: {z: {}, A: {}, m-1: {}, b_2: {}}").Destinations {
+		got = append(got, d.Name)
+	}
+	if want := "z A m-1 b_2"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "router.yaml")
+	if err := os.WriteFile(path, []byte("api_keys: a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Load(path)
+	if err != nil || cfg.File != path {
+		t.Fatalf("Load: %+v, %v", cfg, err)
+	}
+
+	var ps Problems
+	if _, err := Load(filepath.Join(dir, "missing.yaml")); !errors.Is(err, fs.ErrNotExist) || errors.As(err, &ps) {
+		t.Errorf("a missing file: %v", err)
+	}
+	if _, err := Load(dir); err == nil || errors.As(err, &ps) {
+		t.Errorf("a folder: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("api_keys: a\n"+strings.Repeat("#", maxFileBytes)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); !errors.As(err, &ps) || !strings.Contains(err.Error(), "larger") {
+		t.Errorf("a huge file: %v", err)
+	}
+}
+
+func TestParseUsesTheProcessEnvironment(t *testing.T) {
+	t.Setenv("CONFIG_TEST_SECRET", "from-process")
+	cfg, err := Parse("test.yaml", []byte("api_keys: ${env.CONFIG_TEST_SECRET}"), nil)
+	if err != nil || cfg.APIKeys[0].ClientSecret != "from-process" {
+		t.Errorf("got %v, %v", cfg, err)
+	}
+}
