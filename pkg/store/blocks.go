@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -22,8 +23,8 @@ func (e *DamagedError) Error() string {
 // Unwrap makes it an ErrDamaged.
 func (e *DamagedError) Unwrap() []error { return []error{ErrDamaged, e.Cause} }
 
-// blocksPerRead bounds the rows looked at in one go.
-const blocksPerRead = 256
+// headsPerRead is how many blocks are looked at in one go; as a rule fewer are wanted.
+const headsPerRead = 16
 
 // ReadBlocks returns blocks of lane behind the block after (0: from the first), in order, until their uncompressed data
 // reaches maxBytes; one at least, if there is any. What a Commit that returned has written is in it.
@@ -62,27 +63,30 @@ type blockHead struct {
 	crc  uint32
 }
 
-func (c *conn) readBlocks(ctx context.Context, lane LaneID, after BlockID, maxBytes int64) ([]StoredBlock, error) {
-	heads, err := c.readHeads(lane, after)
-	if err != nil {
-		return nil, err
-	}
-	var blocks []StoredBlock
-	for i, bytes := 0, int64(0); i < len(heads) && (i == 0 || bytes+int64(heads[i].size) <= maxBytes); i++ {
-		h := &heads[i]
-		bytes += int64(h.size)
-		if err := ctx.Err(); err != nil {
-			return nil, err
+func (c *conn) readBlocks(ctx context.Context, lane LaneID, after BlockID, maxBytes int64) (blocks []StoredBlock, err error) {
+	for bytes := int64(0); ; {
+		heads, err := c.readHeads(lane, after)
+		if err != nil || len(heads) == 0 {
+			return blocks, err
 		}
-		if err := c.readData(lane, h); err != nil {
-			if i > 0 {
-				break // the next call is about it
+		for i := range heads {
+			h := &heads[i]
+			if bytes += int64(h.size); len(blocks) > 0 && bytes > maxBytes {
+				return blocks, nil
 			}
-			return nil, err
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if err := c.readData(lane, h); err != nil {
+				if len(blocks) > 0 && errors.Is(err, ErrDamaged) {
+					return blocks, nil // the next call is about it
+				}
+				return nil, err
+			}
+			blocks = append(blocks, h.StoredBlock)
+			after = h.ID
 		}
-		blocks = append(blocks, h.StoredBlock)
 	}
-	return blocks, nil
 }
 
 func (c *conn) readHeads(lane LaneID, after BlockID) (heads []blockHead, err error) {
@@ -94,7 +98,7 @@ func (c *conn) readHeads(lane LaneID, after BlockID) (heads []blockHead, err err
 			crc:         uint32(toInt(row[4])),
 		})
 		return nil
-	}, lane, after, blocksPerRead)
+	}, lane, after, headsPerRead)
 	return heads, err
 }
 
@@ -116,7 +120,7 @@ func (c *conn) readData(lane LaneID, h *blockHead) error {
 		return err
 	}
 	if err == nil && blockSum(h.ID, lane, h.Entries, blob) != h.crc {
-		err = fmt.Errorf("checksum does not match")
+		err = errors.New("checksum does not match")
 	}
 	if err == nil {
 		h.Data, err = openBlock(blob, h.size)

@@ -22,10 +22,10 @@ const (
 
 var blobs = sync.Pool{New: func() any { return new([]byte) }}
 
-// appendBlock appends data as it is stored: compressed where that is smaller.
-func appendBlock(dst, data []byte) []byte {
+// appendBlock appends data as it is stored: compressed where that is smaller and wanted.
+func appendBlock(dst, data []byte, uncompressed bool) []byte {
 	start := len(dst)
-	if size := s2.MaxEncodedLen(len(data)); len(data) > 64 && size > 0 {
+	if size := s2.MaxEncodedLen(len(data)); !uncompressed && size > 0 {
 		dst = append(dst, codecS2)
 		dst = append(dst, make([]byte, size)...)
 		if packed := s2.Encode(dst[start+1:], data); len(packed) < len(data) {

@@ -46,13 +46,7 @@ func (s *hashShard) find(k uint64) (slot int, found bool) {
 	}
 }
 
-// get returns the tag of h.
-func (s *hashSet) get(h uint64) (tag uint8, ok bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.getLocked(h)
-}
-
+// getLocked returns the tag of h.
 func (s *hashSet) getLocked(h uint64) (tag uint8, ok bool) {
 	k := hashKey(h)
 	sh := &s.shards[k>>58]

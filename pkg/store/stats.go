@@ -48,9 +48,10 @@ func fileSize(path string) int64 {
 }
 
 // Full reports whether the store should get no new work: the disk has less than MinFreeBytes left, the store's free pages
-// counted as free, or the last write found it full. Commit works on below the floor: what was acknowledged must get in.
+// counted as free, or a write found it full in the last seconds. Commit works on below the floor: what was acknowledged must
+// get in. It makes one system call.
 func (s *Store) Full() bool {
-	if s.stats.full.Load() {
+	if at := s.stats.fullAt.Load(); at != 0 && time.Since(time.Unix(0, at)) < fullFor {
 		return true
 	}
 	if s.opts.MinFreeBytes <= 0 {
@@ -60,6 +61,9 @@ func (s *Store) Full() bool {
 	return err == nil && free+s.stats.freePages.Load()*pageSize < s.opts.MinFreeBytes
 }
 
+// fullFor is how long a full disk keeps new work away. Then a write has to find out anew.
+const fullFor = 10 * time.Second
+
 // measure reads the database's size, which only the writer's connection knows at once.
 func (s *Store) measure() error {
 	free, err := s.w.queryInt(`PRAGMA freelist_count`)
@@ -67,7 +71,7 @@ func (s *Store) measure() error {
 		return err
 	}
 	s.stats.freePages.Store(free)
-	s.stats.full.Store(false)
+	s.stats.fullAt.Store(0)
 	return nil
 }
 
@@ -81,7 +85,7 @@ const (
 
 // idleTimer fires when it is time to give pages back. It never does while there are none.
 func (s *Store) idleTimer() (fires <-chan time.Time, stop func()) {
-	if s.stats.freePages.Load() < vacuumAbove || s.Err() != nil {
+	if s.stats.freePages.Load() < s.opts.vacuumAbove || s.Err() != nil {
 		return nil, func() {}
 	}
 	wait := vacuumAfter

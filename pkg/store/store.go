@@ -22,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Errors of the store, to be tested with errors.Is.
@@ -43,6 +45,9 @@ type Options struct {
 	SeenMax      int           // how many ids it remembers at most, 11 to 16 bytes of memory each; 0: 10,000,000
 	KnownMax     int           // known keys remembered, as large each; 0: 4,000,000
 	Logger       *slog.Logger  // nil: slog.Default
+
+	uncompressed bool  // for benchmarks
+	vacuumAbove  int64 // free pages; for tests
 }
 
 func (o Options) withDefaults() Options {
@@ -54,6 +59,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.KnownMax == 0 {
 		o.KnownMax = 4_000_000
+	}
+	if o.vacuumAbove == 0 {
+		o.vacuumAbove = vacuumAbove
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -305,6 +313,10 @@ func (s *Store) read(fn func(*conn) error) error {
 		return ErrClosed
 	case c := <-s.readers:
 		defer func() { s.readers <- c }()
-		return fn(c)
+		err := fn(c)
+		if code(err) == sqlite3.SQLITE_CORRUPT && !errors.Is(err, ErrDamaged) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		return err
 	}
 }

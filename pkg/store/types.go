@@ -18,7 +18,7 @@ type LaneID int64
 // BlockID numbers blocks, rising over all lanes; it is never reused.
 type BlockID int64
 
-// CallID numbers calls marked in flight; the caller chooses it with NextCall.
+// CallID numbers calls marked in flight; the caller chooses it with NextCall. It may be one that a call had before a restart.
 type CallID int64
 
 // Lane is the state of one lane.
@@ -64,12 +64,12 @@ type Retry struct {
 	Error   string        // of the last attempt, at most 500 bytes
 }
 
-// Progress is what became of entries of one block.
+// Progress is what became of entries of one block. A batch whose numbers do not fit what the store has is an ErrBatch.
 type Progress struct {
 	Lane     LaneID
 	Block    BlockID
 	Finished int    // how many entries of the block this batch finishes
-	Done     []byte // the whole bitmap after it; nil: all are done and the block is deleted
+	Done     []byte // the whole bitmap after it; nil, or all bits set: all are done, and the block is deleted with its retries
 }
 
 // Call is a marked call: its entries may have reached the remote, and no answer is recorded.
@@ -80,7 +80,7 @@ type Call struct {
 	Ambiguous time.Time // of the last attempt that was left without an answer; zero: still out, or found at start
 }
 
-// Hold keeps later writes of a key back until a call that got no answer can no longer be applied.
+// Hold replaces an earlier one of the same lane and key. It keeps later writes of a key back until a call that got no answer can no longer be applied.
 type Hold struct {
 	Lane  LaneID
 	Key   string
@@ -93,7 +93,7 @@ type Identity struct {
 	Kind   string // user_id, anonymous_id
 	Value  string
 	Email  string
-	Server bool // taught by a server key: a browser key never replaces it
+	Server bool // taught by a server key: Commit drops one that a browser key taught (Server false) in its favour
 	Seen   time.Time
 }
 
@@ -120,6 +120,7 @@ type DeadLetter struct {
 }
 
 // Batch is written whole or not at all. The zero Batch writes nothing. The store does not keep its slices after Commit.
+// Times are kept to the millisecond.
 type Batch struct {
 	// By the sorter.
 	Position    uint64     // next offset to sort; written if not 0

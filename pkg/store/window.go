@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql/driver"
 	"encoding/binary"
+	"slices"
 	"time"
 )
 
@@ -120,6 +121,7 @@ func (w *window) step(now time.Time, add [2][]uint64) windowStep {
 	w.expire(now)
 	st := windowStep{tails: w.tails, nextRow: w.nextRow, delete: w.deletable()}
 	for mark, hashes := range add {
+		st.added[mark] = make([]uint64, 0, len(hashes))
 		for _, h := range hashes {
 			if tag, ok := w.getLocked(h); !ok || int(tag&1) < mark { // only the writer changes the set
 				st.added[mark] = append(st.added[mark], h)
@@ -255,6 +257,7 @@ func (w *window) loadRowLocked(row []driver.Value, now time.Time) {
 }
 
 func appendHashes(dst []byte, hashes []uint64) []byte {
+	dst = slices.Grow(dst, 8*len(hashes))
 	for _, h := range hashes {
 		dst = binary.LittleEndian.AppendUint64(dst, h)
 	}

@@ -20,8 +20,8 @@ const (
 // request is one call that waits for the writer.
 type request struct {
 	batch  *Batch
-	blobs  [][]byte // the batch's blocks as they are stored
-	bytes  int
+	blobs  [][]byte  // the batch's blocks as they are stored
+	bytes  int       // that it writes, about
 	name   *LaneName // instead of a batch: make this lane
 	laneID LaneID    // the answer
 	err    error
@@ -38,21 +38,24 @@ func (s *Store) Commit(ctx context.Context, b *Batch) error {
 	buf := blobs.Get().(*[]byte)
 	defer blobs.Put(buf)
 	*buf = (*buf)[:0]
-	req.pack(buf)
+	req.pack(buf, s.opts.uncompressed)
 	return s.submit(ctx, req)
 }
 
 // pack compresses the batch's blocks into buf. It runs in the caller, so that the writer does not have to.
-func (req *request) pack(buf *[]byte) {
+func (req *request) pack(buf *[]byte, uncompressed bool) {
+	for i := range req.batch.DeadLetters {
+		req.bytes += len(req.batch.DeadLetters[i].Event) + len(req.batch.DeadLetters[i].Original)
+	}
 	if len(req.batch.Blocks) == 0 {
 		return
 	}
 	ends := make([]int, len(req.batch.Blocks))
 	for i := range req.batch.Blocks {
-		*buf = appendBlock(*buf, req.batch.Blocks[i].Data)
+		*buf = appendBlock(*buf, req.batch.Blocks[i].Data, uncompressed)
 		ends[i] = len(*buf)
 	}
-	req.bytes = len(*buf)
+	req.bytes += len(*buf)
 	req.blobs = make([][]byte, len(ends))
 	start := 0
 	for i, end := range ends {
@@ -233,7 +236,7 @@ func (s *Store) transact(group []*request) error {
 	case -1, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
 		return fmt.Errorf("%w: %w", ErrBatch, err)
 	case sqlite3.SQLITE_FULL:
-		s.stats.full.Store(true)
+		s.stats.fullAt.Store(time.Now().UnixNano())
 		if len(group) == 0 {
 			t.adoptCaches() // given up, or they would be tried again at once
 		}
@@ -270,6 +273,6 @@ func (s *Store) fail(err error) error {
 type counters struct {
 	commits, batches, commitNanos atomic.Int64
 	blockRaw, blockStored         atomic.Int64
-	pages, freePages              atomic.Int64
-	full                          atomic.Bool // the last write found the disk full
+	freePages                     atomic.Int64
+	fullAt                        atomic.Int64 // when a write found the disk full, Unix nanoseconds; 0: the last one did not
 }
