@@ -73,6 +73,7 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 	cfg, _ := mustLoad(t, "router.yaml")
 	type events struct {
 		Create           bool          `yaml:"create"`
+		Define           []string      `yaml:"define"`
 		NewPerAccount    int           `yaml:"new_per_account"`
 		BrowserNewPerDay int           `yaml:"browser_new_per_day"`
 		Hold             time.Duration `yaml:"hold"`
@@ -93,7 +94,7 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 	want := hubspot{
 		AccessToken: "pat-from-env", HubID: "020546336", BaseURL: "https://api.hubapi.com", EventsURL: "https://api.hubapi.com",
 		APIVersion: "2026-03", LateAfter: 100 * time.Second,
-		Events: events{Create: true, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
+		Events: events{Create: true, Define: []string{}, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

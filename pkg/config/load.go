@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 )
 
 // maxFileBytes bounds the file: a configuration is written by hand, and what is larger is a mistake such as a log file's name.
@@ -39,10 +38,10 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	cfg.File = name
 	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg}
 	l.load()
-	if err := l.problems.sorted().Err(); err != nil {
+	if err := l.problems.Sorted().Err(); err != nil {
 		return nil, err
 	}
-	cfg.Warnings = l.warnings.sorted()
+	cfg.Warnings = l.warnings.Sorted()
 	return &cfg, nil
 }
 
@@ -79,12 +78,6 @@ func (l *loader) fail(section Settings, key, format string, args ...any) {
 // warn is fail for what stops nothing.
 func (l *loader) warn(section Settings, key, format string, args ...any) {
 	l.warnings = append(l.warnings, section.Problem(key, format, args...))
-}
-
-// sorted orders by line, and keeps the order of what stands on one line.
-func (ps Problems) sorted() Problems {
-	slices.SortStableFunc(ps, func(a, b Problem) int { return a.Pos.Line - b.Pos.Line })
-	return ps
 }
 
 // parseYAML returns the one document in data as a tree; nil for an empty file. A nil env leaves `${env.…}` as it is.

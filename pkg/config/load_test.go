@@ -52,7 +52,7 @@ server:
   min_free_bytes: 4_096
   trusted_proxies: [10.1.2.3, "2001:db8::1/32"]
   grace: 0s
-  dedupe: {window: 0s, max_ids: 1}
+  dedupe: {window: 1ms, max_ids: 1}
 api_keys:
   - {id: web, client_secret: cs, server_secret: ss, origins: ["*.a.com", b.com]}
   - {id: app, client_secret: other}
@@ -74,7 +74,7 @@ destinations:
 			Name: "eu-1", Host: "::1", Port: 0, AdminToken: "admin", LogLevel: slog.LevelWarn, LogFormat: "json",
 			MaxEventBytes: 1024, MaxBodyBytes: 2e6, DataDir: "/var/lib/router", MaxLogBytes: 3e9, MinFreeBytes: 4096,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/32")},
-			Grace:          0, DedupeWindow: 0, DedupeMaxIDs: 1,
+			Grace:          0, DedupeWindow: time.Millisecond, DedupeMaxIDs: 1,
 		},
 		APIKeys: []APIKey{
 			{ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"}},
@@ -110,6 +110,41 @@ func TestDefaults(t *testing.T) {
 	}
 	if got := mustParse(t, "api_keys: a\nserver: {trusted_proxies: []}").Server.TrustedProxies; len(got) != 0 {
 		t.Errorf("an empty list trusts %v", got)
+	}
+}
+
+func TestLogLevels(t *testing.T) {
+	f := func(text string, want slog.Level) {
+		t.Helper()
+		if got := mustParse(t, "api_keys: a\nserver: {log: {level: "+text+"}}").Server.LogLevel; got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+	f("debug", slog.LevelDebug)
+	f("info", slog.LevelInfo)
+	f("Warn", slog.LevelWarn)
+	f("warning", slog.LevelWarn)
+	f("ERROR", slog.LevelError)
+}
+
+// Of two values the key's own goes before a merged one, wherever the merge stands, and an earlier merge before a later one.
+func TestMergeKeys(t *testing.T) {
+	cfg := mustParse(t, `
+api_keys: a
+server: &server {name: &name merged, port: 1}
+destinations:
+  *name :
+    lanes: &a {max_age: 1h, max_bytes: 1}
+    retry: {<<: {max_age: 2h}, max_age: 1h}
+  b:
+    lanes: {<<: [{max_age: 3h}, *a]}
+`)
+	a, b := cfg.Destinations[0], cfg.Destinations[1]
+	if a.Name != "merged" || a.Retry.MaxAge != time.Hour {
+		t.Errorf("first: %+v", a)
+	}
+	if want := (LaneLimits{MaxBytes: 1, MaxAge: 3 * time.Hour, OnFull: Refuse}); b.Lanes != want {
+		t.Errorf("second: %+v, want %+v", b.Lanes, want)
 	}
 }
 

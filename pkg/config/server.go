@@ -122,8 +122,8 @@ func (l *loader) server(raw server) {
 	check(raw.MaxLogBytes > 0, "max_log_bytes", "must be more than 0")
 	check(raw.MinFreeBytes > 0, "min_free_bytes", "must be more than 0")
 	check(raw.Grace >= 0, "grace", "must not be negative")
-	check(raw.Dedupe.Window >= 0, "dedupe.window", "must not be negative; 0 remembers no ids")
-	check(raw.Dedupe.MaxIDs > 0, "dedupe.max_ids", "must be more than 0; to remember no ids set dedupe.window to 0s")
+	check(raw.Dedupe.Window > 0, "dedupe.window", "must be more than 0")
+	check(raw.Dedupe.MaxIDs > 0, "dedupe.max_ids", "must be more than 0")
 	l.cfg.Server = raw.config()
 }
 

@@ -23,7 +23,7 @@ func NewSettings(name, path string, data []byte) (Settings, error) {
 		return Settings{}, err
 	}
 	s := Settings{path: path, file: name, line: 1, node: root}
-	return s, s.faults(s.node, nil).sorted().Err()
+	return s, s.faults(s.node, nil).Sorted().Err()
 }
 
 // Decode decodes strictly into what into points to, mostly a struct with `yaml` tags. What the file does not say stays as into has it,
@@ -35,7 +35,7 @@ func NewSettings(name, path string, data []byte) (Settings, error) {
 func (s Settings) Decode(into any) error {
 	d := decoder{file: s.file}
 	d.decodeInto(s, into)
-	return d.problems.sorted().Err()
+	return d.problems.Sorted().Err()
 }
 
 // Exists reports whether the file has this part, be it empty.

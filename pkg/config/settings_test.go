@@ -206,6 +206,17 @@ func TestNewSettingsReportsVariables(t *testing.T) {
 	}
 }
 
+// What a variable held is not shown, also where an error of another package would quote it.
+func TestDecodeDoesNotQuoteVariables(t *testing.T) {
+	t.Setenv("CONFIG_TEST_NETWORK", "from-process")
+	err := mustSettings(t, "network: ${env.CONFIG_TEST_NETWORK}\nsmall: x${env.CONFIG_TEST_NETWORK}").Decode(&component{})
+	want := `f.yaml:1: destinations.crm.hubspot.network: "${env.CONFIG_TEST_NETWORK}" is not understood
+f.yaml:2: destinations.crm.hubspot.small: "x${env.CONFIG_TEST_NETWORK}" is not a whole number`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	want := []string{
 		"access_token", "account", "name", "wait", "buffer", "small", "ratio", "on", "network", "limit", "words", "names",
