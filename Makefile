@@ -1,0 +1,54 @@
+# make check   the fast gate: format, vet, staticcheck, tests with the race detector, tidy
+# make test    all of it: check, and the end-to-end tests with real SDKs and a real browser, installing what they need
+# make bench   benchmarks
+# make fuzz    each fuzz target for FUZZTIME
+
+SHELL       := bash
+GO          ?= go
+GOFUMPT     ?= mvdan.cc/gofumpt@v0.12.0
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 20s
+BENCHTIME   ?= 1s
+
+# The end-to-end tests are a module's ordinary packages below e2e; check leaves them out.
+UNIT = $$($(GO) list ./... | grep -v /e2e)
+
+.PHONY: build check fmt vet staticcheck unit tidy test e2e tools bench fuzz
+
+build:
+	$(GO) build -trimpath -o bin/router ./cmd/router
+
+check: fmt vet staticcheck unit tidy
+
+fmt:
+	@out=$$($(GO) run $(GOFUMPT) -l . ); if [ -n "$$out" ]; then echo "not formatted (gofumpt):"; echo "$$out"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+unit:
+	$(GO) test -race -shuffle=on -timeout 10m $(UNIT)
+
+tidy:
+	$(GO) mod tidy -diff
+
+test: check e2e
+
+e2e: tools
+	$(GO) test -race -shuffle=on -timeout 10m -v -count=1 ./e2e/... 2>&1 | grep -E '^(=== RUN|--- |ok|FAIL|PASS|panic|\s+\S+_test.go|    )' ; test $${PIPESTATUS[0]} -eq 0
+
+tools:
+	./e2e/install.sh
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(UNIT)
+
+fuzz:
+	@for pkg in $(UNIT); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed says which packages of ours each package may import. Arrows point one way: to leaves.
+var allowed = map[string][]string{
+	"pkg/event":  {},
+	"pkg/config": {},
+	"pkg/log":    {},
+	"pkg/store":  {},
+
+	"pkg/filters":      {"pkg/config", "pkg/event"},
+	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/log"},
+	"pkg/destinations": {"pkg/config", "pkg/event"},
+	"pkg/router":       {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters", "pkg/log", "pkg/store"},
+
+	// A destination knows its contract and the leaves, never the router; a double of a remote knows nothing of ours.
+	"pkg/destinations/hubspot":         {"pkg/config", "pkg/destinations", "pkg/event"},
+	"pkg/destinations/hubspot/sandbox": {},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "eventrouter/pkg/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], "eventrouter/")
+		seen[pkg] = true
+		may, ok := allowed[pkg]
+		if !ok {
+			t.Errorf("package %s has no row here: say what it may import", pkg)
+		}
+		for _, path := range fields[1:] {
+			ours, isOurs := strings.CutPrefix(path, "eventrouter/")
+			if isOurs && !slices.Contains(may, ours) {
+				t.Errorf("%s imports %s, which it may not", pkg, ours)
+			}
+		}
+	}
+	for pkg := range allowed {
+		if !seen[pkg] {
+			t.Errorf("package %s has a row here and does not exist", pkg)
+		}
+	}
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests need and the machine lacks: Chromium from Debian, the SDKs from npm. Node and Go must be there.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+for tool in node npm go; do
+	command -v "$tool" >/dev/null || { echo "the end-to-end tests need $tool: please install it" >&2; exit 1; }
+done
+
+sudo=""
+[ "$(id -u)" = 0 ] || sudo="sudo"
+need=()
+command -v chromium >/dev/null || need+=(chromium)
+command -v promtool >/dev/null || need+=(prometheus)
+if [ ${#need[@]} -gt 0 ]; then
+	$sudo apt-get update -qq
+	# The Prometheus server comes along with promtool and is not to be started.
+	DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $sudo apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+fi
+
+for project in sdk hubspot-client; do
+	[ -f "$project/package-lock.json" ] || continue
+	if [ ! "$project/node_modules/.package-lock.json" -nt "$project/package-lock.json" ]; then
+		npm ci --prefix "$project" --no-audit --no-fund --loglevel=error
+		touch "$project/node_modules/.package-lock.json"
+	fi
+done
