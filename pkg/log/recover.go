@@ -1,0 +1,210 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// maxKeptAside bounds how many cut-off tails stay in the directory, lest a router that crashes over and over fills the disk.
+const maxKeptAside = 16
+
+// recover finds the end of the log and makes it ready to be appended to.
+func (l *Log) recover() error {
+	segments, err := listSegments(l.dir)
+	if err != nil {
+		return err
+	}
+	if l.opts.Salvage {
+		if err := l.salvage(segments); err != nil {
+			return err
+		}
+		if segments, err = listSegments(l.dir); err != nil {
+			return err
+		}
+	}
+	for i, s := range segments {
+		err := s.readHeader()
+		switch {
+		case err == nil:
+		case !errors.Is(err, errHeader):
+			return err
+		case i == len(segments)-1 && s.size <= headerBytes:
+			// The crash came while the file was made: its header is synced before anything is put behind it.
+			if err := os.Remove(s.path); err != nil {
+				return err
+			}
+			segments = segments[:i]
+		default:
+			return refusal(Damage{File: s.path, To: headerBytes, Reason: err.Error()})
+		}
+	}
+	l.segments = segments
+	if len(segments) > 0 && l.opts.Position > 0 && l.opts.Position < segments[0].prev {
+		// Refusing would bring nothing back: the files are gone, or the position is that of an older copy of the store.
+		d := Damage{File: segments[0].path, Reason: "records between the position and this segment are missing", LostBefore: segments[0].prev}
+		l.damage = append(l.damage, d)
+		l.logger.Warn("records of the log are missing", "position", l.opts.Position, "first", d.LostBefore)
+	}
+	if len(segments) > 0 {
+		if err := l.recoverTail(segments[len(segments)-1]); err != nil {
+			return err
+		}
+	}
+	if err := l.disk.SyncDir(l.dir); err != nil {
+		return err
+	}
+	if l.opts.Position > l.next {
+		// Whatever was lost of the log, what comes now gets offsets that were never given, in a file of its own.
+		l.next = l.opts.Position
+		if l.tail != nil {
+			l.roll()
+		}
+	}
+	l.end = l.next
+	for _, s := range segments {
+		l.used += s.size
+	}
+	return nil
+}
+
+// refusal is the error of an Open that would have to pass over damage.
+func refusal(d Damage) error {
+	return fmt.Errorf("%w: %s at byte %d: %s; nothing was changed, salvage the log (router log salvage) to pass over it and see what is lost",
+		ErrDamaged, d.File, d.From, d.Reason)
+}
+
+// recoverTail checks the last segment, cuts a torn group off and opens it for the next.
+func (l *Log) recoverTail(s *segment) error {
+	src, err := os.Open(s.path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	found, err := scan(src, s)
+	if err != nil {
+		return err
+	}
+	if found.refuse {
+		return refusal(found.damage)
+	}
+	if l.tail, err = l.disk.Open(s.path); err != nil {
+		return err
+	}
+	if found.damage.File != "" {
+		d := found.damage
+		d.From, d.To = found.size, s.size
+		if d.KeptAside, err = l.keepAside(src, s, found.size); err != nil {
+			return err
+		}
+		if err := l.tail.Truncate(found.size); err != nil {
+			return err
+		}
+		s.size = found.size
+		l.damage = append(l.damage, d)
+		l.logger.Warn("cut a torn group off the end of the log", "path", d.File, "from", d.From, "to", d.To, "reason", d.Reason, "kept_aside", d.KeptAside)
+	}
+	if err := l.rewrite(src, s, found.last); err != nil {
+		return err
+	}
+	l.next = max(s.first, found.end, found.damage.LostBefore)
+	l.frontier = frontier{seg: s, size: s.size, chain: found.end}
+	l.sealed = found.sealed
+	return nil
+}
+
+// tailScan is what scan found in a segment.
+type tailScan struct {
+	end    Offset // of its good groups
+	size   int64  // up to there
+	last   int64  // where the last good group begins
+	sealed bool   // that one is empty: it proves the one before, and itself has nothing to lose
+	damage Damage // the first; no File: none
+	refuse bool   // a group stands behind the damage, so that what was damaged had been durable
+}
+
+// scan reads all of a segment. A group that is not whole counts as damaged from its beginning.
+func scan(src io.ReaderAt, s *segment) (tailScan, error) {
+	var k walker
+	k.start(src, s.size, s.prev)
+	found := tailScan{end: k.end, size: headerBytes, last: headerBytes, sealed: true}
+	begun, empty := int64(headerBytes), false
+	for {
+		at := k.pos
+		f, err := k.next()
+		switch {
+		case err == io.EOF:
+			return found, nil
+		case err == errBad:
+			d, err := k.resync()
+			if err != nil {
+				return found, err
+			}
+			if found.damage.File == "" {
+				found.damage = d
+				found.damage.File = s.path
+			}
+			continue
+		case err != nil:
+			return found, err
+		}
+		if f.kind == kindGroup {
+			if found.damage.File != "" {
+				found.refuse = true
+				return found, nil
+			}
+			begun, empty = at, k.groupEnd == k.pos
+		}
+		if k.pos == k.groupEnd && found.damage.File == "" {
+			found.end, found.size, found.last, found.sealed = k.end, k.pos, begun, empty
+		}
+		k.release()
+	}
+}
+
+// rewrite writes the header and the last group once more and syncs the file. Nothing behind that group proves it: should the
+// process before this one have seen its fsync fail, its pages are clean in the cache and not on the disk, and
+// only a new write makes them dirty.
+func (l *Log) rewrite(src io.ReaderAt, s *segment, last int64) error {
+	group := make([]byte, s.size-last)
+	if _, err := src.ReadAt(group, last); err != nil && err != io.EOF {
+		return err
+	}
+	if _, err := l.tail.WriteAt(s.header(), 0); err != nil {
+		return err
+	}
+	if _, err := l.tail.WriteAt(group, last); err != nil {
+		return err
+	}
+	return l.tail.Sync()
+}
+
+// keepAside copies the end of a segment to a file of its own, durably.
+func (l *Log) keepAside(src io.ReaderAt, s *segment, from int64) (string, error) {
+	path := s.path + ".torn-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	dst, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(dst, io.NewSectionReader(src, from, s.size-from))
+	if err := errors.Join(err, dst.Sync(), dst.Close(), l.disk.SyncDir(l.dir)); err != nil {
+		return "", err
+	}
+	l.pruneKeptAside()
+	return path, nil
+}
+
+// pruneKeptAside removes the oldest cut-off tails.
+func (l *Log) pruneKeptAside() {
+	kept, _ := filepath.Glob(filepath.Join(l.dir, "*"+segmentSuffix+".torn-*")) // the pattern is good
+	slices.Sort(kept)                                                           // by offset, then time
+	for _, path := range kept[:max(0, len(kept)-maxKeptAside)] {
+		if err := os.Remove(path); err != nil {
+			l.logger.Warn("removing an old cut-off log tail", "path", path, "err", err)
+		}
+	}
+}
