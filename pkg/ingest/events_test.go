@@ -123,7 +123,7 @@ func TestRefusedBodies(t *testing.T) {
 	f(`{"a":"`+text+`"}`, 400, prefix+"Event size 1008 exceeds limit: 1000", "")
 	f(`[{},{"a":"`+text+`"},{}]`, 400, prefix+"Size of one of events exceeds limit: 1000", "element 1, at byte 4, has 1008 bytes")
 	f(`{"template":{"a":"`+text[:600]+`"},"events":[{"b":"`+text[:600]+`"}]}`, 400, prefix+"Size of one of events exceeds limit: 1000",
-		"element 0, at byte 632, has 1215 bytes with the template")
+		"element 0, at byte 631, has 1215 bytes with the template")
 
 	const tooBig = "counted after decompression and with the template merged in; send fewer events at a time"
 	f(`[`+strings.Repeat(`{},`, 4000)+`{}]`, 413, "Request body exceeds limit: 10000", tooBig)
@@ -177,7 +177,7 @@ func TestGzip(t *testing.T) {
 	f([]byte(`{"a":1}`), 200, `{"status":"ok"}`, "Content-Encoding", "gzip")
 	f(append(gzipped(t, `[{"a":1},`), gzipped(t, `{"b":1}]`)...), 200, `{"status":"ok"}`)
 	f(gzipped(t, strings.Repeat(" ", 100_001)), 413, "Request body exceeds limit: 100000")
-	f(gzipped(t, strings.Repeat(" ", 50_000_000)), 413, "Request body exceeds limit: 100000")
+	f(gzipped(t, strings.Repeat(" ", 5_000_000)), 413, "Request body exceeds limit: 100000")
 	f(packed[:len(packed)-3], 400, "Error parsing events body: gzip: unexpected EOF")
 	f(append(bytes.Clone(packed), 'x'), 400, "Error parsing events body: gzip: unexpected EOF")
 	f([]byte("\x1f\x8b"), 400, "Error parsing events body: gzip: unexpected EOF")

@@ -160,7 +160,7 @@ func routeOf(path []byte) route {
 func (s *Server) preflight(ctx *fasthttp.RequestCtx) {
 	b := acquireBatch()
 	defer b.release()
-	src, _ := s.sources.Load().authenticate(ctx, b, true)
+	src, _ := s.sources.Load().authenticate(b.token(ctx.URI(), &ctx.Request.Header), true)
 	allowOrigin(ctx, src)
 }
 
@@ -170,7 +170,7 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, browser bool) {
 	b := acquireBatch()
 	defer b.release()
 
-	src, refused := s.sources.Load().authenticate(ctx, b, browser)
+	src, refused := s.sources.Load().authenticate(b.token(ctx.URI(), &ctx.Request.Header), browser)
 	if browser {
 		allowOrigin(ctx, src)
 	}
@@ -182,9 +182,6 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, browser bool) {
 	}
 	if refused != nil {
 		s.refuse(ctx, refused)
-		if browser && refused.status == fasthttp.StatusUnauthorized {
-			ctx.Response.Header.SetContentTypeBytes(typeText) // as Jitsu has it
-		}
 		return
 	}
 
@@ -269,4 +266,7 @@ func (s *Server) appended() {
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, r *refusal) {
 	s.metrics.rejected[r.reason].Inc()
 	r.answer(ctx)
+	if r.status == fasthttp.StatusUnauthorized && routeOf(ctx.Path()) == routeClient {
+		ctx.Response.Header.SetContentTypeBytes(typeText) // Jitsu's browser routes have it so
+	}
 }

@@ -85,10 +85,9 @@ func (t *sourceTable) find(m map[uint64]credential, token []byte) *source {
 	return c.source
 }
 
-// authenticate returns the key of a request to a browser's or a server's route. On refusal the key is the one whose secret is of the other kind,
-// if any.
-func (t *sourceTable) authenticate(ctx *fasthttp.RequestCtx, b *batch, browser bool) (*source, *refusal) {
-	token := b.token(&ctx.Request)
+// authenticate returns the key of a request to a browser's or a server's route. On refusal the key is the one whose secret is of
+// the other kind, if any.
+func (t *sourceTable) authenticate(token []byte, browser bool) (*source, *refusal) {
 	right, wrong := t.server, t.client
 	if browser {
 		right, wrong = t.client, t.server
@@ -135,17 +134,17 @@ var (
 	}
 )
 
-// token returns the secret that a request carries: the first place that has one decides, in Jitsu's order.
-func (b *batch) token(req *fasthttp.Request) []byte {
-	uri := req.URI()
+// token returns the secret that a request carries: the first place that has one decides, in Jitsu's order. It is valid until b is
+// released.
+func (b *batch) token(uri *fasthttp.URI, h *fasthttp.RequestHeader) []byte {
 	args := uri.QueryArgs()
 	if t := args.Peek("token"); len(t) > 0 {
 		return t
 	}
-	if t := req.Header.Peek("X-Auth-Token"); len(t) > 0 {
+	if t := h.Peek("X-Auth-Token"); len(t) > 0 {
 		return t
 	}
-	if t := req.Header.Peek("api_key"); len(t) > 0 {
+	if t := h.Peek("api_key"); len(t) > 0 {
 		return t
 	}
 	for query := uri.QueryString(); len(query) > 0; {
@@ -159,7 +158,7 @@ func (b *batch) token(req *fasthttp.Request) []byte {
 			return t
 		}
 	}
-	return b.authorization(req.Header.Peek(fasthttp.HeaderAuthorization))
+	return b.authorization(h.Peek(fasthttp.HeaderAuthorization))
 }
 
 // authorization returns the user name of Basic credentials or a Bearer token.

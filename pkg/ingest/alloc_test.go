@@ -1,0 +1,24 @@
+//go:build !race
+
+package ingest
+
+import "testing"
+
+// sync.Pool drops values at random under the race detector, so this guard runs without it.
+func TestAcceptDoesNotAllocate(t *testing.T) {
+	f := func(name, path string, body []byte) {
+		t.Helper()
+		s, ctx := benchRequest(t, path, body)
+		if n := testing.AllocsPerRun(500, func() { postAgain(s, ctx) }); n != 0 {
+			t.Errorf("%s: %v allocations per request", name, n)
+		}
+		if got := ctx.Response.StatusCode(); got != 200 {
+			t.Errorf("%s: status %d %s", name, got, ctx.Response.Body())
+		}
+	}
+	f("one event with a time", "/api/v1/event?token=js.client", benchEvent("u"))
+	f("one event without", "/s2s/event?token=s2s.secret", []byte(`{"event_type":"t","api_key":"s2s.secret"}`))
+	f("one event with an id", "/s2s/event?token=s2s.secret", []byte(`{"event_id":"e"}`))
+	f("a randomized path", "/api.x?p_y=js.open", benchEvent("u"))
+	f("100 events", "/api/v1/event?token=js.client", benchArray(100))
+}
