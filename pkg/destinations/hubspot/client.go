@@ -1,0 +1,237 @@
+package hubspot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+)
+
+const (
+	// callTimeout ends a call that gets no answer. HubSpot gives up after 100 s itself (524), but calls that take half a minute are no use
+	// to a queue; late_after covers that such a call may still be applied.
+	callTimeout = 30 * time.Second
+	// maxAnswer bounds an answer's body. A list of 1,000 properties with options is below 2 MiB.
+	maxAnswer = 32 << 20
+)
+
+// Endpoints name calls in metrics.
+const (
+	endpointUpsert         = "contacts.batch_upsert"
+	endpointProperties     = "contacts.properties"
+	endpointSend           = "events.send_batch"
+	endpointDefinitions    = "events.definitions"
+	endpointNewDefinition  = "events.definitions.create"
+	endpointNewProperty    = "events.properties.create"
+	endpointAccountDetails = "account.details"
+)
+
+// paths are where the calls go, by API version: more differs than the version in them. Events keep their v3 paths in all versions, for
+// HubSpot's own sources disagree on the dated ones.
+type paths struct{ contacts, properties, send, definitions, account string }
+
+var versions = map[string]paths{
+	"v3": {
+		"/crm/v3/objects/contacts", "/crm/v3/properties/contacts",
+		"/events/v3/send/batch", "/events/v3/event-definitions", "/account-info/v3/details",
+	},
+	"2026-03": {
+		"/crm/objects/2026-03/contacts", "/crm/properties/2026-03/contacts",
+		"/events/v3/send/batch", "/events/v3/event-definitions", "/account-info/v3/details",
+	},
+	"2026-09": {
+		"/crm/objects/2026-09/contacts", "/crm/properties/2026-09/contacts",
+		"/events/v3/send/batch", "/events/v3/event-definitions", "/account-info/v3/details",
+	},
+}
+
+// client makes HTTP calls to one account.
+type client struct {
+	destination string // its name, for metrics
+	account     *account
+	http        http.Client
+	token       config.Secret
+	metrics     *destinations.Metrics
+}
+
+func newClient(env destinations.Env, a *account, token config.Secret) *client {
+	return &client{
+		destination: env.Name,
+		account:     a,
+		token:       token,
+		metrics:     env.Metrics,
+		http: http.Client{
+			Transport: env.Transport,
+			// A redirect would be sent the token, and nothing in this API redirects.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// request is one call to make.
+type request struct {
+	endpoint, method, url string
+	body                  []byte
+}
+
+// lostError says that no complete answer came.
+type lostError struct {
+	err  error
+	sent bool // bytes of the request may have reached the remote
+}
+
+func (e *lostError) Error() string { return "no answer from HubSpot: " + e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+// do makes one call and uses up p. Its error is a *lostError or a misuse of ours.
+func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var progress progress
+	ctx = httptrace.WithClientTrace(ctx, progress.trace())
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url, bytes.NewReader(r.body))
+	if err != nil {
+		p.Release()
+		return nil, fmt.Errorf("make the request: %w", errors.Unwrap(err))
+	}
+	req.Header.Set("Authorization", "Bearer "+string(c.token))
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", userAgent())
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	p.begin()
+	began := time.Now()
+	a, err := c.exchange(req)
+	status := 0
+	if a != nil {
+		status = a.status
+	}
+	c.metrics.Call(c.destination, r.endpoint, status, time.Since(began))
+	if err != nil {
+		p.end(nil)
+		return nil, &lostError{err: plainError(err), sent: progress.sent(err)}
+	}
+	c.learn(p, a)
+	return a, nil
+}
+
+// learn tells the quota what an answer says of it. A window that refuses is closed before the call's place is given on.
+func (c *client) learn(p *permit, a *answer) {
+	w := p.window
+	switch {
+	case a.status == http.StatusTooManyRequests:
+		c.limit(w, a)
+	case a.status < 500:
+		w.works()
+	}
+	rates := parseRates(a.header)
+	p.end(&rates)
+	if w.exhausted() {
+		w.exhaust(c.account.dayEnd(time.Now()))
+	}
+	c.showQuota(w)
+}
+
+// limit takes in a 429. Those that HubSpot documents carry no Retry-After, so the policy says how long.
+func (c *client) limit(w *window, a *answer) {
+	r := parseRefusal(a.body)
+	wait := a.retryAfter(time.Now())
+	switch {
+	case r.policy == "DAILY" && w == c.account.crm:
+		w.exhaust(c.account.dayEnd(time.Now()))
+	case r.policy == "SECONDLY", r.policy == "" && strings.Contains(r.message, "secondly limit") && !strings.Contains(r.message, "ten_secondly"):
+		w.refused(max(wait, time.Second))
+	default:
+		w.refused(wait)
+	}
+}
+
+// exchange sends req and reads the whole answer.
+func (c *client) exchange(req *http.Request) (*answer, error) {
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	var body []byte
+	if n := res.ContentLength; n >= 0 && n <= maxAnswer {
+		body = make([]byte, n)
+		_, err = io.ReadFull(res.Body, body)
+	} else {
+		body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if len(body) > maxAnswer {
+		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	}
+	return &answer{
+		status: res.StatusCode, header: res.Header, body: body,
+		correlation: shorten(res.Header.Get("X-HubSpot-Correlation-Id")),
+	}, nil
+}
+
+func (c *client) showQuota(w *window) {
+	burst, daily, ok := w.remaining()
+	if ok {
+		c.metrics.QuotaRemaining(c.destination, w.policy, burst)
+	}
+	if daily >= 0 {
+		c.metrics.QuotaRemaining(c.destination, dailyPolicy, daily)
+	}
+}
+
+// progress tells how far a request got.
+type progress struct {
+	connecting, wrote atomic.Bool
+}
+
+func (p *progress) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GetConn:      func(string) { p.connecting.Store(true) },
+		WroteHeaders: func() { p.wrote.Store(true) },
+	}
+}
+
+// sent says whether a request that failed with err may have reached the remote. Transports that do not report their progress, as in
+// tests, are believed only about a connection that was never made.
+func (p *progress) sent(err error) bool {
+	if p.connecting.Load() {
+		return p.wrote.Load()
+	}
+	var op *net.OpError
+	var dns *net.DNSError
+	return !(errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns))
+}
+
+// plainError takes the URL out of an error of net/http: it says nothing that the endpoint does not.
+func plainError(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// userAgent names this program and its version to HubSpot.
+var userAgent = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return "eventrouter/" + info.Main.Version
+	}
+	return "eventrouter/devel"
+})

@@ -1,0 +1,457 @@
+package hubspot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+)
+
+const (
+	// definitionsFresh is how long the list of definitions is used without asking again. Names that are missing in it are asked for
+	// by making them.
+	definitionsFresh = 10 * time.Minute
+	// definitionLag is how long a new definition or property may be unknown to the call that sends events: 250 to 700 ms were seen.
+	definitionLag = time.Second
+	// lagMost is how long "does not exist" is put down to lag.
+	lagMost = 2 * time.Minute
+	// maxOwnProperties is HubSpot's limit on the custom properties of a definition.
+	maxOwnProperties = 50
+	// maxDefinitionPages bounds a list: HubSpot has at most 500 definitions, and a page holds 100.
+	maxDefinitionPages = 50
+	// maxRemembered bounds what is remembered of names that clients choose.
+	maxRemembered = 1000
+)
+
+// definition is one kind of custom event. It is never changed once made.
+type definition struct {
+	name       string // short
+	qualified  string // pe{hub}_{name}, as events are sent
+	properties map[string]*eventProperty
+	fresh      time.Time // when we last made it or a property of it; zero: not by this process
+}
+
+// eventProperty is a property of a kind of event.
+type eventProperty struct {
+	valueType
+	typeName string
+	choices  []option
+	fresh    time.Time // when we made it
+}
+
+func newEventProperty(typeName string, choices []option) *eventProperty {
+	p := &eventProperty{typeName: typeName, choices: choices}
+	p.kind = kinds[typeName]
+	if p.kind == kindEnum {
+		p.setOptions(choices)
+	}
+	return p
+}
+
+// own counts the properties that are not HubSpot's.
+func (d *definition) own() int {
+	n := 0
+	for name := range d.properties {
+		if !isDefaultProperty(name) {
+			n++
+		}
+	}
+	return n
+}
+
+// isDefaultProperty says whether an event property's name is HubSpot's own; those cannot be made.
+func isDefaultProperty(name string) bool { return strings.HasPrefix(name, "hs_") }
+
+// defaultProperties are those that a new definition has beside its own, by type; enumerations are left out, for their options
+// are not known before the definition is read.
+var defaultProperties = func() map[string]*eventProperty {
+	all := map[string]*eventProperty{}
+	for _, name := range [...]string{
+		"hs_asset_description", "hs_asset_type", "hs_browser", "hs_campaign_id", "hs_city", "hs_country", "hs_device_name",
+		"hs_element_class", "hs_element_id", "hs_element_text", "hs_link_href", "hs_operating_system", "hs_operating_version",
+		"hs_page_id", "hs_page_title", "hs_page_url", "hs_parent_module_id", "hs_referrer", "hs_region", "hs_tracking_name",
+		"hs_user_agent", "hs_utm_campaign", "hs_utm_content", "hs_utm_medium", "hs_utm_source", "hs_utm_term",
+	} {
+		all[name] = newEventProperty("string", nil)
+	}
+	for _, name := range [...]string{"hs_screen_height", "hs_screen_width"} {
+		all[name] = newEventProperty("number", nil)
+	}
+	return all
+}()
+
+// definitionCache holds the event definitions of an account, and how many of them we made.
+type definitionCache struct {
+	working chan struct{} // holds a value while someone loads or makes definitions
+
+	mu       sync.Mutex // guards the fields below
+	byName   map[string]*definition
+	loaded   time.Time
+	restored bool
+	tried    time.Time
+	made     int    // by us, ever
+	day      string // of browserMade, UTC
+	browser  int    // made for browser keys that day
+	refused  map[string]refusedName
+	told     map[string]bool // names that a log line was written about
+}
+
+// refusedName is a name that HubSpot did not let us make.
+type refusedName struct {
+	err   error
+	first time.Time
+	until time.Time // not tried again before
+}
+
+func (c *definitionCache) init() {
+	c.working = make(chan struct{}, 1)
+	c.refused = map[string]refusedName{}
+	c.told = map[string]bool{}
+}
+
+func (c *definitionCache) get(name string) *definition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byName[name]
+}
+
+func (c *definitionCache) known() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byName != nil
+}
+
+func (c *definitionCache) stale(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byName != nil && now.Sub(c.loaded) >= definitionsFresh && now.Sub(c.tried) >= time.Minute
+}
+
+// put adds or replaces one definition.
+func (c *definitionCache) put(def *definition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byName == nil {
+		c.byName = map[string]*definition{}
+	}
+	c.byName[def.name] = def
+	delete(c.refused, def.name)
+}
+
+// forget takes out a definition that HubSpot does not know any more.
+func (c *definitionCache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byName, name)
+}
+
+// replace takes a whole list. What we made a moment ago may be missing in it.
+func (c *definitionCache) replace(list map[string]*definition, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, def := range c.byName {
+		if now.Sub(def.fresh) > lagMost {
+			continue
+		}
+		listed := list[name]
+		if listed == nil {
+			list[name] = def
+			continue
+		}
+		listed.fresh = def.fresh
+		for property, p := range def.properties {
+			if listed.properties[property] == nil && now.Sub(p.fresh) <= lagMost {
+				listed.properties[property] = p
+			}
+		}
+	}
+	c.byName, c.loaded = list, now
+}
+
+// allow says whether one more definition may be made.
+func (c *definitionCache) allow(set *EventsSettings, browser bool, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made >= set.NewPerAccount {
+		return false
+	}
+	return !browser || c.day != now.UTC().Format(time.DateOnly) || c.browser < set.BrowserNewPerDay
+}
+
+// count notes that a definition was made.
+func (c *definitionCache) count(browser bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made++
+	if !browser {
+		return
+	}
+	if day := now.UTC().Format(time.DateOnly); day != c.day {
+		c.day, c.browser = day, 0
+	}
+	c.browser++
+}
+
+// refuse remembers that a name could not be made, and since when.
+func (c *definitionCache) refuse(name string, err error, now time.Time, wait time.Duration) (first time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := c.refused[name]
+	if !ok {
+		if len(c.refused) >= maxRemembered {
+			clear(c.refused)
+		}
+		r.first = now
+	}
+	r.err, r.until = err, now.Add(wait)
+	c.refused[name] = r
+	return r.first
+}
+
+func (c *definitionCache) refusal(name string, now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r, ok := c.refused[name]; ok && now.Before(r.until) {
+		return r.err
+	}
+	return nil
+}
+
+// tell says once for each name.
+func (c *definitionCache) tell(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.told[name] || len(c.told) >= maxRemembered {
+		return false
+	}
+	c.told[name] = true
+	return true
+}
+
+// encode writes definitions and counts as decode reads them.
+func (c *definitionCache) encode() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dst := append([]byte(nil), `{"made":`...)
+	dst = strconv.AppendInt(dst, int64(c.made), 10)
+	dst = append(dst, `,"day":`...)
+	dst = event.AppendString(dst, c.day)
+	dst = append(dst, `,"browser":`...)
+	dst = strconv.AppendInt(dst, int64(c.browser), 10)
+	dst = append(dst, `,"results":[`...)
+	first := true
+	for _, def := range c.byName {
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(dst, `{"name":`...)
+		dst = event.AppendString(dst, def.name)
+		dst = append(dst, `,"fullyQualifiedName":`...)
+		dst = event.AppendString(dst, def.qualified)
+		dst = append(dst, `,"properties":[`...)
+		n := 0
+		for name, p := range def.properties {
+			if n++; n > 1 {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, `{"name":`...)
+			dst = event.AppendString(dst, name)
+			dst = append(dst, `,"type":`...)
+			dst = event.AppendString(dst, p.typeName)
+			dst = appendOptions(dst, p.choices)
+			dst = append(dst, '}')
+		}
+		dst = append(dst, "]}"...)
+	}
+	return append(dst, "]}"...)
+}
+
+// restore takes what encode wrote from the router's cache, once.
+func (c *definitionCache) restore(cache destinations.Cache, key, hubID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.restored || cache == nil {
+		return
+	}
+	c.restored = true
+	body, at, ok := cache.Load(key)
+	if !ok || c.byName != nil || !json.Valid(body) {
+		return
+	}
+	list, _, err := parseDefinitions(body, hubID)
+	if err != nil {
+		return
+	}
+	counts := gjson.GetManyBytes(body, "made", "day", "browser")
+	c.byName, c.loaded = list, at
+	c.made, c.day, c.browser = int(counts[0].Int()), counts[1].Str, int(counts[2].Int())
+}
+
+// parseDefinitions reads one page of a list, and where the next one begins; "" for the last.
+func parseDefinitions(body []byte, hubID string) (list map[string]*definition, after string, err error) {
+	results := gjson.GetBytes(body, "results")
+	if !results.IsArray() {
+		return nil, "", errors.New("the answer is not a list of event definitions")
+	}
+	list = map[string]*definition{}
+	results.ForEach(func(_, r gjson.Result) bool {
+		if def := parseDefinition(r, hubID); def != nil {
+			list[def.name] = def
+		}
+		return true
+	})
+	return list, gjson.GetBytes(body, "paging.next.after").String(), nil
+}
+
+// parseDefinition reads one definition; nil when it has no name.
+func parseDefinition(r gjson.Result, hubID string) *definition {
+	if !r.IsObject() {
+		return nil
+	}
+	prefix := "pe" + hubID + "_"
+	def := &definition{
+		name: r.Get("name").String(), qualified: r.Get("fullyQualifiedName").String(),
+		properties: map[string]*eventProperty{},
+	}
+	if def.name == "" {
+		def.name = def.qualified
+	}
+	def.name = strings.TrimPrefix(def.name, prefix)
+	if def.name == "" {
+		return nil
+	}
+	if def.qualified == "" {
+		def.qualified = prefix + def.name
+	}
+	r.Get("properties").ForEach(func(_, p gjson.Result) bool {
+		name := p.Get("name").String()
+		if name == "" {
+			return true
+		}
+		var choices []option
+		p.Get("options").ForEach(func(_, o gjson.Result) bool {
+			choices = append(choices, option{o.Get("value").String(), o.Get("label").String()})
+			return true
+		})
+		def.properties[name] = newEventProperty(p.Get("type").String(), choices)
+		return true
+	})
+	return def
+}
+
+// storeDefinitions writes the cache through.
+func (d *Destination) storeDefinitions() {
+	if d.cache != nil {
+		d.cache.Store(d.cacheKey("definitions"), d.account.definitions.encode())
+	}
+}
+
+// work waits for the right to load or make definitions: one at a time, so that no two calls make the same.
+func (c *definitionCache) work(ctx context.Context) (done func(), err error) {
+	select {
+	case c.working <- struct{}{}:
+		return func() { <-c.working }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// needDefinitions makes sure that the list was loaded at some time. The error is an outcome.
+func (d *Destination) needDefinitions(ctx context.Context, ps *permits) error {
+	c := &d.account.definitions
+	c.restore(d.cache, d.cacheKey("definitions"), d.hubID)
+	if c.known() {
+		return nil
+	}
+	done, err := c.work(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if c.known() {
+		return nil
+	}
+	return d.loadDefinitions(ctx, ps)
+}
+
+// refreshDefinitions loads the list anew unless someone is at work.
+func (d *Destination) refreshDefinitions(ctx context.Context, ps *permits) {
+	c := &d.account.definitions
+	select {
+	case c.working <- struct{}{}:
+		defer func() { <-c.working }()
+	default:
+		return
+	}
+	if err := d.loadDefinitions(ctx, ps); err != nil && ctx.Err() == nil {
+		d.log.Warn("event definitions are not refreshed, the known ones stay in use", "error", err.Error())
+	}
+}
+
+func (d *Destination) loadDefinitions(ctx context.Context, ps *permits) error {
+	c := &d.account.definitions
+	c.mu.Lock()
+	c.tried = time.Now()
+	c.mu.Unlock()
+	list := map[string]*definition{}
+	after := ""
+	for range maxDefinitionPages {
+		query := url.Values{"limit": {"100"}, "includeProperties": {"true"}}
+		if after != "" {
+			query.Set("after", after)
+		}
+		a, err := d.call(ctx, ps, request{
+			endpoint: endpointDefinitions, method: http.MethodGet, url: d.eventsURL + d.paths.definitions + "?" + query.Encode(),
+		})
+		if err != nil {
+			return fmt.Errorf("load event definitions: %w", err)
+		}
+		page, next, err := parseDefinitions(a.body, d.hubID)
+		if err != nil {
+			return fmt.Errorf("load event definitions: %w", err)
+		}
+		maps.Copy(list, page)
+		if next == "" || next == after {
+			break
+		}
+		after = next
+	}
+	c.replace(list, time.Now())
+	d.storeDefinitions()
+	return nil
+}
+
+// loadDefinition reads one definition anew.
+func (d *Destination) loadDefinition(ctx context.Context, ps *permits, name string) (*definition, error) {
+	a, err := d.call(ctx, ps, request{
+		endpoint: endpointDefinitions, method: http.MethodGet, url: d.definitionURL(name),
+	}, http.StatusNotFound, http.StatusBadRequest)
+	if err != nil {
+		return nil, fmt.Errorf("load event definition %s: %w", name, err)
+	}
+	if a.status != http.StatusOK {
+		return nil, nil
+	}
+	def := parseDefinition(gjson.ParseBytes(a.body), d.hubID)
+	if def != nil {
+		d.account.definitions.put(def)
+	}
+	return def, nil
+}
+
+func (d *Destination) definitionURL(name string) string {
+	return d.eventsURL + d.paths.definitions + "/" + url.PathEscape(name)
+}

@@ -1,0 +1,122 @@
+package hubspot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"eventrouter/pkg/destinations"
+)
+
+const (
+	// statusLocked and statusMigrating are HubSpot's own uses: large batches too close together, and an account that moves to another
+	// data centre.
+	statusLocked    = 423
+	statusMigrating = 477
+
+	// lockedWait is the least that HubSpot asks to wait after a 423.
+	lockedWait = 2 * time.Second
+)
+
+// err is the answer as an error: what a person needs, cut short, and nothing of the request.
+func (a *answer) err() error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "HubSpot answered %d", a.status)
+	r := parseRefusal(a.body)
+	if text := r.String(); text != "" {
+		b.WriteString(" " + text)
+	} else if text := strings.TrimSpace(shorten(string(a.body))); text != "" {
+		b.WriteString(" " + strings.Join(strings.Fields(text), " "))
+	}
+	if a.correlation != "" {
+		b.WriteString(" (correlation id " + a.correlation + ")")
+	}
+	return errors.New(b.String())
+}
+
+// fault classifies what a call met that is not about its inputs; nil when the answer is. write says that the call must not be repeated
+// lightly, so that one without a complete answer is ambiguous.
+func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
+	if err != nil {
+		var lost *lostError
+		if write && errors.As(err, &lost) && lost.sent {
+			return destinations.Ambiguous(err)
+		}
+		return err
+	}
+	now := time.Now()
+	switch a.status {
+	case http.StatusUnauthorized:
+		return destinations.Block(fmt.Errorf("check access_token: %w", a.err()), destinations.AccountScope, time.Time{})
+	case http.StatusForbidden:
+		return destinations.Block(a.forbidden(), destinations.LaneScope, time.Time{})
+	case statusLocked:
+		return destinations.Block(a.err(), destinations.LaneScope, now.Add(max(a.retryAfter(now), lockedWait)))
+	case http.StatusTooManyRequests:
+		return destinations.Block(a.err(), destinations.LaneScope, w.opens())
+	case statusMigrating:
+		var until time.Time
+		if wait := a.retryAfter(now); wait > 0 {
+			until = now.Add(wait)
+		}
+		return destinations.Block(a.err(), destinations.AccountScope, until)
+	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
+		return destinations.Block(fmt.Errorf("check base_url, events_url and api_version: %w", a.err()), destinations.LaneScope, time.Time{})
+	}
+	switch {
+	case a.status >= 300 && a.status < 400:
+		return destinations.Block(fmt.Errorf("check base_url and events_url: %w", a.err()), destinations.LaneScope, time.Time{})
+	case a.status >= 500 && write:
+		return destinations.Ambiguous(a.err())
+	case a.status >= 500, a.status == http.StatusRequestTimeout:
+		return a.err()
+	}
+	return nil
+}
+
+// forbiddenError is a 403.
+type forbiddenError struct{ err error }
+
+func (e *forbiddenError) Error() string { return e.err.Error() }
+
+// forbidden says what a 403 is about.
+func (a *answer) forbidden() error {
+	if r := parseRefusal(a.body); len(r.scopes) > 0 {
+		return &forbiddenError{fmt.Errorf("the access token lacks the scope %s: %w", shorten(strings.Join(r.scopes, ", ")), a.err())}
+	}
+	return &forbiddenError{fmt.Errorf("the access token lacks a scope, or the account the tier: %w", a.err())}
+}
+
+// opens is when the window may be tried again.
+func (w *window) opens() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.spent.After(w.closed) {
+		return w.spent
+	}
+	return w.closed
+}
+
+// call makes a call that changes nothing that a repetition would spoil. An error is an outcome; statuses in accept are not errors.
+func (d *Destination) call(ctx context.Context, ps *permits, r request, accept ...int) (*answer, error) {
+	p, err := ps.next(ctx, d.account.crm)
+	if err != nil {
+		return nil, err
+	}
+	a, err := d.client.do(ctx, p, r)
+	if err := d.fault(d.account.crm, a, err, false); err != nil {
+		return nil, err
+	}
+	if a.status >= 200 && a.status < 300 {
+		return a, nil
+	}
+	for _, status := range accept {
+		if a.status == status {
+			return a, nil
+		}
+	}
+	return nil, a.err()
+}

@@ -1,0 +1,318 @@
+// Package hubspot delivers to HubSpot: user_identify events become contact create-or-update calls, every other event a custom
+// behavioral event of the contact with its e-mail.
+//
+//	event ─ Plan ─▶ contacts lane ─ merge by e-mail, map by schema ─▶ batch/upsert, ≤ 100 contacts
+//	              ▶ events lane   ─ definition, properties, uuid   ─▶ events/send/batch, ≤ 500 events
+//
+// HubSpot's own words decide what happens next: one bad property is dropped, not its contact; one bad contact is rejected, not its batch.
+// Contacts count in the account's rolling quota, which the answers' headers teach; events have a limit of their own.
+package hubspot
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+)
+
+// Names of the lanes.
+const (
+	laneContacts = "contacts"
+	laneEvents   = "events"
+)
+
+// Limits of HubSpot's batch calls, and ours on what is held in memory for one.
+const (
+	maxContacts   = 100
+	maxEvents     = 500
+	maxBatchBytes = 8 << 20
+	callsInFlight = 4
+)
+
+// Settings are what stands under `hubspot:` or `config:` of a destination of this type.
+type Settings struct {
+	AccessToken config.Secret `yaml:"access_token"` // of a private app, or a service key; required
+	APIKey      config.Secret `yaml:"api_key"`      // of no use any more
+	HubID       config.Text   `yaml:"hub_id"`       // number of the HubSpot account; required
+	BaseURL     string        `yaml:"base_url"`
+	EventsURL   string        `yaml:"events_url"`  // default: base_url
+	APIVersion  config.Text   `yaml:"api_version"` // of the CRM calls: 2026-03, 2026-09, v3
+	// LateAfter is how late HubSpot may still apply a call that got no answer.
+	LateAfter time.Duration  `yaml:"late_after"`
+	Events    EventsSettings `yaml:"events"`
+}
+
+// EventsSettings are what stands under `events:`.
+type EventsSettings struct {
+	Create           bool     `yaml:"create"`              // make event definitions and properties that are missing
+	Define           []string `yaml:"define"`              // event names that are made in any case
+	NewPerAccount    int      `yaml:"new_per_account"`     // most definitions to make, in all
+	BrowserNewPerDay int      `yaml:"browser_new_per_day"` // of those first seen under a browser key, most in a day (UTC)
+	// Hold is how old an event may become while the account lacks the tier or scope for custom events.
+	Hold time.Duration `yaml:"hold"`
+}
+
+// DefaultSettings are the settings of a file that says nothing.
+func DefaultSettings() Settings {
+	return Settings{
+		BaseURL:    "https://api.hubapi.com",
+		APIVersion: "2026-03",
+		LateAfter:  100 * time.Second,
+		Events:     EventsSettings{Create: true, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
+	}
+}
+
+// Destination delivers to one HubSpot account.
+type Destination struct {
+	hubID     string
+	baseURL   string
+	eventsURL string
+	paths     paths
+	lateAfter time.Duration
+	events    EventsSettings
+	named     map[string]bool // events.define, cleaned
+
+	log     *slog.Logger
+	cache   destinations.Cache
+	metrics *destinations.Metrics
+	client  *client
+	account *account
+	tier    standing
+
+	contactPoison, eventPoison suspects
+}
+
+// New checks the settings and makes the destination. It makes no call: HubSpot may be down.
+func New(s config.Settings, env destinations.Env) (destinations.Destination, error) {
+	set := DefaultSettings()
+	var problems config.Problems
+	if err := s.Decode(&set); err != nil && !errors.As(err, &problems) {
+		return nil, err
+	}
+	problems = append(problems, set.check(s)...)
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
+	log := env.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	log = log.With("destination", env.Name)
+	if set.APIKey != "" {
+		log.Warn("api_key is not used: HubSpot switched API keys off on 2022-11-30; access_token is; remove api_key")
+	}
+	if env.Shared == nil {
+		env.Shared = &destinations.Shared{}
+	}
+	if env.Transport == nil {
+		env.Transport = destinations.Of(env.Shared, "hubspot/transport", newTransport)
+	}
+	d := &Destination{
+		hubID: string(set.HubID), baseURL: trimURL(set.BaseURL), eventsURL: trimURL(set.EventsURL),
+		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter, events: set.Events,
+		named: map[string]bool{},
+		log:   log, cache: env.Cache, metrics: env.Metrics,
+	}
+	if d.eventsURL == "" {
+		d.eventsURL = d.baseURL
+	}
+	for _, name := range set.Events.Define {
+		d.named[eventName(name)] = true
+	}
+	d.account = destinations.Of(env.Shared, d.accountKey(set.AccessToken), newAccount)
+	d.client = newClient(env, d.account, set.AccessToken)
+	return d, nil
+}
+
+// check reports everything that is wrong with the settings.
+func (set *Settings) check(s config.Settings) (ps config.Problems) {
+	fail := func(key, format string, args ...any) { ps = append(ps, s.Problem(key, format, args...)) }
+	switch {
+	case set.AccessToken == "" && set.APIKey != "":
+		fail("api_key", "HubSpot switched API keys off on 2022-11-30; make a private app or a service key in HubSpot and write its token as access_token")
+	case set.AccessToken == "":
+		fail("access_token", "is required: the token of a HubSpot private app or service key")
+	case strings.ContainsFunc(string(set.AccessToken), func(r rune) bool { return r <= ' ' || r > '~' }):
+		fail("access_token", "holds a character that no token has (a space or a line break?)")
+	}
+	switch {
+	case set.HubID == "":
+		fail("hub_id", "'hub_id' is required parameter: the number of the HubSpot account")
+	case !isDigits(string(set.HubID)):
+		fail("hub_id", "must be the number of the HubSpot account, digits only")
+	}
+	if !isBaseURL(set.BaseURL) {
+		fail("base_url", "must be an http or https URL without query")
+	}
+	if set.EventsURL != "" && !isBaseURL(set.EventsURL) {
+		fail("events_url", "must be an http or https URL without query")
+	}
+	if _, ok := versions[string(set.APIVersion)]; !ok {
+		fail("api_version", "must be 2026-03, 2026-09 or v3")
+	}
+	if set.LateAfter <= 0 {
+		fail("late_after", "must be more than 0")
+	}
+	if set.Events.NewPerAccount < 0 {
+		fail("events.new_per_account", "must not be negative")
+	}
+	if set.Events.BrowserNewPerDay < 0 {
+		fail("events.browser_new_per_day", "must not be negative")
+	}
+	if set.Events.Hold < 0 {
+		fail("events.hold", "must not be negative")
+	}
+	return ps
+}
+
+func isBaseURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
+}
+
+func trimURL(s string) string { return strings.TrimRight(s, "/") }
+
+// newTransport is http.DefaultTransport with as many kept connections to one host as there are calls in flight.
+func newTransport() http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 4 * callsInFlight
+	return t
+}
+
+// accountKey names what destinations of one account and token share. The token goes in as a hash: burst limits are each app's own.
+func (d *Destination) accountKey(token config.Secret) string {
+	sum := sha256.Sum256([]byte(token))
+	return strings.Join([]string{"hubspot", d.baseURL, d.eventsURL, d.hubID, hex.EncodeToString(sum[:8])}, "|")
+}
+
+// cacheKey names a value in the router's cache.
+func (d *Destination) cacheKey(what string) string {
+	return strings.Join([]string{"hubspot", d.baseURL, d.hubID, what}, "|")
+}
+
+// Lanes implements [destinations.Destination].
+func (d *Destination) Lanes() []destinations.LaneSpec {
+	return []destinations.LaneSpec{
+		{
+			Name: laneContacts, MaxKeys: maxContacts, MaxBytes: maxBatchBytes, InFlight: callsInFlight,
+			LateAfter: d.lateAfter, MarksKeys: true,
+		},
+		// Events carry a uuid that HubSpot takes once, so a call may be repeated at any time.
+		{Name: laneEvents, MaxEntries: maxEvents, MaxBytes: maxBatchBytes, InFlight: callsInFlight},
+	}
+}
+
+// Hub implements [destinations.Destination].
+func (d *Destination) Hub(string) string { return d.hubID }
+
+// Acquire implements [destinations.Destination].
+func (d *Destination) Acquire(ctx context.Context, _, lane string) (destinations.Permit, error) {
+	p, err := d.acquire(ctx, d.window(lane))
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (d *Destination) window(lane string) *window {
+	if lane == laneEvents {
+		return d.account.events
+	}
+	return d.account.crm
+}
+
+func (d *Destination) acquire(ctx context.Context, w *window) (*permit, error) {
+	began := time.Now()
+	p, err := w.acquire(ctx)
+	if waited := time.Since(began); waited > 0 {
+		d.metrics.QuotaWait(d.client.destination, w.policy, waited)
+	}
+	var spent *spentError
+	if errors.As(err, &spent) {
+		return nil, destinations.Block(err, destinations.LaneScope, spent.until)
+	}
+	return p, err
+}
+
+// permits hands out the permits of one Send: the one that it was given first.
+type permits struct {
+	d     *Destination
+	first *permit
+}
+
+func (ps *permits) next(ctx context.Context, w *window) (*permit, error) {
+	if p := ps.first; p != nil && p.window == w {
+		ps.first = nil
+		return p, nil
+	}
+	return ps.d.acquire(ctx, w)
+}
+
+func (ps *permits) release() {
+	if ps.first != nil {
+		ps.first.Release()
+	}
+}
+
+// Send implements [destinations.Destination].
+func (d *Destination) Send(ctx context.Context, p destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
+	out := make([]destinations.Outcome, len(batch))
+	if len(batch) == 0 {
+		p.Release()
+		return out
+	}
+	held, ok := p.(*permit)
+	if !ok {
+		panic(fmt.Sprintf("BUG: permit of another destination: %T", p))
+	}
+	ps := &permits{d: d, first: held}
+	defer ps.release()
+	refreshed := d.refresh(ctx)
+	if batch[0].Plan.Lane == laneEvents {
+		d.sendEvents(ctx, ps, batch, out)
+	} else {
+		d.sendContacts(ctx, ps, batch, out)
+	}
+	<-refreshed
+	return out
+}
+
+// refresh loads what has become stale, beside the calls of a Send, which go by the old until it is there. The channel is closed when
+// it is done.
+func (d *Destination) refresh(ctx context.Context) <-chan struct{} {
+	done := make(chan struct{})
+	now := time.Now()
+	schema := d.account.schema.get()
+	staleSchema := schema != nil && schema.stale(now)
+	staleDefinitions := d.account.definitions.stale(now)
+	details := schema != nil && d.account.detailsDue(now)
+	if !staleSchema && !staleDefinitions && !details {
+		close(done)
+		return done
+	}
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+		ps := &permits{d: d}
+		if staleSchema {
+			d.refreshSchema(ctx, ps, schemaAgain)
+		}
+		if staleDefinitions {
+			d.refreshDefinitions(ctx, ps)
+		}
+		if details {
+			d.loadDetails(ctx)
+		}
+	}()
+	return done
+}

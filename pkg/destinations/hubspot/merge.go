@@ -1,0 +1,212 @@
+package hubspot
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+)
+
+// emailProperty is the property that identifies contacts; it is written by every input, from the identity.
+const emailProperty = "email"
+
+// Reasons for leaving a property out, as metrics and details show them.
+const (
+	reasonUnknown  = "unknown"   // the account has no such property
+	reasonReadOnly = "read-only" // HubSpot computes it
+	reasonValue    = "value"     // the value does not fit the property's type
+	reasonLimit    = "limit"     // more than 50 in one event
+	reasonRefused  = "refused"   // HubSpot refused it, the rest was delivered
+)
+
+// written is one property of a write with its value as it travels.
+type written struct{ name, value string }
+
+// stripped is a property that was left out.
+type stripped struct{ name, reason string }
+
+// write is what becomes one input: all entries of a batch with one identity.
+type write struct {
+	id       string
+	entries  []int // of the batch, oldest first
+	values   []written
+	stripped []stripped
+	collided []string // names that several members of one user object clean to; the last one with a value counts
+}
+
+// merge makes one write for each identity in batch, in the order of their oldest entries.
+func merge(batch []destinations.Entry, s *schema) []*write {
+	writes := make([]*write, 0, min(len(batch), maxContacts))
+	byID := make(map[string]*write, min(len(batch), maxContacts))
+	for i := range batch {
+		id := batch[i].Plan.ID
+		w := byID[id]
+		if w == nil {
+			w = &write{id: id}
+			byID[id] = w
+			writes = append(writes, w)
+		}
+		w.add(i, batch[i].Event, s)
+	}
+	return writes
+}
+
+// add merges the event of entry i, newer than those before it, into the write.
+func (w *write) add(i int, ev *event.Event, s *schema) {
+	w.entries = append(w.entries, i)
+	if ev.Type() != identifyType {
+		return // only makes sure that the contact is there
+	}
+	var seen [16]string // names of this event, for collisions
+	names := seen[:0]
+	ev.User().ForEach(func(k, v gjson.Result) bool {
+		if absent(v) {
+			return true
+		}
+		name := cleanName(k.Str)
+		if name == emailProperty {
+			return true
+		}
+		p := s.properties[name]
+		if p == nil {
+			w.strip(name, reasonUnknown)
+			return true
+		}
+		if p.readOnly {
+			w.strip(name, reasonReadOnly)
+			return true
+		}
+		text, ok := p.format(v)
+		if !ok {
+			w.strip(name, reasonValue)
+			return true
+		}
+		if slices.Contains(names, name) && !slices.Contains(w.collided, name) {
+			w.collided = append(w.collided, name)
+		}
+		names = append(names, name)
+		w.set(name, text)
+		return true
+	})
+}
+
+func (w *write) set(name, value string) {
+	for i := range w.values {
+		if w.values[i].name == name {
+			w.values[i].value = value
+			return
+		}
+	}
+	w.values = append(w.values, written{name, value})
+}
+
+// strip notes that a property was left out, the first reason of each.
+func (w *write) strip(name, reason string) {
+	w.stripped = addStripped(w.stripped, name, reason)
+}
+
+func addStripped(all []stripped, name, reason string) []stripped {
+	for _, s := range all {
+		if s.name == name {
+			return all
+		}
+	}
+	return append(all, stripped{name, reason})
+}
+
+// drop takes out the property and says whether it was there.
+func (w *write) drop(name, reason string) bool {
+	i := slices.IndexFunc(w.values, func(v written) bool { return v.name == name })
+	if i < 0 {
+		return false
+	}
+	w.values = slices.Delete(w.values, i, i+1)
+	w.strip(name, reason)
+	return true
+}
+
+// single is a write of one entry of a merged one.
+func (w *write) single(i int, batch []destinations.Entry, s *schema) *write {
+	one := &write{id: w.id}
+	one.add(i, batch[i].Event, s)
+	return one
+}
+
+// appendUpsert appends the body of a batch upsert. The trace id of each input is its index; HubSpot's results and errors name it, and
+// without it one bad input would fail the whole call.
+func appendUpsert(dst []byte, writes []*write) []byte {
+	dst = append(dst, `{"inputs":[`...)
+	for i, w := range writes {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"idProperty":"email","objectWriteTraceId":"`...)
+		dst = strconv.AppendInt(dst, int64(i), 10)
+		dst = append(dst, `","id":`...)
+		dst = event.AppendString(dst, w.id)
+		dst = append(dst, `,"properties":{"email":`...)
+		dst = event.AppendString(dst, w.id)
+		for _, v := range w.values {
+			dst = append(dst, ',')
+			dst = event.AppendString(dst, v.name)
+			dst = append(dst, ':')
+			dst = event.AppendString(dst, v.value)
+		}
+		dst = append(dst, "}}"...)
+	}
+	return append(dst, "]}"...)
+}
+
+// appendDetail appends what became of a write.
+func (w *write) appendDetail(dst []byte, u *upserted, correlation string) []byte {
+	dst = append(dst, `{"contact_id":`...)
+	dst = event.AppendString(dst, u.id)
+	dst = append(dst, `,"new":`...)
+	dst = strconv.AppendBool(dst, u.created)
+	dst = append(dst, `,"written":["email"`...)
+	for _, v := range w.values {
+		dst = append(dst, ',')
+		dst = event.AppendString(dst, v.name)
+	}
+	dst = append(dst, ']')
+	dst = appendStripped(dst, w.stripped)
+	if len(w.collided) > 0 {
+		dst = append(dst, `,"collided":`...)
+		dst = appendNames(dst, w.collided)
+	}
+	dst = append(dst, `,"merged":`...)
+	dst = strconv.AppendInt(dst, int64(len(w.entries)), 10)
+	dst = append(dst, `,"correlation_id":`...)
+	dst = event.AppendString(dst, correlation)
+	return append(dst, '}')
+}
+
+func appendStripped(dst []byte, all []stripped) []byte {
+	if len(all) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"stripped":{`...)
+	for i, s := range all {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = event.AppendString(dst, s.name)
+		dst = append(dst, ':')
+		dst = event.AppendString(dst, s.reason)
+	}
+	return append(dst, '}')
+}
+
+func appendNames(dst []byte, names []string) []byte {
+	dst = append(dst, '[')
+	for i, name := range names {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = event.AppendString(dst, name)
+	}
+	return append(dst, ']')
+}

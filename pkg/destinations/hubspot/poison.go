@@ -1,0 +1,73 @@
+package hubspot
+
+import (
+	"sync"
+	"time"
+
+	"eventrouter/pkg/destinations"
+)
+
+const (
+	// poisonAfter is how often a batch may be answered by 500, while other calls succeed, before it is split; and an entry that is alone
+	// before it is rejected.
+	poisonAfter = 3
+	// maxSuspects bounds what is remembered; when it is full the count begins anew.
+	maxSuspects = 10000
+)
+
+// suspects counts the 500s that entries were part of. HubSpot breaks down over some inputs, and a batch with one would be sent for ever;
+// an outage makes no suspect, for then nothing else succeeds.
+type suspects struct {
+	mu      sync.Mutex // guards the fields below
+	success time.Time  // of the last call that did
+	counts  map[destinations.OutputName]suspect
+}
+
+type suspect struct {
+	first        time.Time
+	times, alone int
+}
+
+// cleared notes a call that succeeded, with its entries.
+func (s *suspects) cleared(now time.Time, entries []destinations.OutputName) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.success = now
+	if len(s.counts) == 0 {
+		return
+	}
+	for _, name := range entries {
+		delete(s.counts, name)
+	}
+}
+
+// failed counts a 500 over the entries; alone says that they are all of one input. It returns how often each of them has met one at least
+// (alone), and 0 while nothing else has succeeded since the first.
+func (s *suspects) failed(now time.Time, entries []destinations.OutputName, alone bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counts == nil || len(s.counts) > maxSuspects {
+		s.counts = map[destinations.OutputName]suspect{}
+	}
+	least := -1
+	for _, name := range entries {
+		c, ok := s.counts[name]
+		if !ok {
+			c.first = now
+		}
+		c.times++
+		times := c.times
+		if alone {
+			c.alone++
+			times = c.alone
+		}
+		s.counts[name] = c
+		if !s.success.After(c.first) {
+			times = 0
+		}
+		if least < 0 || times < least {
+			least = times
+		}
+	}
+	return max(least, 0)
+}

@@ -1,0 +1,264 @@
+package hubspot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+)
+
+const (
+	// schemaFresh is how long a schema is used without asking again. A property that HubSpot does not know any more is noticed at once.
+	schemaFresh = 5 * time.Minute
+	// schemaAgain is the least time between two loads because of a property that does not exist.
+	schemaAgain = time.Minute
+	// refreshTimeout bounds a load that goes on beside a call, whose outcomes wait for it.
+	refreshTimeout = 10 * time.Second
+)
+
+// property is a contact property of the account.
+type property struct {
+	valueType
+	name      string
+	readOnly  bool
+	typeName  string // as HubSpot has it, to be kept in the cache
+	fieldType string
+	choices   []option
+}
+
+// schema is the contact properties of an account by name. It is never changed once made.
+type schema struct {
+	properties map[string]*property
+	loaded     time.Time
+}
+
+// parseSchema reads the answer to a list of properties, today's or that of the v1 API, or what encode wrote.
+func parseSchema(body []byte, loaded time.Time) (*schema, error) {
+	results := gjson.GetBytes(body, "results")
+	if !results.IsArray() {
+		return nil, errors.New("the answer is not a list of properties")
+	}
+	s := &schema{properties: make(map[string]*property, 512), loaded: loaded}
+	results.ForEach(func(_, r gjson.Result) bool {
+		p := &property{name: r.Get("name").Str, typeName: r.Get("type").Str, fieldType: r.Get("fieldType").Str}
+		if p.name == "" {
+			return true
+		}
+		p.readOnly = r.Get("modificationMetadata.readOnlyValue").Bool() || r.Get("readOnlyValue").Bool() || r.Get("calculated").Bool()
+		p.external = r.Get("externalOptions").Bool()
+		r.Get("options").ForEach(func(_, o gjson.Result) bool {
+			p.choices = append(p.choices, option{o.Get("value").String(), o.Get("label").String()})
+			return true
+		})
+		p.setType()
+		s.properties[p.name] = p
+		return true
+	})
+	if len(s.properties) == 0 {
+		return nil, errors.New("the list of properties is empty")
+	}
+	return s, nil
+}
+
+func (p *property) setType() {
+	p.kind = kinds[p.typeName]
+	if p.kind != kindEnum {
+		return
+	}
+	p.multi = p.fieldType == "checkbox"
+	if len(p.choices) == 0 && p.fieldType == "booleancheckbox" {
+		p.kind = kindBool
+		return
+	}
+	p.setOptions(p.choices)
+}
+
+// encode writes the schema as parseSchema reads it: what is needed, without the rest.
+func (s *schema) encode() []byte {
+	dst := append(make([]byte, 0, 128*len(s.properties)), `{"results":[`...)
+	first := true
+	for _, p := range s.properties {
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(dst, `{"name":`...)
+		dst = event.AppendString(dst, p.name)
+		dst = append(dst, `,"type":`...)
+		dst = event.AppendString(dst, p.typeName)
+		dst = append(dst, `,"fieldType":`...)
+		dst = event.AppendString(dst, p.fieldType)
+		if p.readOnly {
+			dst = append(dst, `,"readOnlyValue":true`...)
+		}
+		if p.external {
+			dst = append(dst, `,"externalOptions":true`...)
+		}
+		dst = appendOptions(dst, p.choices)
+		dst = append(dst, '}')
+	}
+	return append(dst, "]}"...)
+}
+
+func appendOptions(dst []byte, choices []option) []byte {
+	if len(choices) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"options":[`...)
+	for i, o := range choices {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"value":`...)
+		dst = event.AppendString(dst, o.value)
+		dst = append(dst, `,"label":`...)
+		dst = event.AppendString(dst, o.label)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+// schemaCache holds the newest schema of an account.
+type schemaCache struct {
+	loading chan struct{} // holds a value while someone loads
+
+	mu     sync.Mutex // guards the fields below
+	now    *schema
+	stored bool      // what the router's cache has was read
+	tried  time.Time // the last load, whether it succeeded or not
+	denied error     // what it met, when that was a 403
+}
+
+func (c *schemaCache) init() { c.loading = make(chan struct{}, 1) }
+
+func (c *schemaCache) get() *schema {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *schemaCache) put(s *schema) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = s
+}
+
+// try counts a load, unless the last one was begun less than every ago.
+func (c *schemaCache) try(now time.Time, every time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.tried.IsZero() && now.Sub(c.tried) < every {
+		return false
+	}
+	c.tried = now
+	return true
+}
+
+// deny keeps a 403, so that each batch of events does not ask again.
+func (c *schemaCache) deny(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.denied = nil
+	if isForbidden(err) {
+		c.denied = err
+	}
+}
+
+func (c *schemaCache) denial(now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.denied == nil || now.Sub(c.tried) >= schemaAgain {
+		return nil
+	}
+	return fmt.Errorf("load contact properties: %w", c.denied)
+}
+
+// restore takes the schema from the router's cache, once.
+func (c *schemaCache) restore(cache destinations.Cache, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stored || cache == nil {
+		return
+	}
+	c.stored = true
+	body, at, ok := cache.Load(key)
+	if !ok || c.now != nil || !json.Valid(body) {
+		return
+	}
+	if s, err := parseSchema(body, at); err == nil {
+		c.now = s
+	}
+}
+
+// contactSchema returns the account's schema: one that was loaded before, however old, and else it waits for a load, which may take a
+// permit of permits. The error is an outcome.
+func (d *Destination) contactSchema(ctx context.Context, permits *permits) (*schema, error) {
+	c := &d.account.schema
+	c.restore(d.cache, d.cacheKey("properties"))
+	if s := c.get(); s != nil {
+		return s, nil
+	}
+	select {
+	case c.loading <- struct{}{}:
+		defer func() { <-c.loading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s := c.get(); s != nil { // loaded by whom we waited for
+		return s, nil
+	}
+	if err := c.denial(time.Now()); err != nil {
+		return nil, err
+	}
+	return d.loadSchema(ctx, permits)
+}
+
+// refreshSchema loads the schema anew, unless someone does already or the last load was begun less than every ago.
+func (d *Destination) refreshSchema(ctx context.Context, permits *permits, every time.Duration) {
+	c := &d.account.schema
+	select {
+	case c.loading <- struct{}{}:
+		defer func() { <-c.loading }()
+	default:
+		return
+	}
+	if !c.try(time.Now(), every) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
+	if _, err := d.loadSchema(ctx, permits); err != nil && ctx.Err() == nil {
+		d.log.Warn("contact properties are not refreshed, the known ones stay in use", "error", err.Error())
+	}
+}
+
+func (d *Destination) loadSchema(ctx context.Context, permits *permits) (*schema, error) {
+	d.account.schema.try(time.Now(), 0)
+	a, err := d.call(ctx, permits, request{
+		endpoint: endpointProperties, method: http.MethodGet, url: d.baseURL + d.paths.properties,
+	})
+	d.account.schema.deny(err)
+	if err != nil {
+		return nil, fmt.Errorf("load contact properties: %w", err)
+	}
+	s, err := parseSchema(a.body, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("load contact properties: %w", err)
+	}
+	d.account.schema.put(s)
+	if d.cache != nil {
+		d.cache.Store(d.cacheKey("properties"), s.encode())
+	}
+	return s, nil
+}
+
+// schemaStale says whether s is to be loaded anew.
+func (s *schema) stale(now time.Time) bool { return now.Sub(s.loaded) >= schemaFresh }
