@@ -38,15 +38,15 @@ func benchRequest() (request []byte, id, person int) {
 
 var requestIDs atomic.Int64
 
-// load posts events over conns connections for d and returns how many were answered with 200.
-func load(b *testing.B, address string, conns int, d time.Duration) int {
+// post1KiB posts events over conns connections for d and returns how many were answered with 200.
+func post1KiB(b *testing.B, address string, conns int, d time.Duration) int {
 	b.Helper()
 	var answered atomic.Int64
 	stop := time.Now().Add(d)
 	var wg sync.WaitGroup
 	for range conns {
 		wg.Go(func() {
-			n, err := loadOne(address, stop)
+			n, err := postOver(address, stop)
 			if err != nil {
 				b.Error(err)
 			}
@@ -57,7 +57,7 @@ func load(b *testing.B, address string, conns int, d time.Duration) int {
 	return int(answered.Load())
 }
 
-func loadOne(address string, stop time.Time) (answered int, err error) {
+func postOver(address string, stop time.Time) (answered int, err error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return 0, err
@@ -151,9 +151,9 @@ func benchmarkIngest(b *testing.B, conns int, deliver bool) {
 		} else {
 			go func() { done <- srv.ingest.Run(ctx, ln) }()
 		}
-		bareRate := float64(load(b, bare, conns, slice)) / slice.Seconds()
+		bareRate := float64(post1KiB(b, bare, conns, slice)) / slice.Seconds()
 		began := time.Now()
-		n := load(b, ln.Addr().String(), conns, slice)
+		n := post1KiB(b, ln.Addr().String(), conns, slice)
 		for deliver && !srv.router.Idle() {
 			time.Sleep(time.Millisecond)
 		}
