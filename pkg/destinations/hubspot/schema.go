@@ -74,11 +74,14 @@ func (p *property) setType() {
 		return
 	}
 	p.multi = p.fieldType == "checkbox"
-	if len(p.choices) == 0 && p.fieldType == "booleancheckbox" {
+	switch {
+	case len(p.choices) > 0:
+		p.setOptions(p.choices)
+	case p.fieldType == "booleancheckbox":
 		p.kind = kindBool
-		return
+	default:
+		p.external = true // nothing to check against: HubSpot decides
 	}
-	p.setOptions(p.choices)
 }
 
 // encode writes the schema as parseSchema reads it: what is needed, without the rest.
