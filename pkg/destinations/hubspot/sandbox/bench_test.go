@@ -55,3 +55,34 @@ func BenchmarkUpsert(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSendEvents measures batches of 500.
+func BenchmarkSendEvents(b *testing.B) {
+	s := New(Options{})
+	post := func(path, body string) {
+		r := httptest.NewRequest("POST", path, strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer x")
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code >= 300 {
+			b.Fatal(w.Code, w.Body)
+		}
+	}
+	post(definitionsPath, signedUp)
+	const event = `{"eventName":"pe20546336_signed_up","email":"user@example.com","occurredAt":"2026-01-20T21:14:16.512Z",` +
+		`"properties":{"plan":"pro","seats":"3","hs_page_url":"https://example.com/prices","hs_page_title":"Prices","hs_country":"Germany"}}`
+	body := batch(strings.Split(strings.Repeat(event+"\n", 500), "\n")[:500]...)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if i%100 == 0 { // 50,000 events in memory are enough
+			s.mu.Lock()
+			s.st.events = newEventLog()
+			s.mu.Unlock()
+		}
+		post(sendPath+"/batch", body)
+	}
+	b.ReportMetric(float64(b.N)*500/b.Elapsed().Seconds(), "events/s")
+}

@@ -24,34 +24,60 @@ type call struct {
 	wrong   *apiError
 
 	json   gjson.Result
-	inputs []input // of a contact batch
-	listed bool    // the body has inputs
+	items  []gjson.Result // of a batch
+	inputs []input        // of a batch of contacts
+	count  int            // of records, events or definitions, for Calls
 }
 
 // newCall routes and parses r. It keeps body.
 func newCall(r *http.Request, body []byte) *call {
 	c := &call{method: r.Method, path: r.URL.Path, query: r.URL.Query(), header: r.Header, body: body}
 	c.resolve(r.URL.EscapedPath())
-	if c.route == nil || c.method == http.MethodGet || c.method == http.MethodDelete {
-		return c
-	}
-	if ct, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(ct), "application/json") {
-		c.wrong = &apiError{status: http.StatusUnsupportedMediaType, message: "Unsupported content type " + ct}
-		return c
-	}
-	if !shallow(body) || !gjson.ValidBytes(body) {
-		c.wrong = badInput("Invalid input JSON on line 1, column 1")
-		return c
-	}
-	c.json = gjson.ParseBytes(body)
-	if !c.json.IsObject() {
-		c.wrong = badInput("Invalid input JSON on line 1, column 1: expected an object")
-		return c
-	}
-	if c.route.batch {
-		c.inputs, c.listed, c.wrong = parseInputs(c.json)
+	if c.route != nil && c.method != http.MethodGet && c.method != http.MethodDelete {
+		c.parse()
 	}
 	return c
+}
+
+// parse reads the body; what is wrong with it is answered after the checks that come first.
+func (c *call) parse() {
+	if ct, _, _ := strings.Cut(c.header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(ct), "application/json") {
+		c.wrong = &apiError{status: http.StatusUnsupportedMediaType, message: "Unsupported content type " + ct}
+		return
+	}
+	if !shallow(c.body) || !gjson.ValidBytes(c.body) {
+		c.wrong = badInput("Invalid input JSON on line 1, column 1")
+		return
+	}
+	c.json = gjson.ParseBytes(c.body)
+	if !c.json.IsObject() {
+		c.wrong = badInput("Invalid input JSON on line 1, column 1: expected an object")
+		return
+	}
+	c.count = 1
+	if c.route.batch {
+		c.parseBatch()
+	}
+}
+
+// parseBatch reads the inputs. A body without any is a batch of none: HubSpot answers that it is complete.
+func (c *call) parseBatch() {
+	list := c.json.Get("inputs")
+	if list.Exists() && !list.IsArray() {
+		c.wrong = badInput("Invalid input JSON on line 1, column 1: inputs must be a list")
+		return
+	}
+	c.items = list.Array()
+	c.count = len(c.items)
+	for _, item := range c.items {
+		if !item.IsObject() {
+			c.wrong = badInput("Invalid input JSON on line 1, column 1: inputs must be objects")
+			return
+		}
+	}
+	if strings.HasPrefix(c.route.name, "contacts/") {
+		c.inputs, c.wrong = parseInputs(c.items, c.json.Get("idProperty").Str)
+	}
 }
 
 // shallow reports whether body nests at most maxDepth deep.
@@ -73,20 +99,6 @@ func shallow(body []byte) bool {
 		}
 	}
 	return true
-}
-
-// inputCount is what Calls report: how many records, events or properties the call carries.
-func (c *call) inputCount() int {
-	if list := c.json.Get("inputs"); list.IsArray() {
-		if c.listed {
-			return len(c.inputs)
-		}
-		return len(list.Array())
-	}
-	if c.json.Exists() && !strings.Contains(c.endpoint(), "batch") {
-		return 1
-	}
-	return 0
 }
 
 // endpoint names the call for faults and counts.

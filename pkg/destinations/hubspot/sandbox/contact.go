@@ -68,7 +68,7 @@ func (ct *contact) set(name, text string, seq uint64, at time.Time) {
 	}
 	ct.values[i].text, ct.values[i].seq = text, seq
 	if len(ct.writes) == maxWrites {
-		ct.writes = append(ct.writes[:0], ct.writes[1:]...)
+		ct.writes = append(ct.writes[:0], ct.writes[maxWrites/10:]...)
 	}
 	ct.writes = append(ct.writes, write{name, text, at})
 }
@@ -186,7 +186,7 @@ func (st *state) readNames(asked []string) []string {
 	if len(asked) > 0 {
 		names = names[:3]
 		for _, n := range asked {
-			if _, ok := st.properties.view[n]; ok {
+			if st.contactProperty(n) != nil {
 				names = append(names, n)
 			}
 		}

@@ -29,7 +29,7 @@ func (st *state) upsertContacts(c *call) answer {
 
 // checkIDProperty refuses what does not identify a contact. Upserts always need one.
 func (st *state) checkIDProperty(name string) *apiError {
-	if p := st.properties.view[name]; name == "email" || p != nil && p.HasUniqueValue {
+	if p := st.contactProperty(name); name == "email" || p != nil && p.HasUniqueValue {
 		return nil
 	}
 	return badInput("Unable to perform update/upsert by non-unique 0-1 property " + name + " in portal ID " + st.opts.HubID)

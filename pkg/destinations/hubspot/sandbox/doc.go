@@ -7,5 +7,5 @@
 // exchanges where there are some. What is not publicly known is modelled, and the comment at that place says "modelled"; where the
 // choice matters an [Options] field changes it.
 //
-// Everything is kept in memory until [Sandbox.Reset]; of calls the last 10,000 are kept, of writes to one contact the last 1,000.
+// Everything is kept in memory until [Sandbox.Reset]; of calls about the last 10,000 are kept, of writes to one contact about the last 1,000.
 package sandbox

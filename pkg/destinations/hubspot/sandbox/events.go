@@ -63,7 +63,7 @@ func (st *state) sendEvent(c *call) answer {
 // sendEvents answers POST events/send/batch with 204 for all, or 400 for all without saying which event was wrong (modelled: HubSpot
 // documents neither whether one fails the others nor what the answer names).
 func (st *state) sendEvents(c *call) answer {
-	inputs := c.json.Get("inputs").Array()
+	inputs := c.items
 	if len(inputs) > maxEvents {
 		return st.fail(badInput("The batch holds more inputs than the limit of 500"))
 	}

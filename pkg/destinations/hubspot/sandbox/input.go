@@ -31,37 +31,23 @@ type field struct {
 	prop        *property
 }
 
-// parseInputs reads the inputs of a batch of contacts; listed is false when the body has none.
-func parseInputs(body gjson.Result) (inputs []input, listed bool, wrong *apiError) {
-	list := body.Get("inputs")
-	if !list.Exists() {
-		return nil, false, nil
-	}
-	if !list.IsArray() {
-		return nil, true, badInput("Invalid input JSON on line 1, column 1: inputs must be a list")
-	}
-	inputs = make([]input, 0, maxContacts)
-	arena := make([]field, 0, 8*maxContacts) // one allocation for most batches
-	list.ForEach(func(_, item gjson.Result) bool {
-		var in input
-		in, arena, wrong = parseInput(item, arena)
-		inputs = append(inputs, in)
-		return wrong == nil
-	})
-	// The id property of a batch read stands beside inputs.
-	if p := body.Get("idProperty").Str; p != "" {
-		for i := range inputs {
-			inputs[i].idProperty = p
+// parseInputs reads the records of a batch. idProperty is that of a batch read, where it stands beside the inputs.
+func parseInputs(items []gjson.Result, idProperty string) (inputs []input, wrong *apiError) {
+	inputs = make([]input, len(items))
+	arena := make([]field, 0, 8*len(items)) // one allocation for most batches
+	for i, item := range items {
+		if inputs[i], arena, wrong = parseInput(item, arena); wrong != nil {
+			return nil, wrong
+		}
+		if idProperty != "" {
+			inputs[i].idProperty = idProperty
 		}
 	}
-	return inputs, true, wrong
+	return inputs, nil
 }
 
 // parseInput reads one record. Its fields are a part of the arena, which may move.
 func parseInput(item gjson.Result, arena []field) (in input, _ []field, wrong *apiError) {
-	if !item.IsObject() {
-		return in, arena, badInput("Invalid input JSON on line 1, column 1: inputs must be objects")
-	}
 	start := len(arena)
 	item.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
@@ -150,11 +136,19 @@ func traced(inputs []input) bool {
 	return true
 }
 
+// contactProperty returns a visible property that is not archived, or nil.
+func (st *state) contactProperty(name string) *property {
+	if p := st.properties.view[name]; p != nil && !p.Archived {
+		return p
+	}
+	return nil
+}
+
 // checkFields looks up the properties of in and checks the values.
 func (st *state) checkFields(in *input) {
 	for i := range in.fields {
 		f := &in.fields[i]
-		p := st.properties.view[f.name]
+		p := st.contactProperty(f.name)
 		if p == nil {
 			in.problems = append(in.problems, problem{propertyDoesntExist, `Property "` + f.name + `" does not exist`, f.name})
 			continue

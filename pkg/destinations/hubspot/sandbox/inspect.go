@@ -41,7 +41,6 @@ type countKey struct {
 
 // record notes a call that st answered; status 0 is no answer.
 func (s *Sandbox) record(c *call, st *state, status int) {
-	n := c.inputCount()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st != s.st { // Reset came between
@@ -49,9 +48,11 @@ func (s *Sandbox) record(c *call, st *state, status int) {
 	}
 	l := &s.calls
 	if len(l.last) == maxCalls {
-		l.last = append(l.last[:0], l.last[maxCalls/10:]...)
+		l.last = append(l.last[:0], l.last[maxCalls/10:]...) // a tenth at once: each time it is copied
 	}
-	l.last = append(l.last, Call{Method: c.method, Path: c.path, Endpoint: c.endpoint(), Status: status, Inputs: n, At: s.opts.Now()})
+	l.last = append(l.last, Call{
+		Method: c.method, Path: c.path, Endpoint: c.endpoint(), Status: status, Inputs: c.count, At: s.opts.Now(),
+	})
 	key := countKey{c.endpoint(), status}
 	if l.counts == nil {
 		l.counts = map[countKey]*Count{}
@@ -60,7 +61,7 @@ func (s *Sandbox) record(c *call, st *state, status int) {
 		l.counts[key] = &Count{Endpoint: key.endpoint, Status: status}
 	}
 	l.counts[key].Calls++
-	l.counts[key].Inputs += n
+	l.counts[key].Inputs += c.count
 }
 
 // Calls returns the last calls, oldest first.

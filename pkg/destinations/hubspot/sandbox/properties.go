@@ -46,7 +46,7 @@ func unknownProperty(name string) *apiError {
 func (st *state) readProperties(c *call) answer {
 	a := st.newBatch(4096)
 	archived := c.json.Get("archived").Bool()
-	for _, in := range c.json.Get("inputs").Array() {
+	for _, in := range c.items {
 		name := in.Get("name").String()
 		p := st.properties.view[name]
 		if p == nil || p.Archived != archived {
@@ -72,7 +72,7 @@ func (st *state) createProperty(c *call) answer {
 // createProperties answers POST properties/batch/create: existing names fail alone.
 func (st *state) createProperties(c *call) answer {
 	a := st.newBatch(4096)
-	for _, in := range c.json.Get("inputs").Array() {
+	for _, in := range c.items {
 		p, e := st.define(in)
 		switch {
 		case e == nil:
@@ -185,7 +185,7 @@ func (st *state) archiveProperty(c *call) answer {
 
 // archiveProperties answers POST properties/batch/archive.
 func (st *state) archiveProperties(c *call) answer {
-	for _, in := range c.json.Get("inputs").Array() {
+	for _, in := range c.items {
 		if e := st.archiveName(in.Get("name").String()); e != nil {
 			return st.fail(e)
 		}
@@ -207,8 +207,10 @@ func (st *state) archiveName(name string) *apiError {
 	return nil
 }
 
-// append appends the property as JSON. stamped adds what a batch create leaves out.
+// append appends the property as JSON. stamped adds what a batch create leaves out; HubSpot's own properties have members that those
+// of the account lack, and the reverse.
 func (p *property) append(b []byte, stamped bool) []byte {
+	own := stamped && !p.HubSpotDefined
 	b = append(b, '{')
 	if stamped {
 		b = append(b, `"updatedAt":"`...)
@@ -234,10 +236,14 @@ func (p *property) append(b []byte, stamped bool) []byte {
 		}
 		b = o.append(b)
 	}
-	b = append(b, `],"displayOrder":-1`...)
+	b = append(b, ']')
+	if own {
+		b = append(b, `,"createdUserId":"1","updatedUserId":"1"`...)
+	}
+	b = append(b, `,"displayOrder":-1`...)
 	b = appendFlag(b, "calculated", p.Calculated)
-	b = appendFlag(b, "externalOptions", false)
-	if stamped {
+	b = appendFlag(b, "externalOptions", p.ExternalOptions)
+	if own {
 		b = appendFlag(b, "archived", p.Archived)
 	}
 	b = appendFlag(b, "hasUniqueValue", p.HasUniqueValue)

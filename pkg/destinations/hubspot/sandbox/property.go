@@ -18,14 +18,15 @@ type Property struct {
 	FieldType   string `json:"fieldType"` // text, textarea, select, checkbox, ...
 	Description string `json:"description"`
 	GroupName   string `json:"groupName"`
-	// Options are the values of an enumeration. One without any accepts every value, as those that HubSpot fills from elsewhere.
-	Options        []Option `json:"options"`
-	ReadOnlyValue  bool     `json:"readOnlyValue"`
-	Calculated     bool     `json:"calculated"`
-	HasUniqueValue bool     `json:"hasUniqueValue"` // may identify contacts in upserts
-	Hidden         bool     `json:"hidden"`
-	Archived       bool     `json:"archived"`
-	HubSpotDefined bool     `json:"hubspotDefined"`
+	// Options are the values of an enumeration. One without any accepts every value.
+	Options         []Option `json:"options"`
+	ExternalOptions bool     `json:"externalOptions"` // HubSpot takes the values from elsewhere, such as its users
+	ReadOnlyValue   bool     `json:"readOnlyValue"`
+	Calculated      bool     `json:"calculated"`
+	HasUniqueValue  bool     `json:"hasUniqueValue"` // may identify contacts in upserts
+	Hidden          bool     `json:"hidden"`
+	Archived        bool     `json:"archived"`
+	HubSpotDefined  bool     `json:"hubspotDefined"`
 
 	created, updated time.Time
 }
@@ -83,10 +84,14 @@ var defaultProperties = sync.OnceValue(func() []*property {
 			Name: r.Get("name").Str, Label: r.Get("label").Str, Type: r.Get("type").Str, FieldType: r.Get("fieldType").Str,
 			GroupName: r.Get("groupName").Str, ReadOnlyValue: r.Get("readOnlyValue").Bool(), Calculated: r.Get("calculated").Bool(),
 			HasUniqueValue: r.Get("hasUniqueValue").Bool(), HubSpotDefined: true,
-			created: time.Date(2019, 8, 6, 2, 41, 8, 0, time.UTC), updated: time.Date(2024, 9, 12, 14, 22, 56, 0, time.UTC),
+			ExternalOptions: r.Get("externalOptions").Bool(),
+			created:         time.Date(2019, 8, 6, 2, 41, 8, 0, time.UTC), updated: time.Date(2024, 9, 12, 14, 22, 56, 0, time.UTC),
 		}
 		for i, o := range r.Get("options").Array() {
 			p.Options = append(p.Options, Option{Label: o.Str, Value: o.Str, DisplayOrder: i})
+		}
+		if p.Type == "bool" && p.Options == nil { // as all have; the lists seen leave them out
+			p.Options = []Option{{Label: "Yes", Value: "true"}, {Label: "No", Value: "false", DisplayOrder: 1}}
 		}
 		all = append(all, newProperty(p))
 	}

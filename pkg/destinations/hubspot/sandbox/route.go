@@ -32,7 +32,7 @@ type route struct {
 	name            string // for faults and counts
 	scope           string
 	policy          policy
-	batch           bool // inputs are contacts
+	batch           bool // the body has inputs
 	handle          func(*state, *call) answer
 }
 
@@ -49,16 +49,16 @@ var routes = []route{
 	{"PATCH", "contacts/*", "contacts/update", writeContacts, generalPolicy, false, (*state).updateContact},
 	{"DELETE", "contacts/*", "contacts/archive", writeContacts, generalPolicy, false, (*state).archiveContact},
 
-	{"POST", "properties/batch/create", "properties/batch/create", writeSchemas, generalPolicy, false, (*state).createProperties},
-	{"POST", "properties/batch/read", "properties/batch/read", readSchemas, generalPolicy, false, (*state).readProperties},
-	{"POST", "properties/batch/archive", "properties/batch/archive", writeSchemas, generalPolicy, false, (*state).archiveProperties},
+	{"POST", "properties/batch/create", "properties/batch/create", writeSchemas, generalPolicy, true, (*state).createProperties},
+	{"POST", "properties/batch/read", "properties/batch/read", readSchemas, generalPolicy, true, (*state).readProperties},
+	{"POST", "properties/batch/archive", "properties/batch/archive", writeSchemas, generalPolicy, true, (*state).archiveProperties},
 	{"GET", "properties", "properties/list", readSchemas, generalPolicy, false, (*state).listProperties},
 	{"POST", "properties", "properties/create", writeSchemas, generalPolicy, false, (*state).createProperty},
 	{"GET", "properties/*", "properties/read", readSchemas, generalPolicy, false, (*state).readProperty},
 	{"PATCH", "properties/*", "properties/update", writeSchemas, generalPolicy, false, (*state).updateProperty},
 	{"DELETE", "properties/*", "properties/archive", writeSchemas, generalPolicy, false, (*state).archiveProperty},
 
-	{"POST", "events/send/batch", "events/send/batch", sendEvents, eventPolicy, false, (*state).sendEvents},
+	{"POST", "events/send/batch", "events/send/batch", sendEvents, eventPolicy, true, (*state).sendEvents},
 	{"POST", "events/send", "events/send", sendEvents, eventPolicy, false, (*state).sendEvent},
 
 	{"GET", "definitions", "definitions/list", eventDefinition, generalPolicy, false, (*state).listDefinitions},

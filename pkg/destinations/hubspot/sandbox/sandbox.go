@@ -105,7 +105,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveView(w, r)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := readBody(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength)
 	if err != nil {
 		http.Error(w, "read the body: "+err.Error(), http.StatusBadRequest)
 		return
@@ -134,7 +134,7 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	var body []byte
 	if r.Body != nil {
 		var err error
-		body, err = io.ReadAll(r.Body)
+		body, err = readBody(r.Body, r.ContentLength)
 		r.Body.Close()
 		if err != nil {
 			return nil, err
@@ -159,6 +159,16 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		ContentLength: int64(len(a.body)),
 		Request:       r,
 	}, nil
+}
+
+// readBody reads all of r, which says that it has size bytes; -1: unknown.
+func readBody(r io.Reader, size int64) ([]byte, error) {
+	var b bytes.Buffer
+	if size > 0 && size <= maxBody {
+		b.Grow(int(size) + bytes.MinRead) // MinRead: room for the read that finds the end
+	}
+	_, err := b.ReadFrom(r)
+	return b.Bytes(), err
 }
 
 // do answers one call, by a fault when one matches.
