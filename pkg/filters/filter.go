@@ -1,0 +1,146 @@
+package filters
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"eventrouter/pkg/event"
+)
+
+// DefaultLimit is the wall-clock time that one evaluation may take when [Options] says nothing else.
+const DefaultLimit = 20 * time.Millisecond
+
+// maxSourceBytes bounds the text of a template: parsers of both languages recurse as deep as it nests.
+const maxSourceBytes = 64 << 10
+
+// Formats that a template can have.
+const (
+	Go         = "go"
+	JavaScript = "javascript"
+	Constant   = "constant"
+)
+
+// ErrLimit is wrapped by the error of an evaluation that took too long or grew too large.
+var ErrLimit = errors.New("over the limit")
+
+// errTime is the ErrLimit of a script that ran out of time, the only one that a second try can mend.
+var errTime = fmt.Errorf("%w: still running when its time was up", ErrLimit)
+
+// Options are what a template sees of its destination, and its limit.
+type Options struct {
+	Destination string        // name of the destination: destinationId in JavaScript
+	Type        string        // type of the destination: destinationType in JavaScript
+	Limit       time.Duration // of one evaluation; 0: DefaultLimit
+}
+
+// Result is what a template says of one event.
+type Result struct {
+	// Name is the table name as Jitsu would write it: lower case, every character other than a-z and 0-9 replaced by _.
+	Name string
+	// Keep is false when the event is not for this destination: Name is empty, null or false.
+	Keep bool
+}
+
+// Filter is a compiled template. It is not for concurrent use, since it holds one script engine.
+type Filter struct {
+	format   string
+	warnings []string
+	engine   engine
+	view     []byte // of the event in hand; reused
+}
+
+// engine evaluates one format. text is what the template prints, ok is false when it prints no text at all (an object, undefined).
+// view is the event as [event.Event.AppendView] writes it, and remains unchanged for ever.
+type engine interface {
+	eval(view string) (text string, ok bool, err error)
+}
+
+// Compile parses src and finds everything that can be known to be wrong with it: an error is a [*SyntaxError].
+//
+// The language follows from the text. One that contains {{ is a Go template, as is the empty one; otherwise a plain or quoted table
+// name or a URL is a constant; everything else is JavaScript.
+func Compile(src string, o Options) (*Filter, error) {
+	if o.Limit <= 0 {
+		o.Limit = DefaultLimit
+	}
+	if len(src) > maxSourceBytes {
+		return nil, &SyntaxError{
+			Line: 1, Column: 1, What: fmt.Sprintf("the template is %d bytes long", len(src)),
+			Fix: fmt.Sprintf("a template has at most %d bytes", maxSourceBytes),
+		}
+	}
+	switch {
+	case src == "" || strings.Contains(src, "{{"):
+		t, err := compileGo(src, o)
+		if err != nil {
+			return nil, err
+		}
+		f := &Filter{format: Go, engine: t}
+		if src == "" {
+			f.warnings = []string{"the template is empty: every event is skipped"}
+		}
+		return f, nil
+	case isConstant(src):
+		return &Filter{format: Constant, engine: constant(src), warnings: constantWarnings(src)}, nil
+	default:
+		s, warnings, err := compileScript(src, o)
+		if err != nil {
+			return nil, err
+		}
+		return &Filter{format: JavaScript, engine: s, warnings: warnings}, nil
+	}
+}
+
+// Format returns the language of the template: [Go], [JavaScript] or [Constant].
+func (f *Filter) Format() string { return f.format }
+
+// Warnings returns what works but is hardly meant: a constant that looks like an expression, a template that skips everything.
+func (f *Filter) Warnings() []string { return f.warnings }
+
+// Eval evaluates the template for ev. An error sends the event to the dead letters; one that wraps [ErrLimit] says that the template ran away.
+func (f *Filter) Eval(ev *event.Event) (Result, error) {
+	if c, ok := f.engine.(constant); ok {
+		return result(string(c), true), nil
+	}
+	f.view = ev.AppendView(f.view[:0])
+	return f.evalView(string(f.view))
+}
+
+func (f *Filter) evalView(view string) (Result, error) {
+	text, ok, err := f.engine.eval(view)
+	if errors.Is(err, errTime) {
+		// A busy machine or the garbage collector can hold up an innocent template for longer than its limit; that must
+		// not cost an event. A template has no effects, so it is simply run again.
+		text, ok, err = f.engine.eval(view)
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return result(text, ok), nil
+}
+
+// result makes the decision of what a template printed. An output that is no text counts as null.
+func result(text string, ok bool) Result {
+	if !ok {
+		text = "null"
+	}
+	name := tableName(text)
+	return Result{Name: name, Keep: name != "" && name != "null" && name != "false"}
+}
+
+// tableName rewrites what a template printed as Jitsu does. "<no value>" is what Go templates print for a missing field.
+func tableName(text string) string {
+	text = strings.ToLower(strings.TrimSpace(strings.ReplaceAll(text, "<no value>", "null")))
+	var b strings.Builder
+	b.Grow(len(text))
+	for _, r := range text {
+		if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' {
+			b.WriteByte(byte(r))
+		} else {
+			b.WriteByte('_')
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,136 @@
+package filters
+
+import (
+	"slices"
+
+	"github.com/dop251/goja"
+	"github.com/tidwall/gjson"
+)
+
+// object is a JSON object as scripts see it. Its members are found when the script first asks for one, and only those that it
+// reads become values of the engine: a filter on two fields of an event with fifty should pay for two. What the script
+// writes stays in here; the event does not change.
+type object struct {
+	runtime *goja.Runtime
+	json    string
+	members []member // in the order of json, then of writing
+	read    bool     // members holds what json does
+
+	places map[string]int // of keys in members, when there are too many to look through; nil when out of date
+}
+
+// manyMembers is from how many on a map finds a member faster than looking at each. Without one, copying an event of
+// thousands of members would take seconds, in engine code that nothing interrupts.
+const manyMembers = 64
+
+type member struct {
+	key   string
+	json  string
+	value goja.Value // nil until it is asked for
+}
+
+func newObject(rt *goja.Runtime, json string) *goja.Object {
+	return rt.NewDynamicObject(&object{runtime: rt, json: json})
+}
+
+// newValue makes a JSON value one of the engine. Arrays are real ones, so that all their methods work.
+func newValue(rt *goja.Runtime, v gjson.Result) goja.Value {
+	switch {
+	case v.IsObject():
+		return newObject(rt, v.Raw)
+	case v.IsArray():
+		var elements []any
+		v.ForEach(func(_, e gjson.Result) bool {
+			elements = append(elements, newValue(rt, e))
+			return true
+		})
+		return rt.NewArray(elements...)
+	case v.Type == gjson.String:
+		return rt.ToValue(v.Str)
+	case v.Type == gjson.Number:
+		return rt.ToValue(v.Num)
+	case v.Type == gjson.Null:
+		return goja.Null()
+	default:
+		return rt.ToValue(v.Type == gjson.True)
+	}
+}
+
+func (o *object) readMembers() {
+	if o.read {
+		return
+	}
+	o.read = true
+	gjson.Parse(o.json).ForEach(func(k, v gjson.Result) bool {
+		o.members = append(o.members, member{key: k.Str, json: v.Raw})
+		return true
+	})
+}
+
+func (o *object) index(key string) int {
+	o.readMembers()
+	if len(o.members) < manyMembers {
+		return slices.IndexFunc(o.members, func(m member) bool { return m.key == key })
+	}
+	if o.places == nil {
+		o.places = make(map[string]int, len(o.members))
+		for i := range o.members {
+			o.places[o.members[i].key] = i
+		}
+	}
+	if i, ok := o.places[key]; ok {
+		return i
+	}
+	return -1
+}
+
+// Get returns the member as a value of the engine, nil when there is none.
+func (o *object) Get(key string) goja.Value {
+	i := o.index(key)
+	if i < 0 {
+		return nil
+	}
+	m := &o.members[i]
+	if m.value == nil {
+		m.value = newValue(o.runtime, gjson.Parse(m.json))
+	}
+	return m.value
+}
+
+// Set writes a member of this object alone.
+func (o *object) Set(key string, v goja.Value) bool {
+	if v == nil { // Object.defineProperty without a value
+		v = goja.Undefined()
+	}
+	if i := o.index(key); i >= 0 {
+		o.members[i].value = v
+		return true
+	}
+	o.members = append(o.members, member{key: key, value: v})
+	if o.places != nil {
+		o.places[key] = len(o.members) - 1
+	}
+	return true
+}
+
+// Has tells whether the object has the member.
+func (o *object) Has(key string) bool { return o.index(key) >= 0 }
+
+// Delete removes the member; one that is not there is no failure.
+func (o *object) Delete(key string) bool {
+	if i := o.index(key); i >= 0 {
+		o.members = slices.Delete(o.members, i, i+1)
+		o.places = nil
+	}
+	return true
+}
+
+// Keys lists the members in their order.
+func (o *object) Keys() []string {
+	o.readMembers()
+	keys := make([]string, len(o.members))
+	for i := range o.members {
+		keys[i] = o.members[i].key
+	}
+	return keys
+}

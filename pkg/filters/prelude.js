@@ -1,0 +1,146 @@
+// What a script finds in its global scope, made once per engine and then frozen: nothing that one event's run does can
+// be seen by the next.
+(function (host) {
+  "use strict";
+
+  const { apply, construct, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
+  const { limit, checkDepth, formatTime, maxString, maxElements } = host;
+  const global = globalThis;
+
+  // Code made from text could not be checked beforehand; buffers are of no use to a filter and can be huge.
+  for (const name of ["eval", "Function", "GoError", "ArrayBuffer", "DataView", "Uint8Array", "Uint8ClampedArray", "Int8Array",
+    "Uint16Array", "Int16Array", "Uint32Array", "Int32Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array"]) {
+    delete global[name];
+  }
+  const functionKinds = [function () {}, function* () {}, async function () {}];
+  for (const f of functionKinds) {
+    delete getPrototypeOf(f).constructor;
+  }
+
+  // Built-in functions run to their end whatever the time: these are kept from beginning what they could not end.
+  const guard = (object, name, check) => {
+    const property = getOwnPropertyDescriptor(object, name);
+    const native = property.value;
+    property.value = { [name](...args) { check(this, args); return apply(native, this, args); } }[name];
+    defineProperty(object, name, property);
+  };
+  const size = (n) => { if (n > maxString) limit("a string is too long"); };
+  const elements = (array) => { if (array?.length > maxElements) limit("an array is too long"); };
+  const text = (v) => v === undefined || v === null ? "" : String(v);
+
+  for (const name of ownKeys(Array.prototype)) {
+    // Iterators run in the script's own loops, and wrapping them would make each loop slower.
+    if (typeof Array.prototype[name] !== "function" || typeof name !== "string" ||
+        ["constructor", "push", "pop", "at", "keys", "values", "entries", "join"].includes(name)) continue;
+    guard(Array.prototype, name, elements);
+  }
+  guard(Array.prototype, "join", (array, [separator = ","]) => {
+    elements(array);
+    size(array?.length * text(separator).length);
+    let total = 0;
+    for (let i = 0; i < array?.length; i++) {
+      if (typeof array[i] === "string") size(total += array[i].length);
+    }
+  });
+  guard(Array, "from", (_, [source]) => elements(source));
+  guard(getPrototypeOf(functionKinds[0]), "apply", (_, [, args]) => elements(args));
+  guard(Reflect, "apply", (_, args) => elements(args[2]));
+  guard(Reflect, "construct", (_, args) => elements(args[1]));
+
+  guard(String.prototype, "repeat", (s, [n]) => size(text(s).length * n));
+  guard(String.prototype, "padStart", (_, [n]) => size(n));
+  guard(String.prototype, "padEnd", (_, [n]) => size(n));
+  guard(String.prototype, "concat", (s, args) => {
+    let total = text(s).length;
+    for (const a of args) size(total += text(a).length);
+  });
+  const replacing = (s, [, by]) => {
+    if (typeof by === "function") return;
+    const subject = text(s).length, replacement = text(by);
+    // $` and $' put in almost the whole subject for each match.
+    const each = /\$[`']/.test(replacement) ? subject * replacement.length : replacement.length;
+    if (subject * each > 16 * maxString) limit("a string is too long");
+  };
+  guard(String.prototype, "replace", replacing);
+  guard(String.prototype, "replaceAll", replacing);
+  guard(JSON, "parse", (_, [json]) => checkDepth(text(json)));
+
+  const NativeArray = Array;
+  const checkLength = (args) => {
+    if (args.length === 1 && args[0] > maxElements) limit("an array is too long");
+  };
+  global.Array = new Proxy(NativeArray, {
+    apply(target, self, args) { checkLength(args); return apply(target, self, args); },
+    construct(target, args, newTarget) {
+      checkLength(args);
+      return construct(target, args, newTarget === global.Array ? target : newTarget);
+    },
+  });
+
+  const hidden = (object, name, value) => defineProperty(object, name, { value, configurable: true, writable: true });
+
+  // Jitsu's example `_._timestamp.Format("2006_01")` works, and _timestamp remains a string all the same.
+  hidden(String.prototype, "Format", { Format(layout) { return formatTime(String(this), String(layout)); } }.Format);
+
+  hidden(global, "TABLE_NAME", "JITSU_TABLE_NAME");
+  hidden(global, "destinationId", host.destination);
+  hidden(global, "destinationType", host.type);
+  hidden(global, "$context", { header() {} });
+  const quiet = () => {};
+  hidden(global, "console", { log: quiet, info: quiet, warn: quiet, error: quiet, debug: quiet, trace: quiet });
+  hidden(global, "json", (value) => JSON.stringify(value));
+  hidden(global, "json_indent", (value) => JSON.stringify(value, null, 2));
+  hidden(global, "json_indent_quote", (value) => JSON.stringify(JSON.stringify(value, null, 2) ?? "null").slice(1, -1));
+  hidden(global, "get", (object, paths, fallback) => {
+    for (const path of String(paths).split("||")) {
+      let value = object;
+      for (const part of path.trim().split("/")) {
+        if (part !== "") value = value?.[part];
+      }
+      if (value !== undefined && value !== null) return value;
+    }
+    return fallback;
+  });
+
+  // On a frozen prototype a plain property would keep objects that inherit from it from having one of the same name by
+  // assignment: `error.message = "…"`, `this.name = "…"`. An accessor lets them.
+  const assignable = (prototype, names) => {
+    for (const name of names) {
+      const property = getOwnPropertyDescriptor(prototype, name);
+      if (!property || !("value" in property)) continue;
+      const { value } = property;
+      defineProperty(prototype, name, {
+        configurable: true,
+        get() { return value; },
+        set(v) {
+          if (this === prototype) throw new TypeError(`Cannot assign to built-in ${name}`);
+          defineProperty(this, name, { value: v, configurable: true, enumerable: true, writable: true });
+        },
+      });
+    }
+  };
+  assignable(Object.prototype, ["constructor", "toString", "toLocaleString", "valueOf", "hasOwnProperty"]);
+  for (const E of [Error, AggregateError, TypeError, ReferenceError, SyntaxError, RangeError, EvalError, URIError]) {
+    assignable(E.prototype, ["constructor", "name", "message", "toString"]);
+  }
+
+  const frozen = new Set();
+  const freeze = (value) => {
+    if (value === null || typeof value !== "object" && typeof value !== "function" || frozen.has(value)) return;
+    frozen.add(value);
+    Object.freeze(value);
+    freeze(getPrototypeOf(value));
+    for (const key of ownKeys(value)) {
+      const property = getOwnPropertyDescriptor(value, key);
+      freeze(property.value);
+      freeze(property.get);
+      freeze(property.set);
+    }
+  };
+  freeze(global);
+  // Prototypes that no global name leads to.
+  for (const value of [...functionKinds, [].values(), new Map().entries(), new Set().values(), ""[Symbol.iterator](),
+    /a/[Symbol.matchAll]("a"), (function* () {})()]) {
+    freeze(getPrototypeOf(value));
+  }
+})

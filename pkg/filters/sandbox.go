@@ -1,0 +1,199 @@
+package filters
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dlclark/regexp2/v2"
+	"github.com/dop251/goja"
+	"github.com/dop251/goja/parser"
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
+)
+
+// Bounds of a script, far above what a filter needs. They stop accidents; the author of a script is the operator.
+const (
+	maxCallDepth = 1000
+	maxString    = 1 << 20 // UTF-16 units
+	maxElements  = 1 << 20 // of an array that a built-in function walks through
+	maxJSONDepth = 1000
+)
+
+//go:embed prelude.js
+var preludeSource string
+
+// prelude returns the compiled prelude.js, which any number of engines may run.
+var prelude = sync.OnceValue(func() *goja.Program {
+	return goja.MustCompile("prelude.js", preludeSource, true)
+})
+
+// limitRegexps bounds the engine's backtracking regular expressions: they would else try `(a+)+$` on a client's text for hours, and
+// nothing interrupts a match. The library takes the bound from package variables at the time an expression is compiled.
+var limitRegexps = sync.OnceFunc(func() {
+	regexp2.DefaultMatchTimeout = DefaultLimit
+	regexp2.SetTimeoutCheckPeriod(DefaultLimit / 4)
+})
+
+// script is a template in JavaScript with the engine that runs it.
+type script struct {
+	program   *goja.Program
+	options   Options
+	timestamp bool // it mentions _timestamp, which makes the field mandatory
+
+	runtime *goja.Runtime // nil: to be made before the next run
+	main    goja.Callable
+	grown   goja.Value
+	timer   *time.Timer
+	fired   chan struct{} // receives one value each time that timer fires
+}
+
+func mentionsTimestamp(src string) bool { return strings.Contains(src, event.FieldTimestamp) }
+
+// start makes a fresh engine with nothing in it but the prelude and the script.
+func (s *script) start() error {
+	rt := goja.New()
+	rt.SetParserOptions(parser.WithDisableSourceMaps)
+	rt.SetMaxCallStackSize(maxCallDepth)
+	setUp, err := rt.RunProgram(prelude())
+	if err != nil {
+		panic("BUG: prelude.js: " + err.Error())
+	}
+	host := map[string]any{
+		"destination": s.options.Destination,
+		"type":        s.options.Type,
+		"maxString":   maxString,
+		"maxElements": maxElements,
+		"limit":       func(what string) { rt.Interrupt(fmt.Errorf("%w: %s", ErrLimit, what)) },
+		"checkDepth":  func(json string) { checkDepth(rt, json) },
+		"formatTime":  func(text, layout string) string { return formatTime(rt, text, layout) },
+	}
+	call, _ := goja.AssertFunction(setUp)
+	if _, err := call(goja.Undefined(), rt.ToValue(host)); err != nil {
+		panic("BUG: prelude.js: " + err.Error())
+	}
+	function, err := rt.RunProgram(s.program)
+	if err != nil {
+		return err
+	}
+	s.main, _ = goja.AssertFunction(function)
+	s.grown = rt.ToValue(func(c goja.FunctionCall) goja.Value {
+		v := c.Argument(0)
+		if text, ok := v.(goja.String); ok && text.Length() > maxString {
+			rt.Interrupt(fmt.Errorf("%w: a string is too long", ErrLimit))
+		}
+		return v
+	})
+	fired := make(chan struct{}, 1)
+	s.fired = fired
+	s.timer = time.AfterFunc(time.Hour, func() {
+		rt.Interrupt(errTime)
+		fired <- struct{}{}
+	})
+	s.timer.Stop()
+	s.runtime = rt
+	return nil
+}
+
+func (s *script) eval(view string) (text string, ok bool, err error) {
+	if s.timestamp && !gjson.Get(view, event.FieldTimestamp).Exists() {
+		return "", false, errors.New("the script uses _timestamp, and the event has none")
+	}
+	if s.runtime == nil {
+		if err := s.start(); err != nil {
+			return "", false, err
+		}
+	}
+	v, err := s.run(newObject(s.runtime, view))
+	if errors.Is(err, errSkip) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return scriptText(v)
+}
+
+// run calls the script and everything that it left to be done later, within the limit. After a script that ran away, the engine may
+// be in any state, so the next event gets a new one.
+func (s *script) run(ev *goja.Object) (v goja.Value, err error) {
+	rt := s.runtime
+	s.timer.Reset(s.options.Limit)
+	defer func() {
+		if !s.timer.Stop() {
+			// It has fired, and may be about to interrupt: wait, so that it does not interrupt the next event.
+			<-s.fired
+			rt.ClearInterrupt()
+		}
+		if x := recover(); x != nil {
+			err = engineError(x)
+		}
+		if errors.Is(err, ErrLimit) || errors.Is(err, errEngine) {
+			s.runtime = nil
+		}
+	}()
+	v, err = s.main(goja.Undefined(), ev, ev, ev, s.grown)
+	if err == nil {
+		v, err = settled(v)
+	}
+	if err != nil {
+		return nil, runError(rt, err)
+	}
+	return v, nil
+}
+
+// settled returns what the promise v came to, and v itself when it is none. All jobs have run by now, and nothing outside
+// the script could settle it later.
+func settled(v goja.Value) (goja.Value, error) {
+	object, ok := v.(*goja.Object)
+	if !ok || object.ExportType() != promiseType {
+		return v, nil
+	}
+	promise := object.Export().(*goja.Promise)
+	switch promise.State() {
+	case goja.PromiseStateFulfilled:
+		return promise.Result(), nil
+	case goja.PromiseStateRejected:
+		return nil, &rejection{promise.Result()}
+	default:
+		return nil, errors.New("the script awaits something that never happens")
+	}
+}
+
+var promiseType = reflect.TypeFor[*goja.Promise]()
+
+// rejection is an exception that left the script through a promise.
+type rejection struct{ value goja.Value }
+
+func (r *rejection) Error() string { return "promise rejected" }
+
+// scriptText is what a script's result prints, as Jitsu sees it after a passage through JSON: objects, arrays, functions, undefined, null
+// and NaN are no text.
+func scriptText(v goja.Value) (text string, ok bool, err error) {
+	switch {
+	case v == nil || goja.IsUndefined(v) || goja.IsNull(v) || goja.IsNaN(v) || goja.IsInfinity(v):
+		return "", false, nil
+	case goja.IsBigInt(v):
+		return "", false, errors.New("the script returns a BigInt, which is no table name; return a string")
+	}
+	if _, ok := v.(*goja.Symbol); ok {
+		return "", false, nil
+	}
+	object, ok := v.(*goja.Object)
+	if !ok {
+		return v.String(), true, nil
+	}
+	switch object.ClassName() {
+	case "String", "Number", "Boolean":
+		return fmt.Sprint(object.Export()), true, nil
+	case "Date":
+		at, ok := object.Export().(time.Time)
+		return at.UTC().Format("2006-01-02T15:04:05.000Z"), ok, nil
+	}
+	return "", false, nil
+}
