@@ -12,8 +12,11 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// maxKeptBytes is the most that a pooled batch keeps allocated: one huge request must not hold its memory for good.
-const maxKeptBytes = 4 << 20
+// The most that a pooled batch keeps allocated: one huge request must not hold its memory for good.
+const (
+	maxKeptBytes  = 4 << 20
+	maxKeptEvents = 4096
+)
 
 // batch is what one request needs, pooled so that the fast path allocates nothing. Nothing in it outlives the handler: it refers
 // into the request's body and headers, and Log.Append copies.
@@ -51,7 +54,7 @@ func (b *batch) release() {
 	clear(b.credential[:cap(b.credential)])
 	b.compressed.Reset(nil)
 	b.scanner.data = nil
-	if len(b.buf)+cap(b.clean)+cap(b.plain)+cap(b.merged)+cap(b.buf)+cap(b.json) > maxKeptBytes || cap(b.elements) > 4096 {
+	if cap(b.clean)+cap(b.plain)+cap(b.merged)+cap(b.json)+cap(b.buf) > maxKeptBytes || cap(b.elements) > maxKeptEvents {
 		return
 	}
 	clear(b.recs)

@@ -74,10 +74,10 @@ func parseHop(entry []byte) netip.Addr {
 		entry = entry[:colon]
 	}
 	addr, err := netip.ParseAddr(view(entry))
-	if err != nil || addr.IsUnspecified() {
+	if addr = addr.WithZone("").Unmap(); err != nil || addr.IsUnspecified() {
 		return netip.Addr{}
 	}
-	return addr.WithZone("").Unmap()
+	return addr
 }
 
 // clientIP returns the client's address as text, valid until b is released; "" if it is unknown.

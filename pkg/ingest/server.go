@@ -37,8 +37,8 @@ type Options struct {
 	Destinations []config.Destination // to know which keys feed something
 	Log          Log
 
-	// Refused says whether events of a key must be refused for now because a lane that it feeds is full, and why. It is called for
-	// every request. nil: never.
+	// Refused says whether events of a key must be refused for now because a lane that it feeds is full, and why: the client reads
+	// it. It is called for every request. nil: never.
 	Refused func(apiKeyID string) (reason string, refused bool)
 	// Ready supplies the answer of /readyz, a JSON value. nil: always ready.
 	Ready func() (detail []byte, ok bool)
