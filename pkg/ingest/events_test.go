@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/valyala/fasthttp"
 )
 
 // post sends body to a server's route.
@@ -369,4 +371,24 @@ func TestUnstored(t *testing.T) {
 	f("s2s.open", 413, "", `{"message":"Request exceeds what the log takes at once","error":"send fewer events at a time"}`)
 	mem.fail(nil)
 	f("s2s.open", 200, "", ok)
+}
+
+// A failing log is told about once, and once when it is over, not per request.
+func TestFailingLogIsLoggedOnce(t *testing.T) {
+	var out bytes.Buffer
+	mem := &memoryLog{}
+	o := testOptions(mem)
+	o.Logger = slog.New(slog.NewTextHandler(&out, nil))
+	s, ctx := newServer(t, o), &fasthttp.RequestCtx{}
+	ctx.Request.Header.SetMethod("POST")
+	ctx.Request.SetRequestURI("/s2s/event?token=s2s.open")
+	ctx.Request.SetBodyString(`{}`)
+	for _, err := range []error{nil, log.ErrFull, log.ErrFull, log.ErrFailed, nil, nil, log.ErrFull} {
+		mem.fail(err)
+		postAgain(s, ctx)
+	}
+	failed, over := strings.Count(out.String(), "events are refused"), strings.Count(out.String(), "events are accepted again")
+	if failed != 2 || over != 1 {
+		t.Errorf("%d messages of a failure and %d of its end, want 2 and 1:\n%s", failed, over, out.String())
+	}
 }
