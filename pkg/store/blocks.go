@@ -44,14 +44,15 @@ func (s *Store) ReadBlocks(ctx context.Context, lane LaneID, after BlockID, maxB
 	return blocks, err
 }
 
-// snapshot runs fn on one state of the database.
+// snapshot runs fn, which only reads, on one state of the database. It ends with ROLLBACK, since COMMIT reports the damage
+// that a statement met once more, and leaves the transaction open.
 func (c *conn) snapshot(fn func() error) error {
 	if err := c.exec(`BEGIN`); err != nil {
 		return err
 	}
 	err := fn()
-	if cerr := c.exec(`COMMIT`); err == nil {
-		err = cerr
+	if rerr := c.exec(`ROLLBACK`); err == nil {
+		err = rerr
 	}
 	return err
 }

@@ -34,38 +34,46 @@ func (s *Store) CacheLoad(key string) (value []byte, at time.Time, ok bool) {
 	return value, at, ok
 }
 
-// CacheStore keeps a copy of value under key. It does not wait for the disk: the value goes with the next transaction,
-// at the latest with Close. A value above 16 MiB is not kept.
+// CacheStore keeps a copy of value under key. It does not wait for the disk: the value is written when no batch waits,
+// at the latest by Close. A value above 16 MiB is not kept.
 func (s *Store) CacheStore(key string, value []byte) {
 	if s.readOnly || len(value) > cacheMax {
 		return
 	}
-	v := cacheValue{value: bytes.Clone(value), at: time.Now().UTC().Truncate(time.Millisecond)}
+	v := &cacheValue{value: bytes.Clone(value), at: time.Now().UTC().Truncate(time.Millisecond)}
 	s.mu.Lock()
 	s.caches[key] = v
 	s.mu.Unlock()
 	s.signal()
 }
 
-func (t *tx) writeCaches() error {
-	t.s.mu.Lock()
-	t.caches = maps.Clone(t.s.caches)
-	t.s.mu.Unlock()
-	for key, v := range t.caches {
-		if err := t.s.w.exec(`INSERT OR REPLACE INTO cache (key, at, value) VALUES (?, ?, ?)`, key, v.at, v.value); err != nil {
+// writeCaches writes the values that wait, in a transaction of their own: batches must not fail for want of room for a cache.
+// What can not be written is given up.
+func (s *Store) writeCaches() {
+	s.mu.Lock()
+	caches := maps.Clone(s.caches)
+	s.mu.Unlock()
+	err := s.begin()
+	if err == nil {
+		err = s.end(s.putCaches(caches))
+	}
+	if err != nil {
+		s.opts.Logger.Warn("cache not kept", "store", s.path, "error", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, v := range caches {
+		if s.caches[key] == v { // not stored anew meanwhile
+			delete(s.caches, key)
+		}
+	}
+}
+
+func (s *Store) putCaches(caches map[string]*cacheValue) error {
+	for key, v := range caches {
+		if err := s.w.exec(`INSERT OR REPLACE INTO cache (key, at, value) VALUES (?, ?, ?)`, key, v.at, v.value); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// adoptCaches forgets the values that are written now, save those that were stored anew meanwhile.
-func (t *tx) adoptCaches() {
-	t.s.mu.Lock()
-	defer t.s.mu.Unlock()
-	for key, v := range t.caches {
-		if now := t.s.caches[key]; now.at.Equal(v.at) && bytes.Equal(now.value, v.value) {
-			delete(t.s.caches, key)
-		}
-	}
 }

@@ -22,10 +22,10 @@ type hashShard struct {
 	n    int
 }
 
-// key makes 0 free to mean empty.
+// hashKey makes 0 free to mean empty.
 func hashKey(h uint64) uint64 {
 	if h == 0 {
-		return 1
+		return 0x9e3779b97f4a7c15
 	}
 	return h
 }

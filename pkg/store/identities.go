@@ -8,6 +8,8 @@ import (
 // identityCache holds the identities asked for lately, and what was found not to be there, in two maps: when the young one
 // is full it becomes the old one.
 type identityCache struct {
+	perMap int
+
 	mu      sync.Mutex // guards the fields below
 	young   map[idKey]cachedIdentity
 	old     map[idKey]cachedIdentity
@@ -23,11 +25,11 @@ type cachedIdentity struct {
 	found bool
 }
 
-// identitiesPerMap is about 8 MB each.
+// identitiesPerMap is 8 MB a map, or so.
 const identitiesPerMap = 32 << 10
 
-func newIdentityCache() *identityCache {
-	return &identityCache{young: make(map[idKey]cachedIdentity)}
+func newIdentityCache(perMap int) *identityCache {
+	return &identityCache{perMap: perMap, young: make(map[idKey]cachedIdentity)}
 }
 
 // Identity returns what is remembered of an id.
@@ -82,8 +84,8 @@ func (c *identityCache) put(key idKey, id cachedIdentity, version uint64) {
 }
 
 func (c *identityCache) putLocked(key idKey, id cachedIdentity) {
-	if len(c.young) >= identitiesPerMap {
-		c.young, c.old = make(map[idKey]cachedIdentity, identitiesPerMap/4), c.young
+	if len(c.young) >= c.perMap {
+		c.young, c.old = make(map[idKey]cachedIdentity, c.perMap/4), c.young
 	}
 	c.young[key] = id
 }

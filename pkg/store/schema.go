@@ -148,7 +148,7 @@ PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=67108864;`
 )
 
 // openWriter opens the write connection and brings the schema up to date.
-func openWriter(path string) (_ *conn, err error) {
+func openWriter(path, pragmas string) (_ *conn, err error) {
 	c, err := openConn(path, "rw")
 	if err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func openWriter(path string) (_ *conn, err error) {
 			return nil, err
 		}
 	}
-	if err := c.script(writerPragmas); err != nil {
+	if err := c.script(writerPragmas + pragmas); err != nil {
 		return nil, err
 	}
 	for ; version < int64(len(migrations)); version++ {

@@ -46,8 +46,10 @@ type Options struct {
 	KnownMax     int           // known keys remembered, as large each; 0: 4,000,000
 	Logger       *slog.Logger  // nil: slog.Default
 
-	uncompressed bool  // for benchmarks
-	vacuumAbove  int64 // free pages; for tests
+	// For tests and benchmarks.
+	uncompressed bool
+	vacuumAbove  int64  // free pages
+	pragmas      string // of the writer's connection, added to the others
 }
 
 func (o Options) withDefaults() Options {
@@ -98,7 +100,7 @@ type Store struct {
 
 	mu      sync.Mutex // guards the fields below
 	queue   []*request
-	caches  map[string]cacheValue // not yet written
+	caches  map[string]*cacheValue // not yet written
 	closing bool
 	err     error // why it failed
 
@@ -176,8 +178,8 @@ func newStore(path string, opts Options) *Store {
 		wake:       make(chan struct{}, 1),
 		seen:       newWindow("seen", opts.SeenWindow, opts.SeenMax),
 		known:      newWindow("known", 0, opts.KnownMax),
-		identities: newIdentityCache(),
-		caches:     make(map[string]cacheValue),
+		identities: newIdentityCache(identitiesPerMap),
+		caches:     make(map[string]*cacheValue),
 		lanes:      make(map[LaneID]*lane),
 		byName:     make(map[LaneName]LaneID),
 	}
@@ -192,7 +194,7 @@ func (s *Store) open() (err error) {
 	if err := errors.Join(f.Close(), syncDir(filepath.Dir(s.path))); err != nil {
 		return err
 	}
-	if s.w, err = openWriter(s.path); err != nil {
+	if s.w, err = openWriter(s.path, s.opts.pragmas); err != nil {
 		return err
 	}
 	position, nextBlock, key, err := s.w.state()

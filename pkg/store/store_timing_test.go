@@ -73,10 +73,7 @@ func reportUsage(b *testing.B, before usage, events int) {
 func BenchmarkHandOver(b *testing.B) {
 	f := func(name string, uncompressed bool, lanes int, drain bool, pragmas string) {
 		b.Run(name, func(b *testing.B) {
-			s := mustOpen(b, b.TempDir(), Options{uncompressed: uncompressed})
-			if err := s.w.script(pragmas); err != nil {
-				b.Fatal(err)
-			}
+			s := mustOpen(b, b.TempDir(), Options{uncompressed: uncompressed, pragmas: pragmas})
 			handOver(b, s, lanes, drain)
 		})
 	}
@@ -230,6 +227,42 @@ func BenchmarkReadBlocks(b *testing.B) {
 	}
 	f("compressed", false)
 	f("uncompressed", true)
+}
+
+// BenchmarkOpen opens a store with 10 million entries waiting, and with ids to remember.
+func BenchmarkOpen(b *testing.B) {
+	f := func(name string, blocks, ids int) {
+		b.Run(name, func(b *testing.B) {
+			dir := b.TempDir()
+			s := mustOpen(b, dir, Options{})
+			lane, _ := s.LaneID(LaneName{Destination: "crm", Lane: "contacts"})
+			batch := &Batch{Seen: make([]uint64, 1000), Blocks: []Block{{Lane: lane, Entries: 1000, Data: make([]byte, 3000)}}}
+			for i := range max(blocks, ids/1000) {
+				if i >= blocks {
+					batch.Blocks = nil
+				}
+				for j := range batch.Seen {
+					batch.Seen[j] = rand.Uint64()
+				}
+				if i >= ids/1000 {
+					batch.Seen = nil
+				}
+				mustCommit(b, s, batch)
+			}
+			s.Close()
+			for b.Loop() {
+				s := mustOpen(b, dir, Options{})
+				b.StopTimer()
+				if s.Lanes()[0].Entries != int64(blocks)*1000 || s.Stats().Seen != ids {
+					b.Fatal(s.Lanes(), s.Stats())
+				}
+				s.Close()
+				b.StartTimer()
+			}
+		})
+	}
+	f("10M entries", 10_000, 0)
+	f("3M ids", 0, 3_000_000)
 }
 
 // BenchmarkWindow is the look-up that the sorter makes for each event, in a set too large for the processor's cache.

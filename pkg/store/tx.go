@@ -20,7 +20,6 @@ type tx struct {
 	known      [2][]uint64
 	identities []Identity // as they are now in the table
 	hidden     []idKey    // whose state is to be read again
-	caches     map[string]cacheValue
 	raw        int64
 	stored     int64
 
@@ -45,7 +44,6 @@ func (t *tx) apply(group []*request) error {
 		func() error { return t.s.known.write(t.s.w, &t.knownStep) },
 		t.writeLanes,
 		t.writeState,
-		t.writeCaches,
 	)
 }
 
@@ -253,7 +251,6 @@ func (t *tx) adopt() {
 	s.known.adopt(&t.knownStep)
 	s.identities.adopt(t.identities, t.hidden)
 	t.adoptLanes()
-	t.adoptCaches()
 	s.stats.blockRaw.Add(t.raw)
 	s.stats.blockStored.Add(t.stored)
 }

@@ -249,9 +249,9 @@ func (w *window) loadRowLocked(row []driver.Value, now time.Time) {
 	}
 	for ; len(hashes) >= 8; hashes = hashes[8:] {
 		h := binary.LittleEndian.Uint64(hashes)
-		// A later bucket has a hash again only if it was forgotten meanwhile.
-		if tag, ok := w.getLocked(h); !ok || tag&^1 != b.tag(0) || int(tag&1) < mark {
-			w.putLocked(h, b.tag(mark))
+		old, had := w.putLocked(h, b.tag(mark))
+		if had && old == b.tag(1) {
+			w.putLocked(h, old) // rows of one bucket are not in the order of their hashes, but a mark always comes later
 		}
 	}
 }

@@ -123,7 +123,6 @@ func (s *Store) signal() {
 func (s *Store) write() {
 	defer close(s.stopped)
 	for s.await() {
-		s.vacuuming = false
 		if err := s.begin(); err != nil {
 			s.fail(fmt.Errorf("begin: %w", err))
 			continue
@@ -132,16 +131,21 @@ func (s *Store) write() {
 	}
 }
 
-// await waits until something is to be written; false: the store closes and nothing is left.
+// await waits until batches are to be written; false: the store closes and nothing is left. Meanwhile it does what is best
+// done when there are none.
 func (s *Store) await() bool {
 	for {
 		s.mu.Lock()
-		work, closing := len(s.queue) > 0 || len(s.caches) > 0 && s.err == nil, s.closing
+		batches, caches, closing := len(s.queue) > 0, len(s.caches) > 0 && s.err == nil, s.closing
 		s.mu.Unlock()
-		if work {
+		switch {
+		case batches:
+			s.vacuuming = false
 			return true
-		}
-		if closing {
+		case caches:
+			s.writeCaches()
+			continue
+		case closing:
 			return false
 		}
 		idle, stop := s.idleTimer()
@@ -213,17 +217,24 @@ func answer(group []*request, err error) {
 	}
 }
 
-// transact writes group and commits, or rolls back. After the commit memory follows, before anyone is answered.
+// transact writes group and ends the transaction. After the commit memory follows, before anyone is answered.
 func (s *Store) transact(group []*request) error {
 	t := s.newTx()
-	err := t.apply(group)
+	if err := s.end(t.apply(group)); err != nil {
+		return err
+	}
+	t.adopt()
+	s.stats.batches.Add(int64(len(group)))
+	return nil
+}
+
+// end ends the transaction that is open: it commits if err is nil, and else rolls back and returns err by its class.
+func (s *Store) end(err error) error {
 	if err == nil {
 		err = s.w.exec(`COMMIT`)
 	}
 	if err == nil {
-		t.adopt()
 		s.stats.commits.Add(1)
-		s.stats.batches.Add(int64(len(group)))
 		if err := s.measure(); err != nil {
 			s.fail(err)
 		}
@@ -237,9 +248,6 @@ func (s *Store) transact(group []*request) error {
 		return fmt.Errorf("%w: %w", ErrBatch, err)
 	case sqlite3.SQLITE_FULL:
 		s.stats.fullAt.Store(time.Now().UnixNano())
-		if len(group) == 0 {
-			t.adoptCaches() // given up, or they would be tried again at once
-		}
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	default:
 		return s.fail(err)

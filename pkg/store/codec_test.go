@@ -1,0 +1,108 @@
+package store
+
+import (
+	"bytes"
+	"database/sql/driver"
+	"slices"
+	"testing"
+)
+
+func TestBlockCodec(t *testing.T) {
+	f := func(data []byte, most int) {
+		t.Helper()
+		for _, uncompressed := range []bool{false, true} {
+			blob := appendBlock([]byte("before"), data, uncompressed)[len("before"):]
+			if len(blob) > most && !uncompressed {
+				t.Errorf("%d bytes are stored as %d, want %d at most", len(data), len(blob), most)
+			}
+			got, err := openBlock(blob, len(data))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes: %d come back, %v", len(data), len(got), err)
+			}
+		}
+	}
+	f(nil, 1)
+	f([]byte("a"), 2)
+	f(bytes.Repeat([]byte("a"), 1<<20), 1<<12)
+	f(randomBytes(10_000), 10_001) // what does not shrink is stored as it is
+}
+
+func FuzzOpenBlock(f *testing.F) {
+	f.Add([]byte{}, 0)
+	f.Add([]byte{codecRaw}, 0)
+	f.Add([]byte{codecRaw, 'a'}, 1)
+	f.Add([]byte{codecS2, 0xff, 0xff, 0xff, 0xff, 0x0f}, 0xffffffff)
+	f.Add([]byte{7, 'a'}, 1)
+	f.Add(appendBlock(nil, bytes.Repeat([]byte("abc"), 100), false), 300)
+	f.Fuzz(func(t *testing.T, blob []byte, size int) {
+		if size > 16<<20 {
+			return // the size comes from the row, and is as much memory
+		}
+		data, err := openBlock(blob, size)
+		if err == nil && len(data) != size {
+			t.Errorf("%d bytes, want %d", len(data), size)
+		}
+	})
+}
+
+func FuzzBlockRoundTrip(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(bytes.Repeat([]byte(`{"a":1}`), 50))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := openBlock(appendBlock(nil, data, false), len(data))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%q comes back as %q, %v", data, got, err)
+		}
+	})
+}
+
+func TestRefs(t *testing.T) {
+	f := func(text string, refs ...Ref) {
+		t.Helper()
+		if got := formatRefs(refs); got != text {
+			t.Errorf("%v: %q, want %q", refs, got, text)
+		}
+		if got, err := parseRefs(text); err != nil || !slices.Equal(got, refs) {
+			t.Errorf("%q: %v %v, want %v", text, got, err, refs)
+		}
+	}
+	f("")
+	f("1:0", Ref{1, 0})
+	f("12:3,0;9:1;12:1", Ref{12, 3}, Ref{12, 0}, Ref{9, 1}, Ref{12, 1})
+}
+
+func FuzzParseRefs(f *testing.F) {
+	for _, s := range []string{"", "1:0", "12:3,0;9:1", ":", ";", "1:", "1:0;", "1:-1", "-1:0", "1:99999999999999999999", "a:b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		refs, err := parseRefs(s)
+		if err != nil {
+			return
+		}
+		for _, r := range refs {
+			if r.Block < 0 || r.Index < 0 {
+				t.Errorf("%q: %v", s, r)
+			}
+		}
+		again, err := parseRefs(formatRefs(refs))
+		if err != nil || !slices.Equal(again, refs) {
+			t.Errorf("%q: %v, then %v %v", s, refs, again, err)
+		}
+	})
+}
+
+// FuzzLoadHashes: any row in a table of hashes gives a usable window.
+func FuzzLoadHashes(f *testing.F) {
+	f.Add(int64(1), int64(1), int64(0), int64(0), []byte("12345678"))
+	f.Add(int64(-1), int64(-1), int64(-1), int64(3), []byte("123456789"))
+	f.Fuzz(func(t *testing.T, id, num, began, mark int64, hashes []byte) {
+		w := newWindow("seen", 0, 1000)
+		w.loadRowLocked([]driver.Value{id, num, began, mark, hashes}, at)
+		st := w.step(at, [2][]uint64{{1, 2, 3}})
+		w.adopt(&st)
+		if seen, _ := w.has(2); !seen {
+			t.Error("not there after adding")
+		}
+	})
+}
