@@ -3,13 +3,10 @@ package log
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // The raw loop is one goroutine that writes and syncs what a group of that many producers would hold, and nothing else:
@@ -29,13 +26,13 @@ func benchmarkRaw(b *testing.B, group int) {
 	buf := make([]byte, group*benchRecordBytes)
 	b.SetBytes(benchRecordBytes)
 	b.ReportAllocs()
-	var f *os.File
+	var f file
 	at := int64(defaultSegmentBytes)
 	n := 0
 	for ; n < b.N; n += group {
 		if at+int64(len(buf)) > defaultSegmentBytes {
 			var err error
-			if f, err = os.Create(filepath.Join(dir, fmt.Sprint(n))); err != nil {
+			if f, err = new(osDisk).Create(filepath.Join(dir, fmt.Sprint(n))); err != nil {
 				b.Fatal(err)
 			}
 			defer f.Close()
@@ -44,7 +41,7 @@ func benchmarkRaw(b *testing.B, group int) {
 		if _, err := f.WriteAt(buf, at); err != nil {
 			b.Fatal(err)
 		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		if err := f.Sync(); err != nil {
 			b.Fatal(err)
 		}
 		at += int64(len(buf))

@@ -147,7 +147,7 @@ func (l *Log) seal() error {
 	if l.tail == nil || l.sealed {
 		return nil
 	}
-	g := &group{buf: make([]byte, groupHead), first: l.next}
+	g := &group{buf: make([]byte, groupHead), first: l.chain}
 	l.mu.Lock()
 	l.used += groupHead
 	l.mu.Unlock()

@@ -15,8 +15,10 @@ package log
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -117,7 +119,7 @@ func Open(dir string, opts Options) (*Log, error) {
 
 func openOn(dir string, opts Options, d disk) (*Log, error) {
 	opts = opts.withDefaults()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir, d); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	lock, err := lockDir(dir)
@@ -139,7 +141,21 @@ func openOn(dir string, opts Options, d disk) (*Log, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open log: %w", err)
 	}
+	if opts.MinFreeBytes > 0 {
+		l.lookAtFree()
+	}
 	return l, nil
+}
+
+// makeDir makes the folder durably if it is not there.
+func makeDir(dir string, d disk) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return d.SyncDir(filepath.Dir(dir))
 }
 
 func (o Options) withDefaults() Options {

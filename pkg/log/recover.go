@@ -13,6 +13,9 @@ import (
 // maxKeptAside bounds how many cut-off tails stay in the directory, lest a router that crashes over and over fills the disk.
 const maxKeptAside = 16
 
+// timeInName sorts as the times do.
+const timeInName = "20060102T150405.000000000Z"
+
 // recover finds the end of the log and makes it ready to be appended to.
 func (l *Log) recover() error {
 	segments, err := listSegments(l.dir)
@@ -65,7 +68,7 @@ func (l *Log) recover() error {
 			l.roll()
 		}
 	}
-	l.end = l.next
+	l.end = max(l.chain, l.opts.Position)
 	for _, s := range segments {
 		l.used += s.size
 	}
@@ -95,25 +98,38 @@ func (l *Log) recoverTail(s *segment) error {
 	if l.tail, err = l.disk.Open(s.path); err != nil {
 		return err
 	}
-	if found.damage.File != "" {
-		d := found.damage
-		d.From, d.To = found.size, s.size
-		if d.KeptAside, err = l.keepAside(src, s, found.size); err != nil {
-			return err
-		}
-		if err := l.tail.Truncate(found.size); err != nil {
-			return err
-		}
-		s.size = found.size
-		l.damage = append(l.damage, d)
-		l.logger.Warn("cut a torn group off the end of the log", "path", d.File, "from", d.From, "to", d.To, "reason", d.Reason, "kept_aside", d.KeptAside)
-	}
+	l.next = max(s.first, found.next)
+	l.frontier = frontier{seg: s, size: found.size, chain: found.end}
+	l.sealed = found.sealed
 	if err := l.rewrite(src, s, found.last); err != nil {
 		return err
 	}
-	l.next = max(s.first, found.end, found.damage.LostBefore)
-	l.frontier = frontier{seg: s, size: s.size, chain: found.end}
-	l.sealed = found.sealed
+	if found.damage.File != "" {
+		return l.cut(src, s, found.damage)
+	}
+	return nil
+}
+
+// cut takes away what is behind the last good group of the tail. Where the disk has no room to keep it aside it stays, and the
+// log goes on in a new segment, as after a failed write.
+func (l *Log) cut(src io.ReaderAt, s *segment, d Damage) error {
+	var err error
+	d.From, d.To = l.size, s.size
+	d.KeptAside, err = l.keepAside(src, s, l.size)
+	switch {
+	case err == nil:
+		if err := errors.Join(l.tail.Truncate(l.size), l.tail.Sync()); err != nil {
+			return err
+		}
+	case isFull(err):
+		l.roll()
+		l.next = max(l.next, s.first+1) // lest the new segment has the name of this one
+	default:
+		return err
+	}
+	s.size = l.size
+	l.damage = append(l.damage, d)
+	l.logger.Warn("cut a torn group off the end of the log", "path", d.File, "from", d.From, "to", d.To, "reason", d.Reason, "kept_aside", d.KeptAside)
 	return nil
 }
 
@@ -122,6 +138,7 @@ type tailScan struct {
 	end    Offset // of its good groups
 	size   int64  // up to there
 	last   int64  // where the last good group begins
+	next   Offset // behind every record that was seen, whole groups or not
 	sealed bool   // that one is empty: it proves the one before, and itself has nothing to lose
 	damage Damage // the first; no File: none
 	refuse bool   // a group stands behind the damage, so that what was damaged had been durable
@@ -131,7 +148,7 @@ type tailScan struct {
 func scan(src io.ReaderAt, s *segment) (tailScan, error) {
 	var k walker
 	k.start(src, s.size, s.prev)
-	found := tailScan{end: k.end, size: headerBytes, last: headerBytes, sealed: true}
+	found := tailScan{end: k.end, next: k.end, size: headerBytes, last: headerBytes, sealed: true}
 	begun, empty := int64(headerBytes), false
 	for {
 		at := k.pos
@@ -148,6 +165,7 @@ func scan(src io.ReaderAt, s *segment) (tailScan, error) {
 				found.damage = d
 				found.damage.File = s.path
 			}
+			found.next = max(found.next, d.LostBefore)
 			continue
 		case err != nil:
 			return found, err
@@ -159,6 +177,7 @@ func scan(src io.ReaderAt, s *segment) (tailScan, error) {
 			}
 			begun, empty = at, k.groupEnd == k.pos
 		}
+		found.next = max(found.next, k.end)
 		if k.pos == k.groupEnd && found.damage.File == "" {
 			found.end, found.size, found.last, found.sealed = k.end, k.pos, begun, empty
 		}
@@ -170,7 +189,7 @@ func scan(src io.ReaderAt, s *segment) (tailScan, error) {
 // process before this one have seen its fsync fail, its pages are clean in the cache and not on the disk, and
 // only a new write makes them dirty.
 func (l *Log) rewrite(src io.ReaderAt, s *segment, last int64) error {
-	group := make([]byte, s.size-last)
+	group := make([]byte, l.size-last)
 	if _, err := src.ReadAt(group, last); err != nil && err != io.EOF {
 		return err
 	}
@@ -185,17 +204,17 @@ func (l *Log) rewrite(src io.ReaderAt, s *segment, last int64) error {
 
 // keepAside copies the end of a segment to a file of its own, durably.
 func (l *Log) keepAside(src io.ReaderAt, s *segment, from int64) (string, error) {
-	path := s.path + ".torn-" + time.Now().UTC().Format("20060102T150405.000000000Z")
-	dst, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	path := s.path + ".torn-" + time.Now().UTC().Format(timeInName)
+	dst, err := l.disk.Create(path)
 	if err != nil {
 		return "", err
 	}
-	_, err = io.Copy(dst, io.NewSectionReader(src, from, s.size-from))
-	if err := errors.Join(err, dst.Sync(), dst.Close(), l.disk.SyncDir(l.dir)); err != nil {
-		return "", err
+	_, err = io.Copy(io.NewOffsetWriter(dst, 0), io.NewSectionReader(src, from, s.size-from))
+	if err := errors.Join(err, dst.Sync(), dst.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(path))
 	}
 	l.pruneKeptAside()
-	return path, nil
+	return path, l.disk.SyncDir(l.dir)
 }
 
 // pruneKeptAside removes the oldest cut-off tails.

@@ -141,7 +141,7 @@ func (l *Log) repair(v *survey) error {
 	if err := l.copyGood(v, temp); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	kept := s.path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	kept := s.path + ".damaged-" + time.Now().UTC().Format(timeInName)
 	if err := os.Link(s.path, kept); err != nil {
 		return err
 	}

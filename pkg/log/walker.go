@@ -114,7 +114,7 @@ func (k *walker) accept(f *frame) {
 	}
 	prev, size, count := f.group()
 	k.end = max(k.end, prev)
-	if count == 0 { // written by Close: skipped offsets are behind it too
+	if count == 0 { // where Salvage lost records
 		k.end = f.offset
 	}
 	k.groupEnd, k.want, k.groupLast = k.pos+size, f.offset, f.offset+Offset(count)
