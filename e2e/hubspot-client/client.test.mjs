@@ -1,0 +1,239 @@
+// HubSpot's official client against the sandbox: what the client makes of the sandbox's answers must be what it makes of HubSpot's.
+// client_test.go starts the sandboxes and sets the addresses.
+import assert from 'node:assert/strict'
+import { beforeEach, describe, test } from 'node:test'
+import { Client } from '@hubspot/api-client'
+
+const { SANDBOX_URL, SANDBOX_BURST_URL, SANDBOX_DAILY_URL } = process.env
+const client = (basePath, more) => new Client({ basePath, accessToken: 'pat-na1-test', ...more })
+const hubspot = client(SANDBOX_URL)
+const { contacts, properties } = hubspot.crm
+
+const view = async (path) => (await fetch(`${SANDBOX_URL}/_sandbox${path}`)).json()
+const contact = async (email) => (await view(`/contacts?email=${encodeURIComponent(email)}`)).results[0]
+const inject = async (fault) => {
+  const answer = await fetch(`${SANDBOX_URL}/_sandbox/faults`, { method: 'POST', body: JSON.stringify(fault) })
+  assert.equal(answer.status, 204)
+}
+
+// failure runs call, which must fail, and returns the client's error.
+const failure = async (call) => {
+  try {
+    await call()
+  } catch (e) {
+    return e
+  }
+  assert.fail('the call succeeded')
+}
+
+const input = (trace, email, props) => ({
+  idProperty: 'email', id: email, objectWriteTraceId: trace, properties: { email, ...props },
+})
+
+beforeEach(async () => {
+  await fetch(`${SANDBOX_URL}/_sandbox`, { method: 'DELETE' })
+})
+
+describe('contacts', () => {
+  test('create, then conflict', async () => {
+    const made = await contacts.basicApi.create({ properties: { email: 'Jon@Website.com', firstname: 'Jon' }, associations: [] })
+    assert.equal(made.properties.email, 'jon@website.com')
+    assert.ok(made.createdAt instanceof Date)
+    const e = await failure(() => contacts.basicApi.create({ properties: { email: 'jon@website.com' }, associations: [] }))
+    assert.equal(e.code, 409)
+    assert.equal(e.body.category, 'CONFLICT')
+    assert.equal(e.body.message, `Contact already exists. Existing ID: ${made.id}`)
+    assert.equal(e.headers['x-hubspot-correlation-id'], e.body.correlationId)
+  })
+
+  test('update and read by e-mail', async () => {
+    await contacts.basicApi.create({ properties: { email: 'jon+1@web-site.com' }, associations: [] })
+    await contacts.basicApi.update('jon+1@web-site.com', { properties: { city: 'Berlin' } }, 'email')
+    const read = await contacts.basicApi.getById('jon+1@web-site.com', ['city', 'zip'], undefined, undefined, false, 'email')
+    assert.equal(read.properties.city, 'Berlin')
+    assert.equal(read.properties.zip, null)
+    const e = await failure(() => contacts.basicApi.update('no@b.co', { properties: { city: 'x' } }, 'email'))
+    assert.equal(e.code, 404)
+  })
+
+  test('batch upsert: all written', async () => {
+    const inputs = Array.from({ length: 100 }, (_, i) => input(`t-${i}`, `User${i}@example.com`, { firstname: `N ${i}` }))
+    const answer = await contacts.batchApi.upsert({ inputs })
+    assert.equal(answer.status, 'COMPLETE')
+    assert.equal(answer.results.length, 100)
+    assert.ok(answer.startedAt instanceof Date)
+    assert.ok(answer.results.every((r) => r._new && r.properties.email === r.properties.email.toLowerCase()))
+    assert.equal((await view('/contacts')).total, 100)
+    const again = await contacts.batchApi.upsert({ inputs: inputs.slice(0, 1) })
+    assert.equal(again.results[0]._new, false)
+  })
+
+  test('batch upsert: 207 names the failures', async () => {
+    const answer = await contacts.batchApi.upsert({
+      inputs: [input('t-1', 'a@b.co', {}), input('t-2', '000', {}), input('t-3', 'c@d.co', { nosuch: 'x' })],
+    })
+    assert.equal(answer.numErrors, 2)
+    assert.deepEqual(answer.errors.map((e) => e.context.objectWriteTraceId), [['t-2'], ['t-3']])
+    assert.deepEqual(answer.errors.map((e) => e.category), ['VALIDATION_ERROR', 'VALIDATION_ERROR'])
+    assert.equal(answer.results.length, 1)
+    assert.equal((await view('/contacts')).total, 1)
+  })
+
+  test('batch upsert: 400 without trace ids', async () => {
+    const e = await failure(() => contacts.batchApi.upsert({
+      inputs: [input(undefined, 'a@b.co', {}), input(undefined, 'c@d.co', { nosuch: 'x' })],
+    }))
+    assert.equal(e.code, 400)
+    assert.equal(e.body.category, 'VALIDATION_ERROR')
+    assert.equal(e.body.errors[0].code, 'PROPERTY_DOESNT_EXIST')
+    assert.deepEqual(e.body.errors[0].context.propertyName, ['nosuch'])
+    assert.equal((await view('/contacts')).total, 0)
+  })
+
+  test('batch upsert: the same id twice', async () => {
+    const e = await failure(() => contacts.batchApi.upsert({ inputs: [input('t-1', 'a@b.co', {}), input('t-2', 'A@b.co', {})] }))
+    assert.equal(e.code, 400)
+    assert.deepEqual(e.body.context.ids, ['a@b.co'])
+  })
+
+  test('values that are no strings pass when scalar', async () => {
+    await contacts.batchApi.upsert({ inputs: [input('t-1', 'a@b.co', { city: 12.5, zip: true })] })
+    assert.deepEqual((await contact('a@b.co')).properties, { email: 'a@b.co', city: '12.5', zip: 'true' })
+    const e = await failure(() => contacts.batchApi.upsert({ inputs: [input('t-1', 'a@b.co', { city: { a: 1 } })] }))
+    assert.equal(e.code, 400)
+  })
+
+  test('batch create, update, read, archive', async () => {
+    const made = await contacts.batchApi.create({ inputs: [{ properties: { email: 'a@b.co' }, associations: [] }] })
+    const id = made.results[0].id
+    const updated = await contacts.batchApi.update({
+      inputs: [{ id, properties: { city: 'Ulm' } }, { id: '999', properties: { city: 'Ulm' } }],
+    })
+    assert.equal(updated.results.length, 1)
+    assert.deepEqual(updated.errors[0].context.ids, ['999'])
+    const read = await contacts.batchApi.read({
+      idProperty: 'email', inputs: [{ id: 'a@b.co' }], properties: ['city'], propertiesWithHistory: [],
+    })
+    assert.equal(read.results[0].properties.city, 'Ulm')
+    await contacts.batchApi.archive({ inputs: [{ id }] })
+    const e = await failure(() => contacts.basicApi.getById(id))
+    assert.equal(e.code, 404)
+  })
+
+  test('search waits out the limit of five per second', async () => {
+    await contacts.batchApi.upsert({ inputs: [input('t-1', 'a@b.co', {}), input('t-2', 'c@d.co', {})] })
+    const patient = client(SANDBOX_URL, { numberOfApiCallRetries: 3, limiterOptions: { minTime: 0, maxConcurrent: 6 } })
+    const query = {
+      filterGroups: [{ filters: [{ propertyName: 'email', operator: 'IN', values: ['a@b.co', 'x@y.co'] }] }],
+      properties: ['email'], sorts: [], limit: 100, after: '0',
+    }
+    const answers = await Promise.all(Array.from({ length: 6 }, () => patient.crm.contacts.searchApi.doSearch(query)))
+    assert.deepEqual(answers.map((a) => a.total), Array(6).fill(1))
+    const counts = (await view('/counts')).results.filter((c) => c.endpoint === 'contacts/search')
+    assert.deepEqual(counts.map((c) => [c.status, c.calls]).sort(), [[200, 6], [429, 1]])
+  })
+})
+
+describe('properties', () => {
+  const planTier = {
+    name: 'plan_tier', label: 'Plan tier', groupName: 'contactinformation', type: 'enumeration', fieldType: 'select',
+    options: [{ label: 'Pro', value: 'pro', displayOrder: 0, hidden: false }],
+  }
+
+  test('list', async () => {
+    const list = await properties.coreApi.getAll('contacts')
+    assert.ok(list.results.length > 400)
+    const email = list.results.find((p) => p.name === 'email')
+    assert.equal(email.type, 'string')
+    assert.equal(email.modificationMetadata.readOnlyValue, false)
+  })
+
+  test('create, conflict, update the options', async () => {
+    const made = await properties.coreApi.create('contacts', planTier)
+    assert.equal(made.options[0].value, 'pro')
+    const e = await failure(() => properties.coreApi.create('contacts', planTier))
+    assert.equal(e.code, 409)
+    assert.equal(e.body.subCategory, 'Properties.PROPERTY_WITH_NAME_EXISTS')
+    await properties.coreApi.update('contacts', 'plan_tier', {
+      options: [{ label: 'Ent', value: 'ent', displayOrder: 0, hidden: false }],
+    })
+    const read = await properties.coreApi.getByName('contacts', 'plan_tier')
+    assert.deepEqual(read.options.map((o) => o.value), ['ent'])
+    const answer = await contacts.batchApi.upsert({ inputs: [input('t-1', 'a@b.co', { plan_tier: 'pro' })] })
+    assert.match(answer.errors[0].message, /pro was not one of the allowed options: \[ent\]/)
+    await properties.coreApi.archive('contacts', 'plan_tier')
+    assert.equal((await failure(() => properties.coreApi.getByName('contacts', 'plan_tier'))).code, 404)
+  })
+})
+
+describe('events', () => {
+  const event = (more) => ({
+    eventName: 'pe20546336_signed_up', email: 'a@b.co', occurredAt: new Date('2026-01-20T21:14:16.512Z'), properties: { plan: 'pro' }, ...more,
+  })
+  beforeEach(async () => {
+    const answer = await hubspot.apiRequest({
+      method: 'POST', path: '/events/v3/event-definitions',
+      body: { label: 'Signed up', name: 'signed_up', propertyDefinitions: [{ name: 'plan', label: 'Plan', type: 'string' }] },
+    })
+    assert.equal(answer.status, 201)
+    assert.equal((await answer.json()).fullyQualifiedName, 'pe20546336_signed_up')
+  })
+
+  test('send', async () => {
+    await hubspot.events.send.basicApi.send(event({ uuid: 'u-1' }))
+    const { results } = await view('/events')
+    assert.equal(results.length, 1)
+    assert.equal(results[0].occurredAt, '2026-01-20T21:14:16.512Z')
+    assert.deepEqual(results[0].properties, { plan: 'pro' })
+    const e = await failure(() => hubspot.events.send.basicApi.send(event({ uuid: 'u-1' })))
+    assert.equal(e.code, 400)
+    assert.match(e.body.message, /u-1/)
+  })
+
+  test('send a batch; repeats are dropped', async () => {
+    const inputs = Array.from({ length: 500 }, (_, i) => event({ uuid: `u-${i % 400}` }))
+    await hubspot.events.send.batchApi.send({ inputs })
+    assert.equal((await view('/events?limit=1')).total, 400)
+    const e = await failure(() => hubspot.events.send.batchApi.send({ inputs: [event(), event({ eventName: 'signed_up' })] }))
+    assert.equal(e.code, 400)
+    assert.equal((await view('/events?limit=1')).total, 400)
+  })
+})
+
+describe('retries', () => {
+  const upsert = (c) => c.crm.contacts.batchApi.upsert({ inputs: [input('t-1', 'a@b.co', {})] })
+
+  test('of 502 and dropped writes: the second attempt updates what the first applied', async () => {
+    await inject({ endpoint: 'contacts', times: 1, status: 502, apply: true })
+    const answer = await upsert(client(SANDBOX_URL, { numberOfApiCallRetries: 2 }))
+    assert.equal(answer.results[0]._new, false)
+  })
+
+  test('not of 423', async () => {
+    await inject({ endpoint: 'contacts', times: 1, status: 423 })
+    assert.equal((await failure(() => upsert(client(SANDBOX_URL, { numberOfApiCallRetries: 3 })))).code, 423)
+  })
+
+  test('of the ten-second limit, once the window has passed', async () => {
+    const patient = client(SANDBOX_BURST_URL, { numberOfApiCallRetries: 2 })
+    await upsert(patient)
+    const began = Date.now()
+    await upsert(patient)
+    assert.ok(Date.now() - began >= 9900, `after ${Date.now() - began} ms`)
+  })
+
+  test('not of the daily limit', async () => {
+    const patient = client(SANDBOX_DAILY_URL, { numberOfApiCallRetries: 3 })
+    await upsert(patient)
+    const e = await failure(() => upsert(patient))
+    assert.equal(e.code, 429)
+    assert.equal(e.body.policyName, 'DAILY')
+    assert.equal(e.headers['x-hubspot-ratelimit-daily-remaining'], '0')
+  })
+})
+
+test('a wrong token', async () => {
+  const e = await failure(() => new Client({ basePath: SANDBOX_URL, accessToken: 'wrong' }).crm.properties.coreApi.getAll('contacts'))
+  assert.equal(e.code, 401)
+  assert.equal(e.body.category, 'INVALID_AUTHENTICATION')
+})
