@@ -17,8 +17,9 @@ const (
 const (
 	// windowMargin is added to an interval: our clock and HubSpot's round differently.
 	windowMargin = time.Millisecond
-	// foreignNoise is how many calls of others an answer may seem to show when there are none, because calls overtake each other.
-	foreignNoise = 8
+	// foreignNoise is how many calls of others an answer may seem to show when there are none, because calls in flight overtake each
+	// other.
+	foreignNoise = callsInFlight - 1
 )
 
 // window is one rolling quota: at most max calls in any interval, as the remote counts them on arrival. A call's place is free again

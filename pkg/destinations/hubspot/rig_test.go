@@ -242,6 +242,25 @@ func (r *rig) calls(endpoint string, status int) int {
 	return n
 }
 
+// http makes a call to the sandbox that is not the destination's.
+func (r *rig) http(method, path, body string) *http.Response {
+	r.t.Helper()
+	req, err := http.NewRequest(method, "https://api.hubapi.com"+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+testToken)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := r.box.RoundTripper().RoundTrip(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if res.StatusCode >= 300 {
+		r.t.Fatalf("%s %s: %s", method, path, res.Status)
+	}
+	return res
+}
+
 // metric is the value of a counter or gauge with the labels, summed.
 func (r *rig) metric(name string, labels ...string) float64 {
 	r.t.Helper()

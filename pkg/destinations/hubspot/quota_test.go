@@ -1,0 +1,164 @@
+package hubspot
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/event"
+)
+
+// slow is a transport with a way to HubSpot and back.
+type slow struct {
+	http.RoundTripper
+	way func() time.Duration
+}
+
+func (s slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(s.way())
+	a, err := s.RoundTripper.RoundTrip(r)
+	time.Sleep(s.way())
+	return a, err
+}
+
+func constantWay(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
+
+// backlog keeps the contacts lane busy until ctx ends, as a dispatcher does, with calls of one contact.
+func (r *rig) backlog(ctx context.Context) {
+	spec := r.dest.Lanes()[0]
+	slots := make(chan struct{}, spec.InFlight)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for n := 0; ctx.Err() == nil; n++ {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			continue
+		}
+		p, err := r.dest.Acquire(ctx, "", laneContacts)
+		if err != nil {
+			time.Sleep(min(waitOf(err), time.Minute))
+			<-slots
+			continue
+		}
+		email := fmt.Sprintf("p%d@example.com", n%100)
+		batch := []destinations.Entry{{
+			Plan:  destinations.Plan{Lane: laneContacts, Key: email, ID: email},
+			Event: &event.Event{JSON: []byte(`{"event_type":"user_identify","user":{"firstname":"A"}}`)},
+		}}
+		wg.Go(func() {
+			r.dest.Send(context.WithoutCancel(ctx), p, batch)
+			<-slots
+		})
+	}
+}
+
+func (r *rig) backlogFor(d time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	r.backlog(ctx)
+}
+
+// stranger uses the token for calls of its own.
+func (r *rig) stranger(ctx context.Context, every time.Duration) {
+	for ctx.Err() == nil {
+		req, _ := http.NewRequest(http.MethodGet, "https://api.hubapi.com/account-info/v3/details", nil)
+		req.Header.Set("Authorization", "Bearer "+testToken)
+		_, _ = r.box.RoundTripper().RoundTrip(req)
+		time.Sleep(every)
+	}
+}
+
+func TestQuotaIsUsedUpAndNotOverrun(t *testing.T) {
+	f := func(burst int, way func() time.Duration, least float64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, sandbox.Options{Burst: burst}, "")
+			r.env.Transport = slow{r.env.Transport, way}
+			r.restart()
+			const windows = 30
+			r.backlogFor(windows * 10 * time.Second)
+			if n := r.calls("", http.StatusTooManyRequests); n != 0 {
+				t.Errorf("burst %d: %d calls refused", burst, n)
+			}
+			use := float64(r.calls("", 0)) / float64(windows*burst)
+			if use < least {
+				t.Errorf("burst %d: %.3f of the quota used, want %.3f", burst, use, least)
+			}
+			t.Logf("burst %d: %.3f of the quota used", burst, use)
+		})
+	}
+	f(190, constantWay(75*time.Millisecond), 0.95)
+	f(100, constantWay(75*time.Millisecond), 0.95)
+	f(110, constantWay(10*time.Millisecond), 0.95)
+	f(190, constantWay(0), 0.95)
+	f(190, func() time.Duration { return time.Duration(20+rand.IntN(100)) * time.Millisecond }, 0.95)
+}
+
+func TestRestartCostsAtMostOneRefusedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{Burst: 100}, "")
+		r.env.Transport = slow{r.env.Transport, constantWay(50 * time.Millisecond)}
+		r.restart()
+		for i := range 8 {
+			r.backlogFor(time.Duration(1300+700*i) * time.Millisecond)
+			before := r.calls("", http.StatusTooManyRequests)
+			r.restart()
+			r.backlogFor(15 * time.Second)
+			if n := r.calls("", http.StatusTooManyRequests) - before; n > 1 {
+				t.Errorf("restart %d: %d calls refused", i, n)
+			}
+		}
+	})
+}
+
+func TestReloadKeepsTheQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{Burst: 100}, "")
+		r.backlogFor(3 * time.Second)
+		r.reload()
+		r.backlogFor(20 * time.Second)
+		if n := r.calls("", http.StatusTooManyRequests); n != 0 {
+			t.Errorf("%d calls refused", n)
+		}
+	})
+}
+
+func TestAnotherUserOfTheToken(t *testing.T) {
+	f := func(every time.Duration, least float64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			const burst, windows = 190, 12
+			r := newRig(t, sandbox.Options{Burst: burst}, "")
+			r.env.Transport = slow{r.env.Transport, constantWay(75 * time.Millisecond)}
+			r.restart()
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			wg.Go(func() { r.stranger(ctx, every) })
+			r.backlogFor(windows * 10 * time.Second)
+			cancel()
+			wg.Wait()
+			refused := r.calls("contacts/batch/upsert", http.StatusTooManyRequests)
+			if refused > windows*callsInFlight {
+				t.Errorf("stranger every %v: %d of our calls refused in %d windows", every, refused, windows)
+			}
+			theirs := float64(r.calls("account-info", http.StatusOK))
+			ours := float64(r.calls("contacts/batch/upsert", http.StatusOK))
+			if use := ours / (windows*burst - theirs); use < least {
+				t.Errorf("stranger every %v: %.3f of what is left used, want %.3f", every, use, least)
+			}
+			t.Logf("stranger every %v: %d refused, %.3f of what is left used", every, refused, ours/(windows*burst-theirs))
+		})
+	}
+	f(time.Second, 0.8)
+	f(200*time.Millisecond, 0.8)
+	f(100*time.Millisecond, 0.8)
+	f(60*time.Millisecond, 0.5)
+}
