@@ -97,6 +97,7 @@ type Log struct {
 	reclaimed Offset // records below may be missing since they were reclaimed
 	readers   []*Reader
 	err       error // ErrFailed or ErrClosed
+	isClosed  bool
 	leaders   sync.WaitGroup
 	stats     Stats
 }
@@ -253,10 +254,11 @@ func (l *Log) Stats() Stats {
 // second Close return ErrClosed.
 func (l *Log) Close() error {
 	l.mu.Lock()
-	if errors.Is(l.err, ErrClosed) {
+	if l.isClosed {
 		l.mu.Unlock()
 		return ErrClosed
 	}
+	l.isClosed = true
 	wasFailed := l.err != nil
 	if !wasFailed {
 		l.err = ErrClosed

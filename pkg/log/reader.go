@@ -41,7 +41,7 @@ type Reader struct {
 func (l *Log) NewReader(from Offset) (*Reader, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.err, ErrClosed) {
+	if l.isClosed {
 		return nil, ErrClosed
 	}
 	r := &Reader{log: l, from: from, wake: make(chan struct{}, 1)}
