@@ -3,6 +3,7 @@ package router
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"eventrouter/pkg/store"
@@ -14,7 +15,8 @@ type account struct {
 	route  *Route
 	hub    string
 	name   string
-	lanes  []*lane // in the order of the destination's specs
+	lanes  []*lane        // in the order of the destination's specs
+	sorted *atomic.Uint64 // offset below which the destination's entries are handed over and announced
 
 	mu      sync.Mutex // guards the fields below and those of the lanes that say so
 	persons map[string]*person
@@ -33,7 +35,7 @@ type queue struct {
 }
 
 func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
-	a := &account{router: r, route: route, hub: hub, name: name, persons: map[string]*person{}}
+	a := &account{router: r, route: route, hub: hub, name: name, persons: map[string]*person{}, sorted: &r.sorted[r.routeIndex(route.Name)]}
 	for i, spec := range route.Destination.Lanes() {
 		full := store.LaneName{Destination: route.Name, Hub: hub, Account: name, Lane: spec.Name}
 		id, err := r.store.LaneID(full)

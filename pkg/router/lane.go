@@ -306,7 +306,7 @@ func (l *lane) releasedLocked(e *entry) bool {
 			if earlier.lastOffset < e.Name.Offset {
 				return false
 			}
-		} else if a.router.sorted.Load() <= e.Name.Offset {
+		} else if a.sorted.Load() <= e.Name.Offset {
 			return false
 		}
 		for _, p := range e.persons {

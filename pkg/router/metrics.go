@@ -190,7 +190,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	stats := r.log.Stats()
 	gauge(logBytes, float64(stats.Bytes))
-	gauge(logUnsorted, float64(max(int64(stats.End)-int64(r.sorted.Load()), 0)))
+	gauge(logUnsorted, float64(max(int64(stats.End)-int64(r.position.Load()), 0)))
 	kept := r.store.Stats()
 	gauge(storeBytes, float64(kept.FileBytes+kept.WALBytes))
 	refused := 0

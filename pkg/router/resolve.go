@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -73,7 +74,7 @@ func (h *handover) identity(key identityKey) (store.Identity, bool) {
 	}
 	id, ok, err := h.r.store.Identity(key.apiKey, key.kind, key.value)
 	if err != nil {
-		h.failed = err
+		h.failed = fmt.Errorf("read identities: %w", err)
 	}
 	return id, ok && err == nil
 }

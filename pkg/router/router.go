@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,13 +57,16 @@ type Router struct {
 	metrics *metrics
 	mark    deathMark
 
-	sorted   atomic.Uint64 // offset below which everything is handed over and announced
+	position atomic.Uint64   // offset below which the sorter has handed everything over
+	sorted   []atomic.Uint64 // the same by route, for one that is set aside lags behind
+	asides   []*aside        // by route, nil for most; the sorter's own once Run has begun
 	refusals atomic.Pointer[map[string]string]
 
 	mu       sync.Mutex // guards the fields below
 	accounts map[accountName]*account
 	start    func(*account) // starts the account's goroutines; nil until Run
-	failure  error
+
+	startAside func(*aside)
 }
 
 // accountName identifies an account of a destination.
@@ -83,7 +87,8 @@ func New(o Options) (*Router, error) {
 		names[route.Name] = true
 	}
 	r.metrics = newMetrics(o.Registerer, r)
-	r.sorted.Store(o.Store.Position())
+	r.sorted, r.asides = make([]atomic.Uint64, len(o.Routes)), make([]*aside, len(o.Routes))
+	r.announceSorted(o.Store.Position())
 	return r, nil
 }
 
@@ -107,6 +112,7 @@ func (r *Router) Run(ctx context.Context) error {
 		}
 	}
 	r.mu.Unlock()
+	r.startAside = func(a *aside) { g.Go(func() error { return a.run(ctx) }) }
 	if err := r.resume(); err != nil {
 		return err
 	}
@@ -141,12 +147,24 @@ func (r *Router) resume() error {
 	}
 	var found []*account
 	for _, stored := range r.store.Lanes() {
-		route := r.route(stored.Name.Destination)
+		i := r.routeIndex(stored.Name.Destination)
+		var route *Route
+		if i >= 0 {
+			route = &r.routes[i]
+		}
 		switch {
 		case route == nil:
 			if stored.Entries > 0 {
 				r.logger.Warn("lane is parked: its destination is not configured", "destination", stored.Name.Destination,
 					"hub", stored.Name.Hub, "lane", stored.Name.Lane, "entries", stored.Entries)
+			}
+			continue
+		case stored.Name.Lane == unsortedLane:
+			if stored.Entries > 0 {
+				r.sorted[i].Store(0) // until the first of them is sorted
+				if err := r.setAside(i); err != nil {
+					return err
+				}
 			}
 			continue
 		case route.Destination.Hub(stored.Name.Account) != stored.Name.Hub:
@@ -170,13 +188,9 @@ func (r *Router) resume() error {
 	return nil
 }
 
-func (r *Router) route(name string) *Route {
-	for i := range r.routes {
-		if r.routes[i].Name == name {
-			return &r.routes[i]
-		}
-	}
-	return nil
+// routeIndex returns the place of a destination's route, -1 when it has none.
+func (r *Router) routeIndex(name string) int {
+	return slices.IndexFunc(r.routes, func(route Route) bool { return route.Name == name })
 }
 
 // account returns the account, making it when it is new; started then says how it begins.

@@ -481,6 +481,57 @@ func TestFullLaneGivesUpItsOldest(t *testing.T) {
 	})
 }
 
+// TestSlowScriptsHoldUpOnlyTheirDestination: a filter that takes 20 ms for each event, beside a destination without one.
+func TestSlowScriptsHoldUpOnlyTheirDestination(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		slow, quick := newRemote(), newRemote()
+		g := newRig(t, quick, nil)
+		filter := filterFunc(func(ev *event.Event) (filters.Result, error) {
+			time.Sleep(20 * time.Millisecond)
+			return filterByType(ev)
+		})
+		g.logs = t.Output()
+		routes := g.routes
+		g.routes = func(g *rig) []Route {
+			return append(routes(g), Route{Name: "slow", Destination: slow, Filter: filter, Retry: config.Retry{MaxAge: time.Hour, MaxDelay: time.Minute}})
+		}
+		g.start()
+		var want []string
+		post := func(n int) {
+			for range n {
+				id := fmt.Sprintf("t%d", len(want))
+				want = append(want, id)
+				g.post(track(id, "a@b.co"))
+			}
+		}
+		post(500)
+		time.Sleep(time.Minute) // measured and set aside
+		post(2000)
+		time.Sleep(time.Second)
+		g.want("events of the other destination", g.events(), strings.Join(want, " "))
+		if n := len(slow.events); n > 600 {
+			t.Errorf("%d events with 20 ms each arrived after a second", n)
+		}
+		g.stop() // what is set aside outlives a restart
+		g.start()
+		defer g.stop()
+		post(10)
+		g.drain()
+		slow.mu.Lock()
+		got := strings.Join(slow.events, " ")
+		slow.mu.Unlock()
+		g.want("events of the slow destination", got, strings.Join(want, " "))
+		time.Sleep(time.Minute)
+		post(1) // the sorter takes it back
+		time.Sleep(time.Second)
+		post(1)
+		g.drain()
+		if a := g.router.asides[1]; a == nil || a.active.Load() {
+			t.Error("still set aside after it has caught up")
+		}
+	})
+}
+
 func TestRecordThatKillsTheProcess(t *testing.T) {
 	dir := t.TempDir()
 	f := func(from, to uint64, suspects span, wantDeaths int) span {

@@ -46,6 +46,9 @@ func (r *Router) sort(ctx context.Context) error {
 		if len(records) == 0 {
 			continue
 		}
+		if err := r.balance(h, time.Now()); err != nil {
+			return err
+		}
 		last := records[len(records)-1].Offset
 		deaths, err := r.mark.begin(uint64(records[0].Offset), uint64(last)+1, suspects)
 		if err != nil {
@@ -63,7 +66,7 @@ func (r *Router) sort(ctx context.Context) error {
 			return err
 		}
 		position = last + 1
-		if err := h.commit(ctx, uint64(position)); err != nil {
+		if err := h.commit(ctx, uint64(position), func() { r.announceSorted(uint64(position)) }); err != nil {
 			return err
 		}
 		if err := r.log.Reclaim(position); err != nil {
@@ -72,7 +75,39 @@ func (r *Router) sort(ctx context.Context) error {
 	}
 }
 
-// handover collects what becomes of one batch of records, to be committed as a whole. It is the sorter's own.
+// announceSorted says that everything below position is handed over, but for destinations that are set aside.
+func (r *Router) announceSorted(position uint64) {
+	for i := range r.sorted {
+		if a := r.asides[i]; a == nil || !a.active.Load() {
+			r.sorted[i].Store(position)
+		}
+	}
+	r.position.Store(position)
+}
+
+// balance, between two batches, sets destinations aside whose scripts took too much time, and takes back those that have caught up.
+func (r *Router) balance(h *handover, now time.Time) error {
+	for i := range r.routes {
+		a := r.asides[i]
+		if a != nil && a.active.Load() {
+			if a.calm.Load() && a.drained() {
+				a.active.Store(false)
+				r.logger.Info("the destination has caught up", "destination", r.routes[i].Name)
+			}
+			continue
+		}
+		over := h.shares[i].add(h.spent[i], now)
+		h.spent[i] = 0
+		if over {
+			if err := r.setAside(i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// handover collects what becomes of one batch of records, to be committed as a whole. One goroutine owns it.
 type handover struct {
 	r     *Router
 	now   time.Time
@@ -84,9 +119,12 @@ type handover struct {
 	identities map[identityKey]store.Identity
 	lanes      map[*lane]*store.Block
 	order      []*lane
+	unsorted   []*store.Block // of destinations that are set aside, by route; nil: nothing
 
+	spent   []time.Duration // in filters, by route
+	shares  []share
 	scratch []byte
-	failed  error // of the store: the batch must not be committed
+	failed  error // the batch must not be committed
 }
 
 type identityKey struct{ apiKey, kind, value string }
@@ -94,7 +132,8 @@ type identityKey struct{ apiKey, kind, value string }
 func newHandover(r *Router) *handover {
 	return &handover{
 		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
-		lanes: map[*lane]*store.Block{},
+		lanes: map[*lane]*store.Block{}, unsorted: make([]*store.Block, len(r.routes)),
+		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)),
 	}
 }
 
@@ -105,6 +144,7 @@ func (h *handover) begin() {
 	clear(h.known)
 	clear(h.identities)
 	clear(h.lanes)
+	clear(h.unsorted)
 	h.order = h.order[:0]
 	b := &h.batch
 	*b = store.Batch{
@@ -134,7 +174,33 @@ func (h *handover) add(rec log.Record) {
 		if route.APIKeys != nil && !route.APIKeys[ev.APIKey] {
 			continue
 		}
+		if a := h.r.asides[i]; a != nil && a.active.Load() {
+			h.setAside(i, a, rec, ev)
+			continue
+		}
 		h.route(i, route, rec, ev)
+		if h.spent[i] > shareLimit { // in this batch alone: its other events wait no longer
+			if err := h.r.setAside(i); err != nil {
+				h.failed = err
+			}
+		}
+	}
+}
+
+// setAside puts an event into the unsorted lane of a destination.
+func (h *handover) setAside(i int, a *aside, rec log.Record, ev *event.Event) {
+	if h.unsorted[i] == nil {
+		h.unsorted[i] = &store.Block{Lane: a.lane, Oldest: ev.Received}
+	}
+	h.append(h.unsorted[i], rec, &destinations.Plan{}, ev)
+}
+
+// append adds an entry to a block.
+func (h *handover) append(b *store.Block, rec log.Record, p *destinations.Plan, ev *event.Event) {
+	b.Data, h.scratch = appendEntry(b.Data, uint64(rec.Offset), 0, p, ev, h.scratch)
+	b.Entries++
+	if ev.Received.Before(b.Oldest) {
+		b.Oldest = ev.Received
 	}
 }
 
@@ -146,7 +212,9 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 		}
 	}()
 	if route.Filter != nil {
+		began := time.Now()
 		res, err := route.Filter.Eval(ev)
+		h.spent[i] += time.Since(began)
 		if err != nil {
 			h.bury(route, rec, ev, "filter", err)
 			return
@@ -203,11 +271,7 @@ func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *desti
 		h.lanes[l] = block
 		h.order = append(h.order, l)
 	}
-	block.Data, h.scratch = appendEntry(block.Data, uint64(rec.Offset), 0, p, ev, h.scratch)
-	block.Entries++
-	if ev.Received.Before(block.Oldest) {
-		block.Oldest = ev.Received
-	}
+	h.append(block, rec, p, ev)
 	return nil
 }
 
@@ -227,25 +291,35 @@ func (h *handover) poison(rec log.Record, deaths int) {
 	h.bury(nil, rec, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths))
 }
 
-// commit makes the batch durable and tells the lanes.
-func (h *handover) commit(ctx context.Context, position uint64) error {
+// commit makes the batch durable and tells the lanes. position, if not 0, is the next record to sort; sorted announces how far sorting has come.
+func (h *handover) commit(ctx context.Context, position uint64, sorted func()) error {
 	if h.failed != nil {
-		return fmt.Errorf("read identities: %w", h.failed)
+		return h.failed
 	}
 	h.batch.Position = position
 	for _, l := range h.order {
 		h.batch.Blocks = append(h.batch.Blocks, *h.lanes[l])
 	}
+	for _, b := range h.unsorted {
+		if b != nil {
+			h.batch.Blocks = append(h.batch.Blocks, *b)
+		}
+	}
 	for _, id := range h.identities {
 		h.batch.Identities = append(h.batch.Identities, id)
 	}
 	if err := h.r.store.Commit(context.WithoutCancel(ctx), &h.batch); err != nil {
-		return fmt.Errorf("hand over records up to %d: %w", position, err)
+		return fmt.Errorf("hand records over: %w", err)
 	}
 	for _, l := range h.order {
 		l.announce()
 	}
-	h.r.sorted.Store(position)
+	sorted()
+	for i, b := range h.unsorted {
+		if b != nil {
+			h.r.asides[i].poke()
+		}
+	}
 	for _, l := range h.order {
 		l.account.wakeFrom(l.index)
 	}

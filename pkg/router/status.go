@@ -47,6 +47,9 @@ func (r *Router) Status() []LaneStatus {
 		if stored.Entries > 0 && !stored.Oldest.IsZero() {
 			s.OldestSeconds = max(now.Sub(stored.Oldest).Seconds(), 0)
 		}
+		if s.Name.Lane == unsortedLane && r.routeIndex(s.Name.Destination) >= 0 {
+			s.State = Flowing
+		}
 		if l := lanes[stored.ID]; l != nil {
 			s.State = Flowing
 			l.account.mu.Lock()
@@ -67,7 +70,7 @@ func (r *Router) Status() []LaneStatus {
 
 // Idle says whether everything that was accepted is finished: the sorter is at the log's end and no lane has entries.
 func (r *Router) Idle() bool {
-	if r.sorted.Load() < uint64(r.log.Stats().End) {
+	if r.position.Load() < uint64(r.log.Stats().End) {
 		return false
 	}
 	return !slices.ContainsFunc(r.store.Lanes(), func(l store.Lane) bool { return l.Entries > 0 })
@@ -111,10 +114,11 @@ func (r *Router) refuse(now time.Time) {
 		refused[everyKey] = "the disk is almost full"
 	}
 	for _, stored := range r.store.Lanes() {
-		route := r.route(stored.Name.Destination)
-		if route == nil || !over(stored, route.Lanes, now) {
+		i := r.routeIndex(stored.Name.Destination)
+		if i < 0 || !over(stored, r.routes[i].Lanes, now) {
 			continue
 		}
+		route := &r.routes[i]
 		if route.Lanes.OnFull == config.DeadLetterOldest {
 			r.giveUp(stored)
 			continue
