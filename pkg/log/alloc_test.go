@@ -1,0 +1,29 @@
+//go:build !race
+
+package log
+
+import (
+	"context"
+	"testing"
+)
+
+func TestAppendDoesNotAllocate(t *testing.T) {
+	l := mustOpen(t, t.TempDir(), Options{MinFreeBytes: 1})
+	recs := [][]byte{make([]byte, 1000), make([]byte, 10)}
+	r := mustReader(t, l, 0)
+	if n := testing.AllocsPerRun(200, func() {
+		if err := l.Append(recs...); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("Append allocates %v times", n)
+	}
+	ctx := context.Background()
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := r.ReadBatch(ctx, 2, 0); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("ReadBatch allocates %v times", n)
+	}
+}
