@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -194,7 +195,7 @@ type rig struct {
 // newRig makes a rig; change, if not nil, changes the one route.
 func newRig(t *testing.T, r *remote, change func(*Route)) *rig {
 	t.Helper()
-	return &rig{t: t, dir: t.TempDir(), remote: r, logs: io.Discard, routes: func(g *rig) []Route {
+	return &rig{t: t, dir: memoryDir(t), remote: r, logs: io.Discard, routes: func(g *rig) []Route {
 		route := Route{
 			Name: "crm", Type: "fake", Destination: g.remote,
 			Retry: config.Retry{MaxAge: 24 * time.Hour, MaxDelay: 5 * time.Minute},
@@ -205,6 +206,17 @@ func newRig(t *testing.T, r *remote, change func(*Route)) *rig {
 		}
 		return []Route{route}
 	}}
+}
+
+// memoryDir is a directory in memory where there is such a thing: these tests sync thousands of times, and no power is cut.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "router-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func (g *rig) start() {
