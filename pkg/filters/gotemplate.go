@@ -76,7 +76,7 @@ func (t *goTemplate) fields(view string) (map[string]any, error) {
 		if t.whole || t.needs[k.Str] {
 			fields[k.Str] = goValue(v)
 		}
-		return true
+		return t.whole || len(fields) < len(t.needs)
 	})
 	if !t.timestamp {
 		return fields, nil

@@ -29,15 +29,11 @@ type member struct {
 	value goja.Value // nil until it is asked for
 }
 
-func newObject(rt *goja.Runtime, json string) *goja.Object {
-	return rt.NewDynamicObject(&object{runtime: rt, json: json})
-}
-
 // newValue makes a JSON value one of the engine. Arrays are real ones, so that all their methods work.
 func newValue(rt *goja.Runtime, v gjson.Result) goja.Value {
 	switch {
 	case v.IsObject():
-		return newObject(rt, v.Raw)
+		return rt.NewDynamicObject(&object{runtime: rt, json: v.Raw})
 	case v.IsArray():
 		var elements []any
 		v.ForEach(func(_, e gjson.Result) bool {

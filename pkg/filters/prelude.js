@@ -69,13 +69,14 @@
   const checkLength = (args) => {
     if (args.length === 1 && args[0] > maxElements) limit("an array is too long");
   };
-  global.Array = new Proxy(NativeArray, {
-    apply(target, self, args) { checkLength(args); return apply(target, self, args); },
-    construct(target, args, newTarget) {
-      checkLength(args);
-      return construct(target, args, newTarget === global.Array ? target : newTarget);
-    },
-  });
+  const BoundedArray = function Array(...args) {
+    checkLength(args);
+    return new.target ? construct(NativeArray, args, new.target === BoundedArray ? NativeArray : new.target) : NativeArray(...args);
+  };
+  for (const name of ownKeys(NativeArray)) {
+    if (name !== "length" && name !== "name") defineProperty(BoundedArray, name, getOwnPropertyDescriptor(NativeArray, name));
+  }
+  global.Array = BoundedArray;
 
   const hidden = (object, name, value) => defineProperty(object, name, { value, configurable: true, writable: true });
 
@@ -113,13 +114,16 @@
         configurable: true,
         get() { return value; },
         set(v) {
-          if (this === prototype) throw new TypeError(`Cannot assign to built-in ${name}`);
-          defineProperty(this, name, { value: v, configurable: true, enumerable: true, writable: true });
+          if (this !== prototype) defineProperty(this, name, { value: v, configurable: true, enumerable: true, writable: true });
         },
       });
     }
   };
   assignable(Object.prototype, ["constructor", "toString", "toLocaleString", "valueOf", "hasOwnProperty"]);
+  for (const C of [BoundedArray, String, Number, Boolean, Date, RegExp, Map, Set]) {
+    assignable(C.prototype, ["toString", "valueOf"]);
+  }
+  assignable(getPrototypeOf(functionKinds[0]), ["toString"]);
   for (const E of [Error, AggregateError, TypeError, ReferenceError, SyntaxError, RangeError, EvalError, URIError]) {
     assignable(E.prototype, ["constructor", "name", "message", "toString"]);
   }

@@ -33,11 +33,12 @@ var prelude = sync.OnceValue(func() *goja.Program {
 	return goja.MustCompile("prelude.js", preludeSource, true)
 })
 
-// limitRegexps bounds the engine's backtracking regular expressions: they would else try `(a+)+$` on a client's text for hours, and
-// nothing interrupts a match. The library takes the bound from package variables at the time an expression is compiled.
+// limitRegexps bounds the engine's backtracking regular expressions: they would else try `(a|aa)+$` on a client's text for hours, and
+// nothing interrupts a match. The library takes the bound from package variables at the time an expression is compiled. Its clock is coarse
+// and may lag on a busy machine, and a match that it gives up counts as none; so the bound is wide, and run looks at the clock itself.
 var limitRegexps = sync.OnceFunc(func() {
-	regexp2.DefaultMatchTimeout = DefaultLimit
-	regexp2.SetTimeoutCheckPeriod(DefaultLimit / 4)
+	regexp2.DefaultMatchTimeout = 50 * time.Millisecond
+	regexp2.SetTimeoutCheckPeriod(10 * time.Millisecond)
 })
 
 // script is a template in JavaScript with the engine that runs it.
@@ -50,6 +51,7 @@ type script struct {
 	main    goja.Callable
 	grown   goja.Value
 	timer   *time.Timer
+	members []member      // of the event in hand; reused
 	fired   chan struct{} // receives one value each time that timer fires
 }
 
@@ -109,20 +111,21 @@ func (s *script) eval(view string) (text string, ok bool, err error) {
 			return "", false, err
 		}
 	}
-	v, err := s.run(newObject(s.runtime, view))
+	root := &object{runtime: s.runtime, json: view, members: s.members[:0]}
+	text, ok, err = s.run(s.runtime.NewDynamicObject(root))
+	clear(root.members)
+	s.members = root.members
 	if errors.Is(err, errSkip) {
 		return "", false, nil
 	}
-	if err != nil {
-		return "", false, err
-	}
-	return scriptText(v)
+	return text, ok, err
 }
 
 // run calls the script and everything that it left to be done later, within the limit. After a script that ran away, the engine may
 // be in any state, so the next event gets a new one.
-func (s *script) run(ev *goja.Object) (v goja.Value, err error) {
+func (s *script) run(ev *goja.Object) (text string, ok bool, err error) {
 	rt := s.runtime
+	began := time.Now()
 	s.timer.Reset(s.options.Limit)
 	defer func() {
 		if !s.timer.Stop() {
@@ -133,18 +136,21 @@ func (s *script) run(ev *goja.Object) (v goja.Value, err error) {
 		if x := recover(); x != nil {
 			err = engineError(x)
 		}
+		if err == nil && time.Since(began) >= s.options.Limit {
+			err = errTime
+		}
 		if errors.Is(err, ErrLimit) || errors.Is(err, errEngine) {
 			s.runtime = nil
 		}
 	}()
-	v, err = s.main(goja.Undefined(), ev, ev, ev, s.grown)
+	v, err := s.main(goja.Undefined(), ev, ev, ev, s.grown)
 	if err == nil {
 		v, err = settled(v)
 	}
 	if err != nil {
-		return nil, runError(rt, err)
+		return "", false, runError(rt, err)
 	}
-	return v, nil
+	return scriptText(v)
 }
 
 // settled returns what the promise v came to, and v itself when it is none. All jobs have run by now, and nothing outside
@@ -190,7 +196,7 @@ func scriptText(v goja.Value) (text string, ok bool, err error) {
 	}
 	switch object.ClassName() {
 	case "String", "Number", "Boolean":
-		return fmt.Sprint(object.Export()), true, nil
+		return object.String(), true, nil
 	case "Date":
 		at, ok := object.Export().(time.Time)
 		return at.UTC().Format("2006-01-02T15:04:05.000Z"), ok, nil
