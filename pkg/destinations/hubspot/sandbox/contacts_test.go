@@ -2,8 +2,10 @@ package sandbox
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
@@ -18,6 +20,9 @@ func TestUpsertCreatesThenUpdates(t *testing.T) {
 	second := c.must(200, "POST", upsertPath, upsert("JON@website.com", "city", "Berlin")).Get("results.0")
 	if second.Get("new").Bool() || second.Get("id").Str != first.Get("id").Str {
 		t.Errorf("second upsert: %s", second.Raw)
+	}
+	if p := second.Get("properties"); p.Get("city").Str != "Berlin" || p.Get("email").Str != "jon@website.com" || p.Get("firstname").Exists() {
+		t.Errorf("an update answers what it wrote: %s", p.Raw)
 	}
 	got, _ := c.Contact("jon@website.com")
 	want := map[string]string{"email": "jon@website.com", "firstname": "Jon", "city": "Berlin"} // what is not named stays
@@ -188,6 +193,63 @@ func TestUpsertByUniqueProperty(t *testing.T) {
 	if got := c.must(200, "POST", upsertPath, in("u9", "city", "Ulm")).Get("results.0.new"); got.Bool() {
 		t.Error("the new value does not find the contact")
 	}
+	if got := c.must(200, "POST", upsertPath, in("u1", "city", "Ulm")).Get("results.0.new"); !got.Bool() {
+		t.Error("the old value still finds the contact")
+	}
+}
+
+// TestInputsOfOneNewContact: a later input finds what an earlier one made, by another property.
+func TestInputsOfOneNewContact(t *testing.T) {
+	c := newClient(t, Options{Properties: []Property{{Name: "user_id", Label: "User id", Type: "string", FieldType: "text", HasUniqueValue: true}}})
+	c.must(200, "POST", upsertPath, batch(
+		`{"idProperty":"user_id","id":"u1","objectWriteTraceId":"t-1","properties":{"email":"a@b.co"}}`, inputOf("t-2", "a@b.co", "city", "Bonn"),
+	))
+	if ct, _ := c.Contact("a@b.co"); c.ContactCount() != 1 || ct.Properties["user_id"] != "u1" || ct.Properties["city"] != "Bonn" {
+		t.Errorf("%d contacts, %v", c.ContactCount(), ct.Properties)
+	}
+}
+
+// TestUpsertKeepsItsAddress: an empty address among the properties does not clear the one that identifies the record.
+func TestUpsertKeepsItsAddress(t *testing.T) {
+	c := newClient(t, Options{})
+	for range 2 {
+		c.must(200, "POST", upsertPath, batch(`{"idProperty":"email","id":"a@b.co","properties":{"email":"","city":"Bonn"}}`))
+	}
+	if ct, _ := c.Contact("a@b.co"); ct.Properties["email"] != "a@b.co" || c.ContactCount() != 1 {
+		t.Errorf("%d contacts, %v", c.ContactCount(), ct.Properties)
+	}
+}
+
+// TestTimes: milliseconds, left out when they are zero.
+func TestTimes(t *testing.T) {
+	now := time.Date(2026, 11, 21, 9, 0, 0, 0, time.FixedZone("", 3600))
+	c := newClient(t, Options{Now: func() time.Time { return now }})
+	f := func(want string) {
+		t.Helper()
+		if got := c.must(200, "POST", upsertPath, upsert("a@b.co")).Get("results.0.updatedAt").Str; got != want {
+			t.Errorf("%v is %s, want %s", now, got, want)
+		}
+	}
+	f("2026-11-21T08:00:00Z")
+	now = now.Add(120*time.Millisecond + time.Microsecond)
+	f("2026-11-21T08:00:00.120Z")
+}
+
+// TestShuffle: a permutation that never begins with the first.
+func TestShuffle(t *testing.T) {
+	st := newState(&Options{Now: time.Now})
+	for n := range 20 {
+		for st.seq = range 50 {
+			order := st.shuffle(n)
+			if n > 1 && order[0] == 0 {
+				t.Fatalf("%d inputs, call %d: %v", n, st.seq, order)
+			}
+			slices.Sort(order)
+			if len(order) != n || n > 0 && (order[0] != 0 || order[n-1] != n-1 || len(slices.Compact(order)) != n) {
+				t.Fatalf("%d inputs, call %d: no permutation", n, st.seq)
+			}
+		}
+	}
 }
 
 // TestSecondaryEmail: an additional address finds the same contact, whose primary one stays.
@@ -272,7 +334,7 @@ func TestSingleContact(t *testing.T) {
 	c := newClient(t, Options{})
 	id := c.must(201, "POST", contactsPath, `{"associations":[],"properties":{"email":"jon+1@x.co","firstname":"Jon"}}`).Get("id").Str
 	again := c.must(409, "POST", contactsPath, `{"properties":{"email":"JON+1@x.co"}}`)
-	if again.Get("message").Str != "Contact already exists. Existing ID: "+id || again.Get("category").Str != "CONFLICT" {
+	if again.Get("message").Str != "Contact already exists. Existing ID: "+id || again.Get("category").Str != "CONFLICT" || again.Get("context").Exists() {
 		t.Errorf("second create: %s", again.Raw)
 	}
 	c.must(200, "PATCH", contactsPath+"/jon%2B1%40x.co?idProperty=email", `{"properties":{"city":"Bonn"}}`)
@@ -341,6 +403,10 @@ func TestSearch(t *testing.T) {
 	next := search(eq("city", "Berlin"), `,"limit":20,"after":"`+page.Get("paging.next.after").Str+`"`)
 	if len(page.Get("results").Array()) != 20 || len(next.Get("results").Array()) != 10 || next.Get("paging").Exists() {
 		t.Errorf("pages of %d and %d", len(page.Get("results").Array()), len(next.Get("results").Array()))
+	}
+	c.must(204, "DELETE", contactsPath+"/"+one.Get("results.0.id").Str, "")
+	if n := search(eq("email", "user7@example.com"), "").Get("total").Int(); n != 0 {
+		t.Errorf("an archived contact is found")
 	}
 	c.must(400, "POST", contactsPath+"/search", `{"limit":201}`)
 	c.must(400, "POST", contactsPath+"/search", `{"filterGroups":[{"filters":[{"propertyName":"email","operator":"NEAR","value":"x"}]}]}`)

@@ -111,16 +111,23 @@ func TestFaultMatching(t *testing.T) {
 	}
 }
 
-// TestResetForgetsLateWrites: a write that is still to come does not reach the emptied account.
-func TestResetForgetsLateWrites(t *testing.T) {
+// TestResetForgets: neither writes that are still to come nor calls still open reach the emptied account.
+func TestResetForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, Options{})
-		c.Inject(Fault{Drop: true, ApplyLate: time.Minute})
+		c.Inject(Fault{Drop: true, ApplyLate: time.Minute, Times: 1})
 		_, _ = exchange(c, time.Second)
+		c.Inject(Fault{Delay: 10 * time.Second, Times: 1})
+		open := make(chan int)
+		go func() { status, _ := exchange(c, time.Minute); open <- status }()
+		synctest.Wait()
 		c.Reset()
+		if status := <-open; status != 200 {
+			t.Errorf("the open call got %d", status)
+		}
 		time.Sleep(time.Hour)
-		if n := c.ContactCount(); n != 0 {
-			t.Errorf("%d contacts", n)
+		if n, calls := c.ContactCount(), c.Calls(); n != 0 || len(calls) != 0 {
+			t.Errorf("%d contacts, calls %v", n, calls)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 const planTier = `{"name":"plan_tier","label":"Plan tier","groupName":"contactinformation","type":"enumeration","fieldType":"select",` +
@@ -33,9 +34,10 @@ func TestDefaultProperties(t *testing.T) {
 }
 
 func TestPropertyLife(t *testing.T) {
-	c := newClient(t, Options{})
+	now := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
+	c := newClient(t, Options{Now: func() time.Time { now = now.Add(time.Second); return now }})
 	c.must(400, "POST", upsertPath, upsert("a@b.co", "plan_tier", "pro"))
-	c.must(201, "POST", propertiesPath, planTier)
+	created := c.must(201, "POST", propertiesPath, planTier).Get("createdAt").Str
 	if c.header.Get("Location") == "" {
 		t.Error("no Location")
 	}
@@ -65,7 +67,9 @@ func TestPropertyLife(t *testing.T) {
 		t.Errorf("write to an archived property: %s", answer.Raw)
 	}
 	c.must(404, "PATCH", propertiesPath+"/plan_tier", `{"label":"x"}`)
-	c.must(201, "POST", propertiesPath, planTier)
+	if restored := c.must(201, "POST", propertiesPath, planTier); restored.Get("createdAt").Str != created || restored.Get("updatedAt").Str == created {
+		t.Errorf("restored: %s, created at %s", restored.Raw, created)
+	}
 	c.must(200, "POST", upsertPath, upsert("a@b.co", "plan_tier", "pro"))
 	c.must(400, "DELETE", propertiesPath+"/email", "")
 }

@@ -61,6 +61,7 @@ func TestValues(t *testing.T) {
 	bad("visits", `"1,000"`, "INVALID_INTEGER", "1,000 was not a valid number.")
 	bad("visits", `1.4210854715202004e-14`, "INVALID_INTEGER", "1.4210854715202004e-14 was not a valid number.")
 	bad("visits", `" 5"`, "INVALID_INTEGER", " 5 was not a valid number.")
+	bad("visits", `"1.2.3"`, "INVALID_INTEGER", "1.2.3 was not a valid number.")
 	bad("visits", `"-"`, "INVALID_INTEGER", "- was not a valid number.")
 
 	ok("day", `"2020-02-29"`, "2020-02-29")

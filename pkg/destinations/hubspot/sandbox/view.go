@@ -20,34 +20,41 @@ func isView(path string) bool { return path == viewPath || strings.HasPrefix(pat
 // serveView answers
 //
 //	GET    /_sandbox                     a page for people
-//	GET    /_sandbox/contacts?email=     JSON lists, newest first; ?limit=
+//	GET    /_sandbox/contacts?email=     JSON lists, newest first; ?limit=, 100 unless told
 //	GET    /_sandbox/events, /definitions, /properties, /calls, /counts
 //	POST   /_sandbox/faults              injects one, see faultRequest
 //	DELETE /_sandbox/faults              clears them
 //	DELETE /_sandbox                     Reset
 func (s *Sandbox) serveView(w http.ResponseWriter, r *http.Request) {
+	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+	if err != nil || limit < 0 {
+		limit = 100
+	}
 	switch name := strings.Trim(strings.TrimPrefix(r.URL.Path, viewPath), "/"); r.Method + " " + name {
 	case "GET ":
 		s.servePage(w)
 	case "GET contacts":
-		all := s.Contacts()
 		if email := r.URL.Query().Get("email"); email != "" {
-			all = nil
+			var one []Contact
 			if ct, ok := s.Contact(email); ok {
-				all = []Contact{ct}
+				one = []Contact{ct}
 			}
+			serveList(w, limit, one)
+			return
 		}
-		serveList(w, r, all)
+		total, newest := s.newestContacts(limit)
+		writeList(w, total, newest)
 	case "GET events":
-		serveList(w, r, s.Events())
+		total, newest := s.newestEvents(limit)
+		writeList(w, total, newest)
 	case "GET definitions":
-		serveList(w, r, s.Definitions())
+		serveList(w, limit, s.Definitions())
 	case "GET properties":
-		serveList(w, r, s.Properties())
+		serveList(w, limit, s.Properties())
 	case "GET calls":
-		serveList(w, r, s.Calls())
+		serveList(w, limit, s.Calls())
 	case "GET counts":
-		serveList(w, r, s.Counts())
+		serveList(w, limit, s.Counts())
 	case "POST faults":
 		s.postFault(w, r)
 	case "DELETE faults":
@@ -63,20 +70,42 @@ func (s *Sandbox) serveView(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveList writes {"total":n,"results":[...]}, newest first.
-func serveList[T any](w http.ResponseWriter, r *http.Request, all []T) {
-	total := len(all)
-	slices.Reverse(all)
-	if limit, err := strconv.Atoi(r.URL.Query().Get("limit")); err == nil && limit >= 0 && limit < total {
-		all = all[:limit]
+// newestContacts copies no more than it returns: an account may hold millions.
+func (s *Sandbox) newestContacts(limit int) (total int, list []Contact) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.st.contacts.all
+	for i := len(all) - 1; i >= max(0, len(all)-limit); i-- {
+		list = append(list, all[i].export())
 	}
-	if all == nil {
-		all = []T{}
+	return len(all), list
+}
+
+func (s *Sandbox) newestEvents(limit int) (total int, list []Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.st.events.list
+	for i := len(all) - 1; i >= max(0, len(all)-limit); i-- {
+		list = append(list, all[i].export())
+	}
+	return len(all), list
+}
+
+// serveList writes the last of a list that has the newest at its end.
+func serveList[T any](w http.ResponseWriter, limit int, all []T) {
+	slices.Reverse(all)
+	writeList(w, len(all), all[:min(limit, len(all))])
+}
+
+// writeList writes {"total":n,"results":[...]}.
+func writeList[T any](w http.ResponseWriter, total int, list []T) {
+	if list == nil {
+		list = []T{}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	_ = enc.Encode(map[string]any{"total": total, "results": all}) // an error means that the client has gone
+	_ = enc.Encode(map[string]any{"total": total, "results": list}) // an error means that the client has gone
 }
 
 // faultRequest is a Fault as JSON; durations are text such as "2s". contains stands for Match.
@@ -161,23 +190,15 @@ td.n{text-align:right}code{font-size:13px}
 `))
 
 func (s *Sandbox) servePage(w http.ResponseWriter) {
-	s.mu.Lock()
-	contacts, events := s.st.contacts.all, s.st.events.list
 	data := struct {
 		Hub                      string
 		Counts                   []Count
 		ContactTotal, EventTotal int
 		Contacts                 []Contact
 		Events                   []Event
-	}{Hub: s.opts.HubID, ContactTotal: len(contacts), EventTotal: len(events)}
-	for i := len(contacts) - 1; i >= max(0, len(contacts)-pageRows); i-- {
-		data.Contacts = append(data.Contacts, contacts[i].export())
-	}
-	for i := len(events) - 1; i >= max(0, len(events)-pageRows); i-- {
-		data.Events = append(data.Events, events[i].export())
-	}
-	s.mu.Unlock()
-	data.Counts = s.Counts()
+	}{Hub: s.opts.HubID, Counts: s.Counts()}
+	data.ContactTotal, data.Contacts = s.newestContacts(pageRows)
+	data.EventTotal, data.Events = s.newestEvents(pageRows)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = page.Execute(w, data) // an error means that the client has gone
 }
