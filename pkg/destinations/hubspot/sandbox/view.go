@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // viewPath is where people and scripts look at what was received. It needs no token: a sandbox holds nothing real.
@@ -21,7 +23,8 @@ func isView(path string) bool { return path == viewPath || strings.HasPrefix(pat
 //
 //	GET    /_sandbox                     a page for people
 //	GET    /_sandbox/contacts?email=     JSON lists, newest first; ?limit=, 100 unless told
-//	GET    /_sandbox/events, /definitions, /properties, /calls, /counts
+//	GET    /_sandbox/events?email=
+//	GET    /_sandbox/definitions, /properties, /calls, /counts
 //	POST   /_sandbox/faults              injects one, see faultRequest
 //	DELETE /_sandbox/faults              clears them
 //	DELETE /_sandbox                     Reset
@@ -45,7 +48,7 @@ func (s *Sandbox) serveView(w http.ResponseWriter, r *http.Request) {
 		total, newest := s.newestContacts(limit)
 		writeList(w, total, newest)
 	case "GET events":
-		total, newest := s.newestEvents(limit)
+		total, newest := s.newestEvents(limit, r.URL.Query().Get("email"))
 		writeList(w, total, newest)
 	case "GET definitions":
 		serveList(w, limit, s.Definitions())
@@ -81,14 +84,22 @@ func (s *Sandbox) newestContacts(limit int) (total int, list []Contact) {
 	return len(all), list
 }
 
-func (s *Sandbox) newestEvents(limit int) (total int, list []Event) {
+// newestEvents takes those sent with the address; "" takes all.
+func (s *Sandbox) newestEvents(limit int, email string) (total int, list []Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := s.st.events.list
-	for i := len(all) - 1; i >= max(0, len(all)-limit); i-- {
-		list = append(list, all[i].export())
+	for i := len(all) - 1; i >= 0; i-- {
+		if email != "" && foldEmail(gjson.Get(all[i].raw, "email").String()) != foldEmail(email) {
+			continue
+		}
+		if total++; total <= limit {
+			list = append(list, all[i].export())
+		} else if email == "" {
+			return len(all), list
+		}
 	}
-	return len(all), list
+	return total, list
 }
 
 // serveList writes the last of a list that has the newest at its end.
@@ -198,7 +209,7 @@ func (s *Sandbox) servePage(w http.ResponseWriter) {
 		Events                   []Event
 	}{Hub: s.opts.HubID, Counts: s.Counts()}
 	data.ContactTotal, data.Contacts = s.newestContacts(pageRows)
-	data.EventTotal, data.Events = s.newestEvents(pageRows)
+	data.EventTotal, data.Events = s.newestEvents(pageRows, "")
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_ = page.Execute(w, data) // an error means that the client has gone
 }
