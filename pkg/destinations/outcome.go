@@ -44,11 +44,14 @@ func (e *RetryError) Unwrap() error { return e.Err }
 // RetryAfter says that an entry is to be tried again, not before d.
 func RetryAfter(err error, d time.Duration) error { return &RetryError{Err: err, After: d} }
 
-// BlockError is made by Block.
+// BlockError is made by Block and BlockSkipping.
 type BlockError struct {
 	Err   error
 	Scope Scope
 	Until time.Time
+	// SkipAfter and SkipReason are as in BlockSkipping; 0: entries wait as long as it takes.
+	SkipAfter  time.Duration
+	SkipReason string
 }
 
 func (e *BlockError) Error() string {
@@ -63,6 +66,13 @@ func (e *BlockError) Unwrap() error { return e.Err }
 // where it was and is charged no attempt. A zero until means: probe with backoff, and at once after a reload.
 func Block(err error, scope Scope, until time.Time) error {
 	return &BlockError{Err: err, Scope: scope, Until: until}
+}
+
+// BlockSkipping is a Block of one lane without a time, for a cause that may last for ever, such as a plan that lacks a feature. Entries that
+// were received longer ago than after are skipped for reason, and so are the oldest of a lane at its limit: such a lane never makes
+// ingest refuse events.
+func BlockSkipping(err error, after time.Duration, reason string) error {
+	return &BlockError{Err: err, Scope: LaneScope, SkipAfter: after, SkipReason: reason}
 }
 
 // AmbiguousError is made by Ambiguous.

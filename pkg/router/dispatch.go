@@ -166,6 +166,7 @@ func (l *lane) blockLocked(block *destinations.BlockError, now time.Time) {
 		s.delay = min(2*s.delay, maxProbe)
 	}
 	s.err, s.account, s.until = block.Err, block.Scope == destinations.AccountScope, block.Until
+	s.skipAfter, s.skipReason = block.SkipAfter, block.SkipReason
 	if s.until.IsZero() {
 		s.until = now.Add(jitter(s.delay))
 	}
@@ -224,28 +225,31 @@ func (l *lane) blockedLocked(now time.Time) time.Duration {
 	return l.blockedFor + now.Sub(l.stop.since)
 }
 
-// trim dead-letters the oldest entries of a lane at its limit, as many as watch has asked for.
+// trim lets go of entries as watch has asked for.
 func (l *lane) trim(ctx context.Context) {
 	a := l.account
 	var oldest []*entry
 	a.mu.Lock()
-	for _, e := range l.window {
-		if len(oldest) >= l.surplus {
-			break
-		}
-		if !e.busy {
-			e.busy = true
-			oldest = append(oldest, e)
+	give := l.giveUp
+	l.giveUp = nil
+	if give != nil {
+		for _, e := range l.window {
+			if len(oldest) >= give.most {
+				break
+			}
+			if !e.busy && (give.before.IsZero() || e.Event.Received.Before(give.before)) {
+				e.busy = true
+				oldest = append(oldest, e)
+			}
 		}
 	}
-	l.surplus = 0
 	a.mu.Unlock()
 	if len(oldest) == 0 {
 		return
 	}
-	res := &result{unit: &unit{entries: oldest}, outcomes: make([]destinations.Outcome, len(oldest)), reason: "lane_full"}
+	res := &result{unit: &unit{entries: oldest}, outcomes: make([]destinations.Outcome, len(oldest)), reason: give.reason}
 	for i := range res.outcomes {
-		res.outcomes[i].Err = destinations.Reject(errors.New("the lane is at its limit and gives up its oldest entries (lanes.on_full)"))
+		res.outcomes[i].Err = give.err
 	}
 	select {
 	case l.results <- res:

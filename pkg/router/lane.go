@@ -29,14 +29,14 @@ type lane struct {
 	results chan *result  // calls that came back, to the settler
 
 	// Guarded by account.mu.
-	window     []*entry // unfinished, oldest first
-	bytes      int      // of the records in the window
-	lastOffset uint64   // of the newest entry loaded
-	more       bool     // the store may hold blocks that are not loaded
-	announced  int      // counts hand-overs, so that a load sees one that it raced with
-	calls      int      // in flight
-	resend     []*unit  // to be sent again unchanged
-	surplus    int      // oldest entries to give up, for the lane is at its limit
+	window     []*entry   // unfinished, oldest first
+	bytes      int        // of the records in the window
+	lastOffset uint64     // of the newest entry loaded
+	more       bool       // the store may hold blocks that are not loaded
+	announced  int        // counts hand-overs, so that a load sees one that it raced with
+	calls      int        // in flight
+	resend     []*unit    // to be sent again unchanged
+	giveUp     *surrender // entries to let go; nil: none
 	stop       *stoppage
 	blockedFor time.Duration // total time blocked, which the age of retries does not count
 
@@ -72,6 +72,14 @@ type result struct {
 	began    time.Time
 }
 
+// surrender is what a lane is to let go of: its oldest entries.
+type surrender struct {
+	most   int
+	before time.Time // only those received before; zero: any
+	err    error     // their outcome
+	reason string    // of dead letters
+}
+
 // stoppage is why a lane does not send.
 type stoppage struct {
 	err      error
@@ -81,6 +89,9 @@ type stoppage struct {
 	blocked  bool          // said by the destination, for a cause outside the entries
 	account  bool          // the block is about all lanes of the account
 	failures int           // calls in a row that delivered nothing
+
+	skipAfter  time.Duration // entries older than this are skipped; 0: none
+	skipReason string
 }
 
 func newLane(a *account, index int, id store.LaneID, name store.LaneName, spec destinations.LaneSpec) *lane {

@@ -114,7 +114,8 @@ func (r *Router) Run(ctx context.Context) error {
 	r.mu.Unlock()
 	r.startAside = func(a *aside) { g.Go(func() error { return a.run(ctx) }) }
 	if err := r.resume(); err != nil {
-		return err
+		g.Go(func() error { return err }) // ends what resume has started
+		return g.Wait()
 	}
 	g.Go(func() error { return r.sort(ctx) })
 	g.Go(func() error { return r.watch(ctx) })

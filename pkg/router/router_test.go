@@ -532,6 +532,37 @@ func TestSlowScriptsHoldUpOnlyTheirDestination(t *testing.T) {
 	})
 }
 
+// TestLaneThatMayNeverWork: the account lacks a feature. Its events wait for a while, refuse nobody however many they are, and flow if it comes.
+func TestLaneThatMayNeverWork(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), func(r *Route) { r.Lanes = config.LaneLimits{MaxAge: 2 * time.Hour, OnFull: config.Refuse} })
+		works := false
+		g.remote.answer = func(c call) []error {
+			if c.lane == "events" && !works {
+				return []error{destinations.BlockSkipping(errors.New("403"), 3*time.Hour, "no tier")}
+			}
+			return nil
+		}
+		g.start()
+		defer g.stop()
+		g.post(track("old1", "a@b.co"), track("old2", "b@b.co"))
+		time.Sleep(90 * time.Minute)
+		g.post(track("late", "a@b.co"))
+		time.Sleep(45 * time.Minute) // the lane is over its limit: the oldest is let go instead of refusing anybody
+		if reason, refused := g.router.Refused("key"); refused {
+			t.Errorf("refused: %s", reason)
+		}
+		g.remote.mu.Lock()
+		works = true
+		g.remote.mu.Unlock()
+		g.drain()
+		if dead := g.deadLetters(); len(dead) > 0 {
+			t.Errorf("dead letters %+v", dead)
+		}
+		g.want("events", g.events(), "late")
+	})
+}
+
 func TestRecordThatKillsTheProcess(t *testing.T) {
 	dir := t.TempDir()
 	f := func(from, to uint64, suspects span, wantDeaths int) span {

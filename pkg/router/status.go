@@ -2,10 +2,12 @@ package router
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/store"
 )
 
@@ -115,12 +117,12 @@ func (r *Router) refuse(now time.Time) {
 	}
 	for _, stored := range r.store.Lanes() {
 		i := r.routeIndex(stored.Name.Destination)
-		if i < 0 || !over(stored, r.routes[i].Lanes, now) {
+		if i < 0 || stored.Entries == 0 {
 			continue
 		}
 		route := &r.routes[i]
-		if route.Lanes.OnFull == config.DeadLetterOldest {
-			r.giveUp(stored)
+		full := over(stored, route.Lanes, now)
+		if r.letGo(stored, route, full, now) || !full {
 			continue
 		}
 		reason := "lane " + stored.Name.Lane + " of destination " + route.Name + " is full"
@@ -147,18 +149,43 @@ func (r *Router) refuse(now time.Time) {
 	}
 }
 
-// giveUp has a lane dead-letter about a tenth of its entries, the oldest: its size falls as whole blocks end.
-func (r *Router) giveUp(stored store.Lane) {
+// letGo has a lane let go of its oldest entries, where the cause of its block or the configuration says so. It returns false for a lane that
+// keeps all of them.
+func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time) bool {
 	r.mu.Lock()
 	a := r.accounts[accountName{stored.Name.Destination, stored.Name.Hub, stored.Name.Account}]
 	r.mu.Unlock()
 	if a == nil {
-		return
+		return false
 	}
-	if l := a.lane(stored.Name.Lane); l != nil {
-		a.mu.Lock()
-		l.surplus = max(100, int(stored.Entries/10))
-		a.mu.Unlock()
-		l.poke()
+	l := a.lane(stored.Name.Lane)
+	if l == nil {
+		return false
 	}
+	give := &surrender{most: int(stored.Entries), before: now.Add(-route.Lanes.MaxAge)}
+	if limit := route.Lanes.MaxBytes; limit > 0 && stored.Bytes >= limit {
+		// About a tenth at a time: the size falls as whole blocks end.
+		give = &surrender{most: max(100, int(stored.Entries/10))}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch s := l.stop; {
+	case s != nil && s.skipAfter > 0:
+		give.err = destinations.Skip(s.skipReason)
+		if !full {
+			give.before = now.Add(-s.skipAfter)
+			if !stored.Oldest.Before(give.before) {
+				return true
+			}
+		}
+	case full && route.Lanes.OnFull == config.DeadLetterOldest:
+		give.err, give.reason = destinations.Reject(errLaneFull), "lane_full"
+	default:
+		return false
+	}
+	l.giveUp = give
+	l.poke()
+	return true
 }
+
+var errLaneFull = errors.New("the lane is at its limit and gives up its oldest entries (lanes.on_full)")
