@@ -251,9 +251,12 @@ func (k *contactBook) by(property, value string) *contact {
 	return k.unique[property][value]
 }
 
-// add makes an empty record.
-func (k *contactBook) add(now stamp) *contact {
-	ct := &contact{id: strconv.Itoa(firstID + len(k.all)), created: now, updated: now}
+// add makes an empty record with room for the values of its first write.
+func (k *contactBook) add(now stamp, room int) *contact {
+	ct := &contact{
+		id: strconv.Itoa(firstID + len(k.all)), created: now, updated: now,
+		values: make([]value, 0, room), writes: make([]write, 0, room),
+	}
 	k.all = append(k.all, ct)
 	return ct
 }

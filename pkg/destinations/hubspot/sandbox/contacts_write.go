@@ -176,7 +176,7 @@ func (st *state) write(in *input) *apiError {
 		}
 	}
 	if in.isNew {
-		in.target = st.contacts.add(st.now)
+		in.target = st.contacts.add(st.now, len(in.fields)+1)
 		if f := in.value(in.idProperty); in.upsert && (f == nil || f.value == "") {
 			st.setValue(in.target, field{value: in.id, prop: st.properties.view[in.idProperty]})
 		}

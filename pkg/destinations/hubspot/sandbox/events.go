@@ -110,7 +110,7 @@ func (st *state) accept(d *definition, in gjson.Result) {
 		ev.contact = st.contacts.byID(id)
 	} else if email != "" {
 		if ev.contact = st.contacts.byEmail[email]; ev.contact == nil && st.opts.AutoContactFromEvent {
-			ev.contact = st.contacts.add(st.now)
+			ev.contact = st.contacts.add(st.now, 1)
 			st.setValue(ev.contact, field{value: email, prop: st.properties.view["email"]})
 		}
 	}
