@@ -44,7 +44,13 @@ func constantWarnings(src string) []string {
 	if src == "true" || src == "undefined" {
 		return []string{fmt.Sprintf("%q is a constant table name: every event is kept", src)}
 	}
-	root, rest, _ := strings.Cut(src, ".")
+	root, rest, dotted := strings.Cut(src, ".")
+	if absent[root] != "" {
+		return []string{fmt.Sprintf("%q is a constant table name, not an expression: every event is kept", src)}
+	}
+	if builtins[root] && dotted || src == "destinationId" || src == "destinationType" || src == "TABLE_NAME" {
+		return []string{fmt.Sprintf("%q is a constant table name, not an expression: every event is kept; write (%s) for the expression", src, src)}
+	}
 	if !fieldRoots[root] {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
 	"text/template"
 	"text/template/parse"
@@ -30,6 +31,9 @@ type goTemplate struct {
 	// needs are the fields of the event that the template names; whole is true when it can reach all of them, as `json .` can.
 	needs map[string]bool
 	whole bool
+	// deep are the names of members that the template looks into. A null under one of them is left out, so that looking into it prints
+	// <no value>, as for a missing one; text/template would fail.
+	deep map[string]bool
 	// timestamp is true when the template mentions _timestamp, which makes the field mandatory and a [time.Time].
 	timestamp bool
 
@@ -38,7 +42,7 @@ type goTemplate struct {
 }
 
 func compileGo(src string, o Options) (*goTemplate, error) {
-	t := &goTemplate{limit: o.Limit, needs: map[string]bool{}, timestamp: strings.Contains(src, event.FieldTimestamp)}
+	t := &goTemplate{limit: o.Limit, needs: map[string]bool{}, deep: map[string]bool{}, timestamp: strings.Contains(src, event.FieldTimestamp)}
 	tmpl, err := template.New(goName).Funcs(t.funcs()).Parse(src)
 	if err != nil {
 		return nil, goSyntaxError(src, err)
@@ -74,7 +78,7 @@ func (t *goTemplate) fields(view string) (map[string]any, error) {
 	fields := make(map[string]any, len(t.needs))
 	gjson.Parse(view).ForEach(func(k, v gjson.Result) bool {
 		if t.whole || t.needs[k.Str] {
-			fields[k.Str] = goValue(v)
+			t.put(fields, k.Str, v)
 		}
 		return t.whole || len(fields) < len(t.needs)
 	})
@@ -90,20 +94,26 @@ func (t *goTemplate) fields(view string) (map[string]any, error) {
 	return fields, nil
 }
 
-// goValue converts JSON to what encoding/json would make of it with UseNumber: numbers print as the client wrote them.
-func goValue(v gjson.Result) any {
+func (t *goTemplate) put(m map[string]any, key string, v gjson.Result) {
+	if v.Type != gjson.Null || !t.deep[key] {
+		m[key] = t.value(v)
+	}
+}
+
+// value converts JSON to what encoding/json would make of it with UseNumber: numbers print as the client wrote them.
+func (t *goTemplate) value(v gjson.Result) any {
 	switch {
 	case v.IsObject():
 		m := map[string]any{}
 		v.ForEach(func(k, v gjson.Result) bool {
-			m[k.Str] = goValue(v)
+			t.put(m, k.Str, v)
 			return true
 		})
 		return m
 	case v.IsArray():
 		a := []any{}
 		v.ForEach(func(_, v gjson.Result) bool {
-			a = append(a, goValue(v))
+			a = append(a, t.value(v))
 			return true
 		})
 		return a
@@ -146,12 +156,15 @@ func (t *goTemplate) survey(n parse.Node, root bool) {
 	case *parse.TemplateNode:
 		t.survey(n.Pipe, root)
 	case *parse.ChainNode:
+		t.surveyPath(n.Field)
 		t.survey(n.Node, root)
 	case *parse.FieldNode:
+		t.surveyPath(n.Ident)
 		if root {
 			t.needs[n.Ident[0]] = true
 		}
 	case *parse.VariableNode:
+		t.surveyPath(n.Ident[1:])
 		if n.Ident[0] == "$" && len(n.Ident) == 1 {
 			t.whole = true
 		} else if n.Ident[0] == "$" {
@@ -159,6 +172,12 @@ func (t *goTemplate) survey(n parse.Node, root bool) {
 		}
 	case *parse.DotNode:
 		t.whole = t.whole || root
+	}
+}
+
+func (t *goTemplate) surveyPath(names []string) {
+	for i := range len(names) - 1 {
+		t.deep[names[i]] = true
 	}
 }
 
@@ -216,12 +235,14 @@ func goSyntaxError(src string, err error) *SyntaxError {
 	offset, fix := goErrorOffset(src, err, line), ""
 	switch m := undefined.FindStringSubmatch(what); {
 	case m != nil:
-		offset -= len(m[1])
+		offset = strings.LastIndex(src[:offset], m[1])
 		fix = "a field begins with a dot, as in {{." + m[1] + "}}; the functions are " + functionNames
 	case strings.HasPrefix(what, "unclosed action"):
 		offset, fix = strings.LastIndex(src, "{{"), "end the action with }}"
 	case what == "unexpected EOF":
 		offset, fix = unclosedBlock(src), "this block needs an {{end}}"
+	case strings.HasPrefix(what, "unexpected {{"):
+		offset = strings.LastIndex(src[:offset], "{{")
 	default:
 		offset--
 	}
@@ -240,13 +261,11 @@ func goErrorOffset(src string, err error, line int) int {
 		end = start + n
 	}
 	t := &goTemplate{}
-	for i := start; i < end; i++ {
-		_, err1 := template.New(goName).Funcs(t.funcs()).Parse(src[:i])
-		if err1 != nil && err1.Error() == err.Error() {
-			return i
-		}
-	}
-	return end
+	// Once the error is in, whatever follows leaves it as it is.
+	return start + sort.Search(end-start, func(n int) bool {
+		_, err1 := template.New(goName).Funcs(t.funcs()).Parse(src[:start+n])
+		return err1 != nil && err1.Error() == err.Error()
+	})
 }
 
 // unclosedBlock returns the offset of the innermost block that has no {{end}}.

@@ -1,0 +1,56 @@
+package filters
+
+import (
+	"testing"
+	"time"
+
+	"eventrouter/pkg/event"
+)
+
+// TestEnvelope checks that templates see what the router adds to an event.
+func TestEnvelope(t *testing.T) {
+	ev := &event.Event{
+		ID: "id-1", APIKey: "web", Received: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Source: "api", SourceIP: "10.1.2.3",
+		UserAgent: "curl/8", JSON: []byte(`{"event_type":"signup"}`),
+	}
+	f := func(src, want string) {
+		t.Helper()
+		r, err := mustCompile(t, src).Eval(ev)
+		if err != nil || r != (Result{Name: want, Keep: true}) {
+			t.Errorf("%s = %+v, %v, want %q", src, r, err, want)
+		}
+	}
+	f("{{.event_type}}_{{._timestamp.Format `2006_01`}}", "signup_2026_03")
+	f("`${_.event_type}_${_._timestamp.Format('2006_01')}`", "signup_2026_03")
+	f("{{.api_key}} {{.src}} {{.source_ip}} {{.user_agent}} {{.eventn_ctx_event_id}}", "web_api_10_1_2_3_curl_8_id_1")
+	f("[$.api_key, $.src, $.source_ip, $.user_agent, $.eventn_ctx_event_id].join(' ')", "web_api_10_1_2_3_curl_8_id_1")
+	f("events", "events")
+}
+
+// TestEventsInTurn checks that nothing of one event is left when the next is evaluated.
+func TestEventsInTurn(t *testing.T) {
+	f := func(src string) {
+		t.Helper()
+		filter := mustCompile(t, src)
+		for _, c := range []struct {
+			json, want string
+			keep       bool
+		}{
+			{`{"event_type":"signup","user":{"email":"a@b.co"},"more":[1,2,3]}`, "signup_a_b_co", true},
+			{`{"event_type":"login"}`, "login_none", true},
+			{`{"user":{"email":"c@d.co"}}`, "none_c_d_co", true},
+			{`{"event_type":"a much longer type than the others have had","user":{}}`, "a_much_longer_type_than_the_others_have_had_none", true},
+			{`{}`, "none_none", true},
+		} {
+			r, err := filter.Eval(&event.Event{ID: "e", APIKey: "k", JSON: []byte(c.json)})
+			if err != nil || r != (Result{Name: c.want, Keep: c.keep}) {
+				t.Errorf("%s on %s = %+v, %v, want %q, %t", src, c.json, r, err, c.want, c.keep)
+			}
+		}
+	}
+	f("{{get . `event_type` `none`}} {{get . `user/email` `none`}}")
+	f("{{or .event_type `none`}} {{or .user.email `none`}}")
+	f("($.event_type || 'none') + ' ' + ($.user?.email || 'none')")
+	f("const {event_type = 'none', user: {email = 'none'} = {}} = $; return `${event_type} ${email}`")
+	f("const wait = async v => v; return `${await wait($.event_type ?? 'none')} ${await wait($.user?.email ?? 'none')}`")
+}
