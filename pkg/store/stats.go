@@ -3,6 +3,8 @@ package store
 import (
 	"os"
 	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Stats are numbers for metrics and for `router check`.
@@ -103,7 +105,11 @@ func (s *Store) vacuum() {
 	if err == nil {
 		err = s.measure()
 	}
-	if err != nil && !isBusy(err) {
+	switch {
+	case err == nil:
+	case isBusy(err) || code(err) == sqlite3.SQLITE_FULL:
+		s.vacuuming = false // later again
+	default:
 		s.fail(err)
 	}
 }

@@ -194,6 +194,11 @@ func TestProgress(t *testing.T) {
 		if diff := cmp.Diff(want, mustRead(t, s, lane, 0, 1000)); diff != "" {
 			t.Error("blocks:", diff)
 		}
+		for table, want := range map[string]int64{"retries": 2, "progress": 1, "blocks": 2} {
+			if rows := tableRows(t, s, table); rows != want {
+				t.Errorf("%d rows in %s, want %d", rows, table, want)
+			}
+		}
 		if diff := cmp.Diff([]Lane{{ID: lane, Name: contacts, Entries: 15, Bytes: 4, Oldest: at}}, s.Lanes()); diff != "" {
 			t.Error("lanes:", diff)
 		}

@@ -105,6 +105,29 @@ func TestKnown(t *testing.T) {
 	}
 }
 
+// TestBucketsStayApart: after a restart, hashes are not added to the row of an older bucket: it would be kept too long, or what
+// is in it forgotten too early.
+func TestBucketsStayApart(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{KnownMax: 80} // buckets of 10
+	s := mustOpen(t, dir, opts)
+	mustCommit(t, s, &Batch{Delivered: numbers(0, 10)})
+	mustCommit(t, s, &Batch{Known: numbers(10, 12)})
+	mustClose(t, s)
+	s = mustOpen(t, dir, opts)
+	mustCommit(t, s, &Batch{Delivered: numbers(12, 14)})
+	for n := uint64(14); n < 87; n++ { // so many that the first 10 must go, and no others
+		mustCommit(t, s, &Batch{Known: []uint64{n}})
+	}
+	mustClose(t, s)
+	s = mustOpen(t, dir, opts)
+	for _, n := range numbers(0, 87) {
+		if known, _ := s.Known(n); known != (n >= 10) {
+			t.Errorf("%d: known %v", n, known)
+		}
+	}
+}
+
 // TestWindowMatchesModel adds, marks and forgets at random and compares with a reloaded window after each step: memory and
 // table must agree.
 func TestWindowMatchesModel(t *testing.T) {

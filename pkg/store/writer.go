@@ -201,12 +201,16 @@ func (s *Store) writeGroup(group []*request) {
 		return
 	}
 	for i := range group {
-		if err := s.begin(); err != nil {
-			s.fail(fmt.Errorf("begin: %w", err))
-			answer(group[i:], s.Err())
-			return
+		err := s.Err()
+		if err == nil {
+			if err = s.begin(); err != nil {
+				err = s.fail(fmt.Errorf("begin: %w", err))
+			}
 		}
-		answer(group[i:i+1], s.transact(group[i:i+1]))
+		if err == nil {
+			err = s.transact(group[i : i+1])
+		}
+		answer(group[i:i+1], err)
 	}
 }
 
