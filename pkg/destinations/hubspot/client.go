@@ -180,9 +180,13 @@ func (c *client) exchange(req *http.Request) (*answer, error) {
 	if len(body) > maxAnswer {
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 	}
+	if res.StatusCode >= http.StatusMultiStatus {
+		// Its words go into errors and details. Something in front of HubSpot may repeat the request in them.
+		body = bytes.ReplaceAll(body, []byte(c.token), []byte(c.token.String()))
+	}
 	return &answer{
 		status: res.StatusCode, header: res.Header, body: body,
-		correlation: shorten(res.Header.Get("X-HubSpot-Correlation-Id")),
+		correlation: shorten(strings.ReplaceAll(res.Header.Get("X-HubSpot-Correlation-Id"), string(c.token), c.token.String())),
 	}, nil
 }
 

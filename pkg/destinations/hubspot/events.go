@@ -149,6 +149,10 @@ func (s *eventSend) resolve(ctx context.Context, all []*occurrence) (ready []*oc
 		}
 		for _, o := range group {
 			o.fill(def)
+		}
+	}
+	for _, o := range all {
+		if o.def != nil {
 			ready = append(ready, o)
 		}
 	}

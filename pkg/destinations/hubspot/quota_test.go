@@ -83,7 +83,7 @@ func TestQuotaIsUsedUpAndNotOverrun(t *testing.T) {
 			r := newRig(t, sandbox.Options{Burst: burst}, "")
 			r.env.Transport = slow{r.env.Transport, way}
 			r.restart()
-			const windows = 30
+			const windows = 15
 			r.backlogFor(windows * 10 * time.Second)
 			if n := r.calls("", http.StatusTooManyRequests); n != 0 {
 				t.Errorf("burst %d: %d calls refused", burst, n)

@@ -1,6 +1,8 @@
 package hubspot
 
 import (
+	"bytes"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -70,6 +72,10 @@ func plainText(v gjson.Result) string {
 	case gjson.JSON:
 		if items, ok := scalars(v); ok {
 			return strings.Join(items, ";")
+		}
+		var compact bytes.Buffer
+		if json.Compact(&compact, []byte(v.Raw)) == nil {
+			return compact.String()
 		}
 	}
 	return v.Raw

@@ -1,0 +1,190 @@
+package hubspot
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+)
+
+// addRecordings seeds with what HubSpot was recorded to say.
+func addRecordings(f *testing.F) {
+	files, err := filepath.Glob("testdata/wire/*.json")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no recordings: %v", err)
+	}
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	f.Add([]byte(``))
+	f.Add([]byte(`{"errors":[[[[`))
+	f.Add([]byte(`<html>502 Bad Gateway</html>`))
+}
+
+func FuzzParseUpsert(f *testing.F) {
+	addRecordings(f)
+	f.Add([]byte(`{"results":[{"id":"1","new":true,"objectWriteTraceId":"0"}],"numErrors":-1,"errors":[{"context":{"objectWriteTraceId":["1","1","x"]}}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		a := parseUpsert(body, 3)
+		for i, u := range a.inputs {
+			if u.done && u.refused != nil && !strings.Contains(string(body), "errors") {
+				t.Errorf("input %d is done and refused", i)
+			}
+		}
+		if len(a.inputs) != 3 {
+			t.Errorf("%d inputs", len(a.inputs))
+		}
+	})
+}
+
+func FuzzParseRefusal(f *testing.F) {
+	addRecordings(f)
+	f.Add([]byte(`{"message":"Property values were not valid: [{\"isValid\":false,\"message\":\"x\",\"error\":\"E\",\"name\":\"n\"},{\"isVal"}`))
+	f.Add([]byte(`{"message":"[{[{[{\"name\":\"a\\\"}\"}"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := parseRefusal(body)
+		if s := r.String(); len(r.category) < 1000 && len(s) > maxAnswerText+len(r.category)+10 {
+			t.Errorf("%d bytes of HubSpot's words", len(s))
+		}
+		if len(r.problems) > maxProblems {
+			t.Errorf("%d problems", len(r.problems))
+		}
+		if s := r.String(); utf8.Valid(body) && !utf8.ValidString(s) {
+			t.Errorf("%q is not UTF-8", s)
+		}
+	})
+}
+
+func FuzzParseSchema(f *testing.F) {
+	addRecordings(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s, err := parseSchema(body, time.Time{})
+		if err != nil {
+			return
+		}
+		again, err := parseSchema(s.encode(), time.Time{})
+		if err != nil || len(again.properties) > len(s.properties) {
+			t.Errorf("what is kept of %q cannot be read: %v", body, err)
+		}
+	})
+}
+
+func FuzzParseDefinitions(f *testing.F) {
+	f.Add([]byte(`{"results":[{"name":"a","fullyQualifiedName":"pe1_a","properties":[{"name":"x","type":"enumeration","options":[{"value":"1","label":"One"}]}]}],"paging":{"next":{"after":"100"}}}`))
+	f.Add([]byte(`{"results":[{"fullyQualifiedName":"pe1_a"},{"name":"pe1_"},7,null,{"name":5,"properties":{"a":1}}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		list, _, err := parseDefinitions(body, "1")
+		if err != nil {
+			return
+		}
+		c := &newAccount().definitions
+		c.replace(list, time.Time{})
+		again, _, err := parseDefinitions(c.encode(), "1")
+		if err != nil || len(again) > len(list) {
+			t.Errorf("what is kept of %q cannot be read: %v", body, err)
+		}
+		for name, def := range list {
+			if name == "" || def.qualified == "" {
+				t.Errorf("a definition without a name: %+v", def)
+			}
+		}
+	})
+}
+
+var internalName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,49}$`)
+
+func FuzzNames(f *testing.F) {
+	for _, s := range []string{"", "Signed Up", "заказ", "5", "__x", "a\xff", strings.Repeat("й1", 60), "😀"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		name := eventName(s)
+		if !internalName.MatchString(name) {
+			t.Errorf("eventName(%q) = %q", s, name)
+		}
+		if again := eventName(name); again != name {
+			t.Errorf("eventName(%q) = %q", name, again)
+		}
+		clean := cleanName(s)
+		if again := cleanName(clean); again != clean {
+			t.Errorf("cleanName(%q) = %q", clean, again)
+		}
+		if got := label(s, "name", 50); len(got) > 50 || got == "" {
+			t.Errorf("label(%q) = %q", s, got)
+		}
+	})
+}
+
+// FuzzBodies puts any event through the mapping: what is sent is valid JSON of strings, within HubSpot's limits.
+func FuzzBodies(f *testing.F) {
+	f.Add([]byte(`{"event_type":"user_identify","user":{"email":"a@b.co","firstname":"A","hubspotscore":"45","hs_pipeline":["x"]}}`))
+	f.Add([]byte(`{"event_type":"Größe 1","plan":"\u0000","url":5,"user":{"address":{"x":[1,{}]}}}`))
+	f.Add([]byte(`{"eventn_ctx":{"user":{"a":1}},"a":1e999,"a":-0}`))
+	body, err := os.ReadFile("testdata/wire/properties-sampled.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := parseSchema(body, time.Time{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if !json.Valid(body) || len(body) == 0 || gjson.ParseBytes(body).Type != gjson.JSON || !utf8.Valid(body) {
+			return
+		}
+		ev := &event.Event{ID: "1", JSON: event.Normalize(body)}
+		e := destinations.Entry{Event: ev, Plan: destinations.Plan{ID: "a@b.co"}}
+		w := merge([]destinations.Entry{e}, s)
+		var contacts struct {
+			Inputs []struct{ Properties map[string]string }
+		}
+		if err := json.Unmarshal(appendUpsert(nil, w), &contacts); err != nil || len(contacts.Inputs) != 1 {
+			t.Errorf("%s: %v in %s", body, err, appendUpsert(nil, w))
+		}
+		if detail := w[0].appendDetail(nil, &upserted{}, ""); !json.Valid(detail) {
+			t.Errorf("detail %s", detail)
+		}
+		o := newOccurrence(0, &e, s)
+		def := &definition{name: o.name, qualified: "pe1_" + o.name, properties: map[string]*eventProperty{}}
+		for _, p := range o.wants() {
+			if !internalName.MatchString(p.name) {
+				t.Errorf("property %q", p.name)
+			}
+			def.properties[p.name] = newEventProperty(p.typeName, nil)
+		}
+		for name, p := range defaultProperties {
+			def.properties[name] = p
+		}
+		o.fill(def)
+		var events struct {
+			Inputs []struct{ Properties map[string]string }
+		}
+		if err := json.Unmarshal(appendSend(nil, []*occurrence{o}), &events); err != nil || len(events.Inputs) != 1 {
+			t.Fatalf("%s: %v in %s", body, err, appendSend(nil, []*occurrence{o}))
+		}
+		if n := len(events.Inputs[0].Properties); n > maxEventProperties {
+			t.Errorf("%d properties", n)
+		}
+		for name, v := range events.Inputs[0].Properties {
+			if utf16Len(v) > valueLimit(name) {
+				t.Errorf("%s has %d characters", name, utf16Len(v))
+			}
+		}
+		if detail := o.appendDetail(nil, false, ""); !json.Valid(detail) {
+			t.Errorf("detail %s", detail)
+		}
+	})
+}

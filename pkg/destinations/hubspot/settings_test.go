@@ -1,0 +1,124 @@
+package hubspot
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+)
+
+func newFromYAML(t *testing.T, yaml string) (*Destination, string, error) {
+	t.Helper()
+	s, err := config.NewSettings("router.yaml", "destinations.crm.hubspot", []byte(yaml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logs syncBuffer
+	d, err := New(s, destinations.Env{
+		Name: "crm", Log: slog.New(slog.NewTextHandler(&logs, nil)), Metrics: destinations.NewMetrics(prometheus.NewRegistry()),
+	})
+	if err != nil {
+		return nil, logs.String(), err
+	}
+	return d.(*Destination), logs.String(), nil
+}
+
+func TestSettings(t *testing.T) {
+	d, logs, err := newFromYAML(t, "access_token: pat-abc\nhub_id: 020546336\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.hubID != "020546336" || d.Hub("") != "020546336" || d.baseURL != "https://api.hubapi.com" || d.eventsURL != d.baseURL ||
+		d.paths != versions["2026-03"] || d.events.Hold != 72*time.Hour || logs != "" {
+		t.Errorf("%+v, logs %q", d, logs)
+	}
+	want := []destinations.LaneSpec{
+		{Name: "contacts", MaxKeys: 100, MaxBytes: 8 << 20, InFlight: 4, LateAfter: 100 * time.Second, MarksKeys: true},
+		{Name: "events", MaxEntries: 500, MaxBytes: 8 << 20, InFlight: 4},
+	}
+	if diff := cmp.Diff(want, d.Lanes()); diff != "" {
+		t.Error(diff)
+	}
+
+	d, _, err = newFromYAML(t, "access_token: pat-abc\nhub_id: \"7\"\nbase_url: http://127.0.0.1:9000/\nevents_url: http://127.0.0.1:9001\n"+
+		"api_version: v3\nlate_after: 5s\nevents: {create: false, hold: 1h, define: [A B]}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.baseURL != "http://127.0.0.1:9000" || d.eventsURL != "http://127.0.0.1:9001" || d.paths != versions["v3"] ||
+		d.lateAfter != 5*time.Second || d.events.Create || d.events.NewPerAccount != 100 || !d.named["a_b"] {
+		t.Errorf("%+v", d)
+	}
+
+	_, logs, err = newFromYAML(t, "access_token: pat-abc\napi_key: old-secret\nhub_id: 7\n")
+	if err != nil || !strings.Contains(logs, "2022-11-30") || strings.Contains(logs, "old-secret") {
+		t.Errorf("api_key beside access_token: %v, logs %q", err, logs)
+	}
+}
+
+func TestSettingsProblems(t *testing.T) {
+	f := func(yaml string, want ...string) {
+		t.Helper()
+		_, _, err := newFromYAML(t, yaml)
+		if err == nil {
+			t.Errorf("%q is accepted", yaml)
+			return
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != len(want) {
+			t.Errorf("%q: %d problems, want %d:\n%v", yaml, len(lines), len(want), err)
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: nothing about %q in\n%v", yaml, w, err)
+			}
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: a secret is in the error: %v", yaml, err)
+		}
+	}
+	f("{}", "access_token: is required", "'hub_id' is required parameter")
+	f("api_key: secret-1\nhub_id: 1", "router.yaml:1: destinations.crm.hubspot.api_key: HubSpot switched API keys off on 2022-11-30; make a private app or a service key")
+	f("access_token: pat\nhub_id: abc", "router.yaml:2: destinations.crm.hubspot.hub_id: must be the number of the HubSpot account, digits only")
+	f("access_token: \"pat secret\"\nhub_id: 1", "holds a character that no token has")
+	f("acces_token: pat-secret\nhub_id: 1", `unknown key "acces_token"`, "access_token: is required")
+	f("access_token: pat\nhub_id: 1\nbase_url: api.hubapi.com\nevents_url: ftp://x", "base_url: must be an http or https URL", "events_url: must be an http or https URL")
+	f("access_token: pat\nhub_id: 1\napi_version: 2025-09", "api_version: must be 2026-03, 2026-09 or v3")
+	f("access_token: pat\nhub_id: 1\nlate_after: 0s\nevents: {hold: -1s, new_per_account: -1, browser_new_per_day: -1}",
+		"late_after: must be more than 0", "events.hold: must not be negative", "events.new_per_account: must not", "events.browser_new_per_day: must not")
+	f("access_token: pat\nhub_id: 1\nevents: {creat: true}", `unknown key "creat"`)
+}
+
+func TestAccountsShareByTokenAndHub(t *testing.T) {
+	shared := &destinations.Shared{}
+	make := func(yaml string) *account {
+		s, err := config.NewSettings("x", "x", []byte(yaml))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := New(s, destinations.Env{Name: "x", Shared: shared, Metrics: destinations.NewMetrics(prometheus.NewRegistry())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.(*Destination).account
+	}
+	a := make("access_token: pat-1\nhub_id: 1")
+	if b := make("access_token: pat-1\nhub_id: 1\nlate_after: 1s"); a != b {
+		t.Error("two destinations of one token do not share the quota")
+	}
+	for _, other := range []string{"access_token: pat-2\nhub_id: 1", "access_token: pat-1\nhub_id: 2", "access_token: pat-1\nhub_id: 1\nbase_url: http://localhost:1"} {
+		if make(other) == a {
+			t.Errorf("%q shares what it must not", other)
+		}
+	}
+	if s := fmt.Sprintf("%+v", shared); strings.Contains(s, "pat-1") {
+		t.Error("the token is in the keys of what is shared")
+	}
+}
