@@ -1,0 +1,314 @@
+package docs
+
+import (
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"gopkg.in/yaml.v3"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/hubspot"
+	"eventrouter/pkg/filters"
+)
+
+const (
+	sectionDestination = "`destinations.NAME`"
+	sectionHubSpot     = "`destinations.NAME.hubspot`"
+)
+
+// documented is what configuration.md says of one key.
+type documented struct{ kind, def, meaning string }
+
+// documentedKeys reads the table under a heading.
+func documentedKeys(t *testing.T, section string) map[string]documented {
+	t.Helper()
+	tb := load(t, "configuration.md").tableUnder(t, section)
+	keys := map[string]documented{}
+	for _, row := range tb.rows {
+		names := code(row[0])
+		if len(names) != 1 || len(row) != 4 {
+			t.Fatalf("configuration.md: row %q under %s", row, section)
+		}
+		if _, twice := keys[names[0]]; twice {
+			t.Errorf("configuration.md: %s stands twice under %s", names[0], section)
+		}
+		def := row[2]
+		if spans := code(row[2]); len(spans) == 1 {
+			def = spans[0]
+		} else if len(spans) > 1 {
+			def = "[" + strings.Join(quoteAll(spans), ", ") + "]"
+		}
+		keys[names[0]] = documented{kind: row[1], def: def, meaning: row[3]}
+	}
+	return keys
+}
+
+func quoteAll(texts []string) []string {
+	var quoted []string
+	for _, s := range texts {
+		quoted = append(quoted, `"`+s+`"`)
+	}
+	return quoted
+}
+
+// TestConfigurationIsWhole: every key that the decoder knows has a row, and no row is about another. configs/router.yaml stands for the
+// decoder of the router's own keys: a test of pkg/config holds it to be whole.
+func TestConfigurationIsWhole(t *testing.T) {
+	data, err := os.ReadFile("../configs/router.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Server       map[string]any
+		APIKeys      []map[string]any `yaml:"api_keys"`
+		Destinations map[string]map[string]any
+	}
+	if err := yaml.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	destination := file.Destinations["crm"]
+	delete(destination, "hubspot")
+	f := func(section string, want []string) {
+		t.Helper()
+		var got []string
+		for key, d := range documentedKeys(t, section) {
+			got = append(got, key)
+			if d.meaning == "" || d.kind == "" != (d.def == "") {
+				t.Errorf("configuration.md: %s of %s is not explained", key, section)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("configuration.md, %s (-decoder +page):\n%s", section, diff)
+		}
+	}
+	f("`server`", keysOf(file.Server, ""))
+	f("`api_keys`", keysOf(file.APIKeys[0], ""))
+	f(sectionDestination, append(keysOf(destination, ""), "config"))
+	f(sectionHubSpot, config.Keys(hubspot.Settings{}))
+}
+
+// keysOf lists keys by dots.
+func keysOf(m map[string]any, path string) (keys []string) {
+	for key, v := range m {
+		keys = append(keys, path+key)
+		if below, ok := v.(map[string]any); ok {
+			keys = append(keys, keysOf(below, path+key+".")...)
+		}
+	}
+	return keys
+}
+
+// asYAML writes the documented defaults as a file has them; keys without one are left out.
+func asYAML(t *testing.T, keys map[string]documented) map[string]any {
+	t.Helper()
+	root := map[string]any{}
+	for key, d := range keys {
+		if d.def == "none" || d.def == "required" || d.def == "" {
+			continue
+		}
+		var value any
+		if err := yaml.Unmarshal([]byte(d.def), &value); err != nil {
+			t.Fatalf("default %q of %s: %v", d.def, key, err)
+		}
+		at, names := root, strings.Split(key, ".")
+		for _, name := range names[:len(names)-1] {
+			if at[name] == nil {
+				at[name] = map[string]any{}
+			}
+			at = at[name].(map[string]any)
+		}
+		at[names[len(names)-1]] = value
+	}
+	return root
+}
+
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := yaml.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestDefaults: a file that says what the page gives as defaults means the same as one that says nothing.
+func TestDefaults(t *testing.T) {
+	const keys = "api_keys: js.secret\n"
+	prefixes := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+	parse := func(data []byte) *config.Config {
+		t.Helper()
+		cfg, err := config.Parse("defaults.yaml", append([]byte(keys), data...), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+
+	server := parse(encode(t, map[string]any{"server": asYAML(t, documentedKeys(t, "`server`"))})).Server
+	if diff := cmp.Diff(config.Default().Server, server, prefixes); diff != "" {
+		t.Errorf("server (-default +page):\n%s", diff)
+	}
+
+	section := asYAML(t, documentedKeys(t, sectionDestination))
+	section["hubspot"] = map[string]any{}
+	d := parse(encode(t, map[string]any{"destinations": map[string]any{"hubspot": section}})).Destinations[0]
+	want := config.DefaultDestination("hubspot")
+	if d.Lanes != want.Lanes || d.Retry != want.Retry || d.Staged != want.Staged || d.Filter != want.Filter || d.OnlyTokens != nil {
+		t.Errorf("destination: got %+v, want %+v", d, want)
+	}
+
+	s, err := config.NewSettings("defaults.yaml", "hubspot", encode(t, asYAML(t, documentedKeys(t, sectionHubSpot))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var settings hubspot.Settings
+	if err := s.Decode(&settings); err != nil {
+		t.Fatal(err)
+	}
+	if len(settings.Events.Define) == 0 {
+		settings.Events.Define = nil
+	}
+	if diff := cmp.Diff(hubspot.DefaultSettings(), settings); diff != "" {
+		t.Errorf("hubspot (-default +page):\n%s", diff)
+	}
+}
+
+// TestLeftOutKeys: the page lists the keys of Jitsu's that pkg/config knows of and does not use, no more and no less.
+func TestLeftOutKeys(t *testing.T) {
+	want := map[string][]string{}
+	file, err := parser.ParseFile(token.NewFileSet(), "../pkg/config/leftout.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := map[string]string{
+		"fileLeftOut": "top level", "serverLeftOut": "`server`", "serverLogLeftOut": "`server.log`", "apiKeyLeftOut": "`api_keys`",
+		"destinationLeftOut": sectionDestination, "dataLayoutLeftOut": "`data_layout`",
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || places[v.Names[0].Name] == "" {
+			return true
+		}
+		for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
+			key := e.(*ast.KeyValueExpr).Key.(*ast.BasicLit).Value
+			want[places[v.Names[0].Name]] = append(want[places[v.Names[0].Name]], strings.Trim(key, `"`))
+		}
+		return false
+	})
+	got := map[string][]string{}
+	for _, row := range load(t, "configuration.md").tableUnder(t, "Jitsu's other keys").rows {
+		got[row[0]] = code(row[1])
+	}
+	for _, lists := range []map[string][]string{want, got} {
+		for _, list := range lists {
+			slices.Sort(list)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-pkg/config +configuration.md):\n%s", diff)
+	}
+}
+
+// completed fills in what a fragment leaves to the reader: an API key, and account and token of a HubSpot destination.
+func completed(t *testing.T, b *block) []byte {
+	t.Helper()
+	var file map[string]any
+	if err := yaml.Unmarshal([]byte(b.text), &file); err != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	if file["api_keys"] == nil {
+		file["api_keys"] = []any{map[string]any{"id": "web", "client_secret": "js.x", "server_secret": "s2s.x"}}
+	}
+	all, _ := file["destinations"].(map[string]any)
+	for _, d := range all {
+		d := d.(map[string]any)
+		if d["config"] != nil {
+			continue
+		}
+		settings, _ := d["hubspot"].(map[string]any)
+		if settings == nil {
+			settings = map[string]any{}
+			d["hubspot"] = settings
+		}
+		if settings["access_token"] == nil {
+			settings["access_token"], settings["hub_id"] = "pat-na1-x", "1"
+		}
+	}
+	return encode(t, file)
+}
+
+// check does what router check does.
+func check(name string, data []byte) error {
+	cfg, err := config.Parse(name, data, func(string) (string, bool) { return "", false })
+	if err != nil {
+		return err
+	}
+	var problems config.Problems
+	for _, d := range cfg.Destinations {
+		env := destinations.Env{Name: d.Name, Log: slog.New(slog.DiscardHandler), Metrics: destinations.NewMetrics(prometheus.NewRegistry())}
+		_, err := hubspot.New(d.Settings, env)
+		var more config.Problems
+		if err != nil && !errors.As(err, &more) {
+			return err
+		}
+		problems = append(problems, more...)
+		if d.Filter != "" {
+			if _, err := filters.Compile(d.Filter, filters.Options{}); err != nil {
+				problems = append(problems, config.Problem{Pos: d.FilterPos, Path: "destinations." + d.Name, Text: err.Error()})
+			}
+		}
+	}
+	return problems.Sorted().Err()
+}
+
+// TestYAML: every configuration on every page loads, and so do the files in configs.
+func TestYAML(t *testing.T) {
+	n := 0
+	for _, p := range loadAll(t) {
+		for i, b := range p.blocks {
+			switch {
+			case b.lang != "yaml":
+			case b.is("yaml", "bad"):
+				want := p.blocks[i+1]
+				if err := check("router.yaml", []byte(b.text)); err == nil || strings.TrimSpace(err.Error()) != strings.TrimSpace(want.text) {
+					t.Errorf("%s: got\n%v\nwant\n%s", &b, err, want.text)
+				}
+			default:
+				n++
+				if err := check(b.String(), completed(t, &b)); err != nil {
+					t.Errorf("%s: %v", &b, err)
+				}
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("only %d configurations on all pages", n)
+	}
+	files, err := filepath.Glob("../configs/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	env := map[string]string{"CLIENT_SECRET": "js.x", "SERVER_SECRET": "s2s.x", "HUBSPOT_TOKEN": "pat-na1-x", "HUBSPOT_HUB_ID": "1"}
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+	for _, file := range files {
+		if out, code := router(t, "check", "--config", file); code != 0 {
+			t.Errorf("%s: %s", file, out)
+		}
+	}
+}
