@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -96,11 +95,11 @@ func (a *aside) run(ctx context.Context) error {
 	var measure share
 	var last store.BlockID
 	for {
-		blocks, err := a.r.store.ReadBlocks(ctx, a.lane, last, readBytes)
+		blocks, err := a.r.readBlocks(ctx, a.lane, &last)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !(errors.Is(err, store.ErrDamaged) && len(blocks) > 0) {
+		if err != nil {
 			return fmt.Errorf("read lane %s of %s: %w", unsortedLane, route.Name, err)
 		}
 		if len(blocks) == 0 {

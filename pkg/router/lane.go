@@ -153,8 +153,8 @@ func (l *lane) load(ctx context.Context) error {
 		if !more || !room {
 			return nil
 		}
-		blocks, err := a.router.store.ReadBlocks(ctx, l.id, l.loaded, readBytes)
-		if err != nil && !(errors.Is(err, store.ErrDamaged) && len(blocks) > 0) {
+		blocks, err := a.router.readBlocks(ctx, l.id, &l.loaded)
+		if err != nil {
 			return fmt.Errorf("read lane %s of %s: %w", l.spec.Name, a.route.Name, err)
 		}
 		if len(blocks) == 0 {
@@ -174,6 +174,20 @@ func (l *lane) load(ctx context.Context) error {
 		}
 		l.recoverCalls(false)
 		a.wakeFrom(l.index + 1)
+	}
+}
+
+// readBlocks reads the blocks of a lane behind *after. One that is damaged is passed over with a line in the log, and stays in the store: its
+// lane goes on without it, and never counts as empty.
+func (r *Router) readBlocks(ctx context.Context, lane store.LaneID, after *store.BlockID) ([]store.StoredBlock, error) {
+	for {
+		blocks, err := r.store.ReadBlocks(ctx, lane, *after, readBytes)
+		var damaged *store.DamagedError
+		if !errors.As(err, &damaged) {
+			return blocks, err
+		}
+		r.logger.Error("entries can not be read and are left out", "entries", damaged.Block.Entries, "error", err.Error())
+		*after = damaged.Block.ID
 	}
 }
 
