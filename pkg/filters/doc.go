@@ -1,2 +1,33 @@
-// Package filters evaluates data_layout.table_name_template, which here decides which events go to a destination.
+// Package filters evaluates data_layout.table_name_template. In Jitsu it names the table that an event goes to; here there are no tables, and
+// what matters is that an event whose name comes out empty, null or false does not go to the destination.
+//
+//	event ─AppendView─▶ template ─▶ text ─▶ table name ─▶ keep, or skip when it is "", "null" or "false"
+//
+// A template that contains {{ is in Go's text/template language, a plain or quoted name is a constant, everything else is JavaScript:
+// an expression, or statements with return. What people use it for:
+//
+//	keep                 Go                                                                    JavaScript
+//	all but page views   {{if ne .event_type "pageview"}}{{.event_type}}{{end}}                $.event_type == "pageview" ? "" : $.event_type
+//	two types            {{if or (eq .event_type "a") (eq .event_type "b")}}x{{end}}           ["a", "b"].includes($.event_type) && "x"
+//	                     {{if eq .event_type "a" "b"}}x{{end}}
+//	known e-mail         {{if and .user .user.email}}yes{{end}}                                $.user?.email
+//	numbers              {{if gt .price 10}}big{{end}}                                         $.price > 10 && "big"
+//	first value found    {{get . "/user/email||/email" ""}}                                    get($, "/user/email||/email", "")
+//	odd names            {{index . "Name With Space"}}                                         $["Name With Space"]
+//	a name per month     {{.event_type}}_{{._timestamp.Format "2006_01"}}                      `${$.event_type}_${$._timestamp.Format("2006_01")}`
+//	by steps                                                                                   if ($.event_type == "signup") { if (!$.ids?.ga) { return "new" } } return ""
+//	everything           events (a constant)
+//
+// In Go templates, {{if .price}} asks whether there is a price: numbers are kept as the client wrote them, and even 0 is something.
+// {{if ne .price 0}} asks for the number.
+//
+// In JavaScript, `$`, `_` and `event` are the event, an object of the script's own. Beside the language there are get, json, json_indent,
+// json_indent_quote, destinationId, destinationType, TABLE_NAME, $context, which knows no headers, and console, which is silent. There are no modules, network,
+// files, environment or timers, and nothing is kept between events.
+//
+// What is wrong with a template is found when it is compiled, names that nobody declares included. When it runs, reading a field of something that the
+// event does not have means skip; every other failure is an error, which sends the event to the dead letters.
+//
+// A template has 20 ms, and bounds on the size of what it builds. They stop accidents (an endless loop, a regular expression
+// that a client's text sends into backtracking). They are no sandbox for scripts of strangers.
 package filters

@@ -30,9 +30,11 @@ var errTime = fmt.Errorf("%w: still running when its time was up", ErrLimit)
 
 // Options are what a template sees of its destination, and its limit.
 type Options struct {
-	Destination string        // name of the destination: destinationId in JavaScript
-	Type        string        // type of the destination: destinationType in JavaScript
-	Limit       time.Duration // of one evaluation; 0: DefaultLimit
+	Destination string // name of the destination: destinationId in JavaScript
+	Type        string // type of the destination: destinationType in JavaScript
+	// Limit is the wall-clock time of one evaluation; 0: DefaultLimit. A single match of a backtracking regular expression ends after
+	// 50 ms as if there were none, so a longer limit is of use only for scripts without them.
+	Limit time.Duration
 }
 
 // Result is what a template says of one event.

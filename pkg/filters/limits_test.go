@@ -56,6 +56,8 @@ func TestRunaway(t *testing.T) {
 	script("return Array.from({length: 1e9})")
 	script("return Array(1e5).fill('x'.repeat(1e6)).join('')")
 	script("return Math.max.apply(null, {length: 1e9})")
+	script("return '' + 2n ** 10000000000n")
+	script("let x = 1n; x <<= 100000000000n; return String(x)")
 	script("return JSON.parse('['.repeat(1e6))")
 	script("return /^(a|aa)+(?<!b)$/.test($.text)")
 	script("const re = /(a|aa)+$/g; re.lastIndex = 1; return re.test($.text)")

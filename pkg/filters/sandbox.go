@@ -4,8 +4,8 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math/big"
 	"reflect"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,10 +19,11 @@ import (
 
 // Bounds of a script, far above what a filter needs. They stop accidents; the author of a script is the operator.
 const (
-	maxCallDepth = 1000
-	maxString    = 1 << 20 // UTF-16 units
-	maxElements  = 1 << 20 // of an array that a built-in function walks through
-	maxJSONDepth = 1000
+	maxCallDepth    = 1000
+	maxString       = 1 << 20 // UTF-16 units
+	maxElements     = 1 << 20 // of an array that a built-in function walks through
+	maxJSONDepth    = 1000
+	maxExponentBits = 16 // of a BigInt that is a power or a shift
 )
 
 //go:embed prelude.js
@@ -55,8 +56,6 @@ type script struct {
 	fired   chan struct{} // receives one value each time that timer fires
 }
 
-func mentionsTimestamp(src string) bool { return strings.Contains(src, event.FieldTimestamp) }
-
 // start makes a fresh engine with nothing in it but the prelude and the script.
 func (s *script) start() error {
 	rt := goja.New()
@@ -84,13 +83,7 @@ func (s *script) start() error {
 		return err
 	}
 	s.main, _ = goja.AssertFunction(function)
-	s.grown = rt.ToValue(func(c goja.FunctionCall) goja.Value {
-		v := c.Argument(0)
-		if text, ok := v.(goja.String); ok && text.Length() > maxString {
-			rt.Interrupt(fmt.Errorf("%w: a string is too long", ErrLimit))
-		}
-		return v
-	})
+	s.grown = rt.ToValue(func(c goja.FunctionCall) goja.Value { return checkGrown(rt, c.Argument(0)) })
 	fired := make(chan struct{}, 1)
 	s.fired = fired
 	s.timer = time.AfterFunc(time.Hour, func() {
@@ -100,6 +93,17 @@ func (s *script) start() error {
 	s.timer.Stop()
 	s.runtime = rt
 	return nil
+}
+
+// checkGrown stops the script when v has become too large; see boundStrings.
+func checkGrown(rt *goja.Runtime, v goja.Value) goja.Value {
+	if text, ok := v.(goja.String); ok && text.Length() > maxString {
+		rt.Interrupt(fmt.Errorf("%w: a string is too long", ErrLimit))
+	}
+	if goja.IsBigInt(v) && v.Export().(*big.Int).BitLen() > maxExponentBits {
+		rt.Interrupt(fmt.Errorf("%w: a number is too large", ErrLimit))
+	}
+	return v
 }
 
 func (s *script) eval(view string) (text string, ok bool, err error) {
@@ -126,18 +130,18 @@ func (s *script) eval(view string) (text string, ok bool, err error) {
 func (s *script) run(ev *goja.Object) (text string, ok bool, err error) {
 	rt := s.runtime
 	began := time.Now()
+	rt.ClearInterrupt() // of a script that ended before it came to notice
 	s.timer.Reset(s.options.Limit)
 	defer func() {
 		if !s.timer.Stop() {
 			// It has fired, and may be about to interrupt: wait, so that it does not interrupt the next event.
 			<-s.fired
-			rt.ClearInterrupt()
 		}
 		if x := recover(); x != nil {
 			err = engineError(x)
 		}
-		if err == nil && time.Since(began) >= s.options.Limit {
-			err = errTime
+		if !errors.Is(err, ErrLimit) && time.Since(began) >= s.options.Limit {
+			err = errTime // whatever it came to: a regular expression may have given up
 		}
 		if errors.Is(err, ErrLimit) || errors.Is(err, errEngine) {
 			s.runtime = nil

@@ -11,6 +11,8 @@ import (
 	"github.com/dop251/goja/file"
 	"github.com/dop251/goja/parser"
 	"github.com/dop251/goja/unistring"
+
+	"eventrouter/pkg/event"
 )
 
 // A script runs inside a function of its own, so that `return` and `await` work and the names of the outer function can be declared again:
@@ -151,7 +153,7 @@ func compileScript(src string, o Options) (s *script, warnings []string, err err
 	if err != nil {
 		return nil, nil, compileError(src, err)
 	}
-	s = &script{program: program, options: o, timestamp: mentionsTimestamp(src)}
+	s = &script{program: program, options: o, timestamp: strings.Contains(src, event.FieldTimestamp)}
 	if err := s.start(); err != nil {
 		return nil, nil, compileError(src, err)
 	}

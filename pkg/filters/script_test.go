@@ -98,6 +98,8 @@ func TestScript(t *testing.T) {
 	f("!0", "true")
 	f("1/3", "0.3333333333333333")
 	f("1e21 + 1", "1e+21")
+	f("2 ** 10 + (1 << 4) + Number(2n ** 3n) + Number(1n << 2n)", "1052")
+	f("let x = 3; x **= 2; x <<= 1; return x", "18")
 	f("0/0", "no text")
 	f("1/0", "no text")
 	f("new Date(0)", "1970-01-01T00:00:00.000Z")

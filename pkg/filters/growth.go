@@ -27,6 +27,7 @@ func boundIn(v reflect.Value, repeats bool) {
 	case reflect.Pointer:
 		if !v.IsNil() {
 			boundIn(v.Elem(), repeats || isRepeated(v.Interface()))
+			boundPower(v.Interface())
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
@@ -69,6 +70,20 @@ func makesString(e ast.Expression) bool {
 		return e.Tag == nil && len(e.Expressions) > 0
 	}
 	return false
+}
+
+// boundPower makes the right side of ** and << go through grown as well: as a BigInt, it alone decides how large the result is.
+func boundPower(n any) {
+	switch n := n.(type) {
+	case *ast.BinaryExpression:
+		if n.Operator == token.EXPONENT || n.Operator == token.SHIFT_LEFT {
+			n.Right = callGrown(n.Right)
+		}
+	case *ast.AssignExpression:
+		if n.Operator == token.EXPONENT || n.Operator == token.SHIFT_LEFT {
+			n.Right = callGrown(n.Right)
+		}
+	}
 }
 
 func isNumber(e ast.Expression) bool { _, ok := e.(*ast.NumberLiteral); return ok }
