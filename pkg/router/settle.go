@@ -87,9 +87,10 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 	return nil
 }
 
-// judgeLocked stops or frees the lane by what a call brought back.
+// judgeLocked stops or frees the lane by what a call brought back: a block that any entry met counts first, then that any went through.
 func (l *lane) judgeLocked(res *result, now time.Time) {
 	var failed error
+	works := false
 	for _, o := range res.outcomes {
 		var block *destinations.BlockError
 		var reject *destinations.RejectError
@@ -99,13 +100,14 @@ func (l *lane) judgeLocked(res *result, now time.Time) {
 			l.stopLocked(o.Err, now)
 			return
 		case o.Err == nil || skipped || errors.As(o.Err, &reject):
-			l.worksLocked(res.began, now)
-			return
+			works = true
 		default:
 			failed = o.Err
 		}
 	}
-	if failed != nil {
+	if works {
+		l.worksLocked(res.began, now)
+	} else if failed != nil {
 		l.pauseLocked(failed, now)
 	}
 }
