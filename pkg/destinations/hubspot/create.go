@@ -149,20 +149,20 @@ func (p *newProperty) appendJSON(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// label is the client's own word, made fit to be shown to people.
+// label is the client's own word, made fit to be shown to people: printable, at most so many bytes.
 func label(s, name string, most int) string {
+	s = strings.ToValidUTF8(s[:min(len(s), 4*most)], "")
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, s))
+	if len(s) > most {
+		s = strings.TrimSpace(strings.ToValidUTF8(s[:most], ""))
+	}
 	if s == "" {
 		return name
-	}
-	for len(s) > most {
-		r := []rune(s)
-		s = strings.TrimSpace(string(r[:len(r)-1]))
 	}
 	return s
 }

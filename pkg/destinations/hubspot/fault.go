@@ -72,6 +72,9 @@ func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 	case a.status >= 500 && write:
 		return destinations.Ambiguous(a.err())
 	case a.status >= 500, a.status == http.StatusRequestTimeout:
+		if wait := a.retryAfter(now); wait > 0 {
+			return destinations.RetryAfter(a.err(), wait)
+		}
 		return a.err()
 	}
 	return nil
@@ -88,6 +91,26 @@ func (a *answer) forbidden() error {
 		return &forbiddenError{fmt.Errorf("the access token lacks the scope %s: %w", shorten(strings.Join(r.scopes, ", ")), a.err())}
 	}
 	return &forbiddenError{fmt.Errorf("the access token lacks a scope, or the account the tier: %w", a.err())}
+}
+
+// failure is what a load met that others wait for.
+type failure struct {
+	err error
+	at  time.Time
+}
+
+// forbiddenFor is how long a 403 is not asked for again by every batch.
+const forbiddenFor = time.Minute
+
+// since is the failure if it holds for who began to wait then.
+func (f *failure) since(began time.Time) error {
+	if f.err == nil || errors.Is(f.err, context.Canceled) {
+		return nil
+	}
+	if f.at.After(began) || isForbidden(f.err) && time.Since(f.at) < forbiddenFor {
+		return f.err
+	}
+	return nil
 }
 
 // opens is when the window may be tried again.

@@ -136,8 +136,8 @@ type schemaCache struct {
 	mu     sync.Mutex // guards the fields below
 	now    *schema
 	stored bool      // what the router's cache has was read
-	tried  time.Time // the last load, whether it succeeded or not
-	denied error     // what it met, when that was a 403
+	tried  time.Time // when the last load began
+	failed failure   // of the last load
 }
 
 func (c *schemaCache) init() { c.loading = make(chan struct{}, 1) }
@@ -165,23 +165,18 @@ func (c *schemaCache) try(now time.Time, every time.Duration) bool {
 	return true
 }
 
-// deny keeps a 403, so that each batch of events does not ask again.
-func (c *schemaCache) deny(err error) {
+// fail keeps what the last load met; nil when it succeeded.
+func (c *schemaCache) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.denied = nil
-	if isForbidden(err) {
-		c.denied = err
-	}
+	c.failed = failure{err, time.Now()}
 }
 
-func (c *schemaCache) denial(now time.Time) error {
+// lastFailure says whether a load is not worth its call: one that was going on when we began to wait failed, or the last one was forbidden.
+func (c *schemaCache) lastFailure(began time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.denied == nil || now.Sub(c.tried) >= schemaAgain {
-		return nil
-	}
-	return fmt.Errorf("load contact properties: %w", c.denied)
+	return c.failed.since(began)
 }
 
 // restore takes the schema from the router's cache, once.
@@ -209,6 +204,7 @@ func (d *Destination) contactSchema(ctx context.Context, permits *permits) (*sch
 	if s := c.get(); s != nil {
 		return s, nil
 	}
+	began := time.Now()
 	select {
 	case c.loading <- struct{}{}:
 		defer func() { <-c.loading }()
@@ -218,7 +214,7 @@ func (d *Destination) contactSchema(ctx context.Context, permits *permits) (*sch
 	if s := c.get(); s != nil { // loaded by whom we waited for
 		return s, nil
 	}
-	if err := c.denial(time.Now()); err != nil {
+	if err := c.lastFailure(began); err != nil {
 		return nil, err
 	}
 	return d.loadSchema(ctx, permits)
@@ -243,25 +239,30 @@ func (d *Destination) refreshSchema(ctx context.Context, permits *permits, every
 	}
 }
 
-func (d *Destination) loadSchema(ctx context.Context, permits *permits) (*schema, error) {
-	d.account.schema.try(time.Now(), 0)
+func (d *Destination) loadSchema(ctx context.Context, permits *permits) (s *schema, err error) {
+	c := &d.account.schema
+	c.try(time.Now(), 0)
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("load contact properties: %w", err)
+		}
+		c.fail(err)
+	}()
 	a, err := d.call(ctx, permits, request{
 		endpoint: endpointProperties, method: http.MethodGet, url: d.baseURL + d.paths.properties,
 	})
-	d.account.schema.deny(err)
 	if err != nil {
-		return nil, fmt.Errorf("load contact properties: %w", err)
+		return nil, err
 	}
-	s, err := parseSchema(a.body, time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("load contact properties: %w", err)
+	if s, err = parseSchema(a.body, time.Now()); err != nil {
+		return nil, err
 	}
-	d.account.schema.put(s)
+	c.put(s)
 	if d.cache != nil {
 		d.cache.Store(d.cacheKey("properties"), s.encode())
 	}
 	return s, nil
 }
 
-// schemaStale says whether s is to be loaded anew.
+// stale says whether s is to be loaded anew.
 func (s *schema) stale(now time.Time) bool { return now.Sub(s.loaded) >= schemaFresh }

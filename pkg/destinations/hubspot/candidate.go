@@ -1,0 +1,204 @@
+package hubspot
+
+import (
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
+)
+
+// ownFields are members of an event that are not properties of what happened: the envelope's, the SDK's, and those that have a
+// property of HubSpot's own.
+var ownFields = func() map[string]bool {
+	all := map[string]bool{}
+	for _, name := range [...]string{
+		"event_type", "event_id", "eventn_ctx", "eventn_ctx_event_id", "api_key", "_timestamp", "timestamp", "utc_time",
+		"local_tz_offset", "src", "src_payload", "source_ip", "user", "ids", "click_id", "utm", "revenue", "conversion",
+		"url", "page_title", "referer", "user_agent", "user_language", "screen_resolution", "vp_size",
+		"doc_path", "doc_host", "doc_search", "doc_encoding", "parsed_ua", "location", "__HTTP_CONTEXT__",
+	} {
+		all[name] = true
+	}
+	return all
+}()
+
+// candidate is a property that an event may carry, in the order of preference.
+type candidate struct {
+	name, label string
+	value       gjson.Result
+	ours        bool // one of HubSpot's own that we fill: nothing to report when it cannot be
+}
+
+// candidateList collects candidates, each name once.
+type candidateList []candidate
+
+func (l *candidateList) add(c candidate) {
+	if absent(c.value) || c.value.Type == gjson.JSON && c.ours || len(*l) >= maxCandidates {
+		return
+	}
+	if known := l.find(c.name); known == nil {
+		*l = append(*l, c)
+	} else if !known.ours && !c.ours {
+		known.value = c.value // of two that clean to one name the last counts, as in contacts
+	}
+}
+
+func (l *candidateList) find(name string) *candidate {
+	for i := range *l {
+		if (*l)[i].name == name {
+			return &(*l)[i]
+		}
+	}
+	return nil
+}
+
+// candidates lists what the event has to say: its revenue, HubSpot's own properties from the page fields, its own scalar fields, and
+// those of its user that the contact schema knows.
+func candidates(ev *event.Event, s *schema) []candidate {
+	var page pageValues
+	var revenue, conversion, compat gjson.Result
+	var ownSpace [16]candidate
+	own := ownSpace[:0]
+	gjson.ParseBytes(ev.JSON).ForEach(func(k, v gjson.Result) bool {
+		switch k.Str {
+		case "revenue":
+			revenue = v
+		case "conversion":
+			conversion = v
+		case "eventn_ctx":
+			compat = v
+		default:
+			page.take(k.Str, v)
+			if v.Type != gjson.JSON && !ownFields[k.Str] && len(own) < maxCandidates {
+				own = append(own, candidate{name: eventName(k.Str), label: k.Str, value: v})
+			}
+		}
+		return true
+	})
+	if compat.IsObject() { // the compatibility format
+		compat.ForEach(func(k, v gjson.Result) bool {
+			page.take(k.Str, v)
+			return true
+		})
+	}
+	all := make(candidateList, 0, 32)
+	if absent(revenue) || revenue.Type == gjson.JSON {
+		revenue = conversion.Get("revenue")
+	}
+	if revenue.Type != gjson.JSON {
+		all.add(candidate{name: "revenue", label: "Revenue", value: revenue})
+	}
+	hasRevenue := len(all) > 0
+	page.addTo(&all, ev.UserAgent)
+	for _, c := range own {
+		if c.name != "revenue" || !hasRevenue {
+			all.add(c)
+		}
+	}
+	if s != nil {
+		all.addUser(ev.User(), s)
+	}
+	return all
+}
+
+// addUser adds what the schema knows of the user. What the event itself says under a name goes before it.
+func (l *candidateList) addUser(user gjson.Result, s *schema) {
+	said := *l
+	user.ForEach(func(k, v gjson.Result) bool {
+		name := cleanName(k.Str)
+		if name == emailProperty || s.properties[name] == nil {
+			return true
+		}
+		if name = eventName(name); said.find(name) == nil {
+			l.add(candidate{name: name, label: k.Str, value: v})
+		}
+		return true
+	})
+}
+
+// pageFields are HubSpot's own properties with where they are found, in the flat format or inside eventn_ctx.
+var pageFields = [...]struct{ name, object, field string }{
+	{"hs_page_url", "", "url"},
+	{"hs_page_title", "", "page_title"},
+	{"hs_referrer", "", "referer"},
+	{"hs_user_agent", "", "user_agent"},
+	{"hs_utm_source", "utm", "source"},
+	{"hs_utm_medium", "utm", "medium"},
+	{"hs_utm_campaign", "utm", "campaign"},
+	{"hs_utm_term", "utm", "term"},
+	{"hs_utm_content", "utm", "content"},
+	{"hs_language", "", "user_language"},
+	{"hs_browser", "parsed_ua", "ua_family"},
+	{"hs_operating_system", "parsed_ua", "os_family"},
+	{"hs_operating_version", "parsed_ua", "os_version"},
+	{"hs_device_name", "parsed_ua", "device_model"},
+	{"hs_city", "location", "city"},
+	{"hs_region", "location", "region"},
+	{"hs_country", "location", "country_name"},
+}
+
+// pageIndex finds a page field: object, field, place in pageFields. The object of a top-level field is "".
+var pageIndex = func() map[string]map[string]int {
+	index := map[string]map[string]int{}
+	for i, f := range pageFields {
+		if index[f.object] == nil {
+			index[f.object] = map[string]int{}
+		}
+		index[f.object][f.field] = i
+	}
+	return index
+}()
+
+// pageValues are the page fields of one event.
+type pageValues struct {
+	values [len(pageFields)]gjson.Result
+	screen string
+}
+
+// take keeps a member of the event if it is a page field, or holds some.
+func (p *pageValues) take(name string, v gjson.Result) {
+	if name == "screen_resolution" {
+		p.screen = v.Str
+		return
+	}
+	if v.Type != gjson.JSON {
+		if i, ok := pageIndex[""][name]; ok {
+			p.values[i] = v
+		}
+		return
+	}
+	if fields := pageIndex[name]; fields != nil && name != "" {
+		v.ForEach(func(k, v gjson.Result) bool {
+			if i, ok := fields[k.Str]; ok {
+				p.values[i] = v
+			}
+			return true
+		})
+	}
+}
+
+func (p *pageValues) addTo(all *candidateList, userAgent string) {
+	text := func(s string) gjson.Result { return gjson.Result{Type: gjson.String, Str: s} }
+	for i, f := range pageFields {
+		v := p.values[i]
+		if f.field == "user_agent" && absent(v) {
+			v = text(userAgent)
+		}
+		all.add(candidate{name: f.name, label: f.name, value: v, ours: true})
+	}
+	width, height, ok := strings.Cut(p.screen, "x")
+	if ok && isDigits(width) && isDigits(height) && width != "0" && height != "0" {
+		all.add(candidate{name: "hs_screen_width", label: "hs_screen_width", value: text(width), ours: true})
+		all.add(candidate{name: "hs_screen_height", label: "hs_screen_height", value: text(height), ours: true})
+	}
+}
+
+// propertyType is the type of a new event property: a number where the first value is one, else text. A boolean is text too, for
+// an enumeration would refuse what comes next.
+func (c *candidate) propertyType() string {
+	if c.value.Type == gjson.Number || c.name == "revenue" && isDecimal(c.value.Str) {
+		return "number"
+	}
+	return "string"
+}
