@@ -134,8 +134,10 @@
     frozen.add(value);
     Object.freeze(value);
     freeze(getPrototypeOf(value));
-    for (const key of ownKeys(value)) {
-      const property = getOwnPropertyDescriptor(value, key);
+    const keys = ownKeys(value);
+    if (typeof value === "function" && keys.length === 2) return; // its length and its name
+    for (let i = 0; i < keys.length; i++) {
+      const property = getOwnPropertyDescriptor(value, keys[i]);
       freeze(property.value);
       freeze(property.get);
       freeze(property.set);
