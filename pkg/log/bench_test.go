@@ -83,31 +83,39 @@ func benchmarkAppend(b *testing.B, producers, batch int) {
 	b.ReportMetric(float64(s.Records)/float64(s.Groups), "records/group")
 }
 
-func BenchmarkRead(b *testing.B) {
-	const records = 1_000_000
-	dir := b.TempDir()
+// benchLog fills a log with a million records of 1 KiB.
+func benchLog(b *testing.B) (l *Log, dir string) {
+	b.Helper()
+	dir = b.TempDir()
 	l, err := Open(dir, Options{MaxBytes: 4 << 30})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close()
 	recs := make([][]byte, 1000)
 	for i := range recs {
 		recs[i] = make([]byte, benchRecordBytes)
 	}
-	for range records / len(recs) {
+	for range benchRecords / len(recs) {
 		if err := l.Append(recs...); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.SetBytes(records * benchRecordBytes)
+	return l, dir
+}
+
+const benchRecords = 1_000_000
+
+func BenchmarkRead(b *testing.B) {
+	l, _ := benchLog(b)
+	defer l.Close()
+	b.SetBytes(benchRecords * benchRecordBytes)
 	b.ReportAllocs()
 	for b.Loop() {
 		r, err := l.NewReader(0)
 		if err != nil {
 			b.Fatal(err)
 		}
-		for n := 0; n < records; {
+		for n := 0; n < benchRecords; {
 			got, err := r.ReadBatch(context.Background(), 1000, 0)
 			if err != nil {
 				b.Fatal(err)
@@ -116,5 +124,20 @@ func BenchmarkRead(b *testing.B) {
 		}
 		r.Close()
 	}
-	b.ReportMetric(float64(records)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(benchRecords*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkOpen opens a log of a million records.
+func BenchmarkOpen(b *testing.B) {
+	l, dir := benchLog(b)
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		l, err := Open(dir, Options{MaxBytes: 4 << 30})
+		if err != nil {
+			b.Fatal(err)
+		}
+		l.Close()
+	}
 }

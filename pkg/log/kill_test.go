@@ -15,7 +15,7 @@ import (
 const (
 	childEnv  = "EVENTROUTER_LOG_TEST_DIR"
 	childRun  = "EVENTROUTER_LOG_TEST_RUN"
-	killRuns  = 12
+	killRuns  = 6
 	killOpens = 64 << 10 // bytes of a segment, small so that kills hit their making
 )
 

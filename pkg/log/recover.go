@@ -118,7 +118,8 @@ func (l *Log) cut(src io.ReaderAt, s *segment, d Damage) error {
 	d.KeptAside, err = l.keepAside(src, s, l.size)
 	switch {
 	case err == nil:
-		if err := errors.Join(l.tail.Truncate(l.size), l.tail.Sync()); err != nil {
+		// Not synced: should the bytes come back, they are cut off again.
+		if err := l.tail.Truncate(l.size); err != nil {
 			return err
 		}
 	case isFull(err):

@@ -168,6 +168,30 @@ func TestFlippedBits(t *testing.T) {
 	f(sealed, len(file), recs)
 }
 
+// TestMissingGroup has a whole group cut out of the file: what is left is good, but not the chain.
+func TestMissingGroup(t *testing.T) {
+	file, starts, recs := threeGroups(t)
+	f := func(from, to, kept int) {
+		t.Helper()
+		dir := logOf(t, slices.Delete(slices.Clone(file), from, to))
+		if _, err := openOn(dir, Options{}, unsynced{}); !errors.Is(err, ErrDamaged) {
+			t.Errorf("without the bytes %d to %d: got %v, want ErrDamaged", from, to, err)
+		}
+		// Not the last segment: the reader notices.
+		next := &segment{first: 5, prev: 5}
+		if err := os.WriteFile(segmentPath(dir, 5), next.header(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readAll(t, mustOpen(t, dir, Options{}), 0)
+		if diff := cmp.Diff(recs[:kept], got, cmpEmpty); !errors.Is(err, ErrDamaged) || diff != "" {
+			t.Errorf("without the bytes %d to %d: %v (-want +got):\n%s", from, to, err, diff)
+		}
+	}
+	f(starts[0], starts[1], 0)
+	f(starts[1], starts[2], 2)
+	f(starts[0], starts[2], 0)
+}
+
 func TestCloseSealsTheLastGroup(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, dir, Options{})

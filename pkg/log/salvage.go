@@ -54,7 +54,7 @@ func (l *Log) salvage(segments []*segment) error {
 	for i, s := range segments {
 		v := survey{segment: s}
 		if bad[i] != nil {
-			v.damage = []Damage{{File: s.path, To: min(headerBytes, s.size), Reason: bad[i].Error()}}
+			v.damage = []Damage{{File: s.path, To: min(headerBytes, s.size), Reason: bad[i].Error(), LostBefore: s.first}}
 			s.prev = s.first
 			if i > 0 {
 				s.prev = min(s.first, end)
@@ -99,9 +99,6 @@ func (v *survey) run(keep func(frame) error) error {
 		f, err := k.next()
 		switch {
 		case err == io.EOF, err == errBad && v.next != nil && v.next.prev <= k.end: // see Reader.take
-			if v.next != nil && v.next.prev > k.end && len(damage) == 0 {
-				damage = append(damage, Damage{From: k.pos, To: k.pos, Reason: "records behind this are missing", LostBefore: v.next.prev})
-			}
 			v.finish(&k, damage)
 			return nil
 		case err == errBad:
@@ -124,8 +121,12 @@ func (v *survey) run(keep func(frame) error) error {
 // finish settles where the records of the segment should have ended.
 func (v *survey) finish(k *walker, damage []Damage) {
 	v.end = k.end
-	if v.next != nil {
-		v.end = max(v.end, v.next.prev)
+	if v.next != nil && v.next.prev > k.end {
+		if len(damage) == 0 {
+			damage = append(damage, Damage{From: k.pos, To: k.pos, Reason: "records behind this are missing"})
+		}
+		last := &damage[len(damage)-1]
+		last.LostBefore = max(last.LostBefore, v.next.prev)
 	}
 	for i := range damage {
 		damage[i].File = v.segment.path

@@ -49,6 +49,12 @@ func wantSalvaged(t *testing.T, dir string, recs []rec, lost int) {
 			t.Errorf("read %v, which never was", r)
 		}
 	}
+	for _, r := range recs {
+		told := slices.ContainsFunc(damage, func(d Damage) bool { return d.LostBefore > r.Offset })
+		if !told && !slices.Contains(got, r) {
+			t.Errorf("%v is missing, and no damage says so: %+v", r, damage)
+		}
+	}
 	if more, err := Salvage(dir, Options{}); err == nil {
 		t.Errorf("salvage of an open log: %v, want an error", more)
 	}

@@ -95,7 +95,7 @@ func (s *segment) readHeader() error {
 	defer f.Close()
 	var b [headerBytes]byte
 	if _, err := f.ReadAt(b[:], 0); err == io.EOF {
-		return fmt.Errorf("%w of %s is cut short", errHeader, s.path)
+		return fmt.Errorf("%w is cut short", errHeader)
 	} else if err != nil {
 		return err
 	}
@@ -104,14 +104,14 @@ func (s *segment) readHeader() error {
 
 func (s *segment) parseHeader(b [headerBytes]byte) error {
 	if [8]byte(b[:8]) != headerMagic || binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
-		return fmt.Errorf("%w of %s has a wrong checksum", errHeader, s.path)
+		return fmt.Errorf("%w has a wrong checksum", errHeader)
 	}
 	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
 		return fmt.Errorf("%w: %s has version %d, this program reads %d", ErrFormat, s.path, v, formatVersion)
 	}
 	first, prev := Offset(binary.LittleEndian.Uint64(b[12:])), Offset(binary.LittleEndian.Uint64(b[20:]))
 	if first != s.first || prev > first {
-		return fmt.Errorf("%w of %s does not go with its name", errHeader, s.path)
+		return fmt.Errorf("%w does not go with the file name", errHeader)
 	}
 	s.prev = prev
 	return nil
