@@ -307,7 +307,7 @@ func TestYAML(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	for _, file := range files {
-		if out, code := router(t, "check", "--config", file); code != 0 {
+		if out, code := runRouter(t, "check", "--config", file); code != 0 {
 			t.Errorf("%s: %s", file, out)
 		}
 	}

@@ -186,7 +186,7 @@ var (
 func TestLinks(t *testing.T) {
 	pages := map[string]*page{}
 	for _, p := range loadAll(t) {
-		pages[filepath.Clean(p.path)] = p
+		pages[absolute(t, p.path)] = p
 	}
 	for path, p := range pages {
 		for _, m := range link.FindAllStringSubmatch(codeSpan.ReplaceAllString(p.text, ""), -1) {
@@ -196,15 +196,24 @@ func TestLinks(t *testing.T) {
 			}
 			file := path
 			if target != "" {
-				file = filepath.Join(filepath.Dir(path), target)
+				file = absolute(t, filepath.Join(filepath.Dir(path), target))
 			}
 			if _, err := os.Stat(file); err != nil {
-				t.Errorf("%s: the link %s leads nowhere", path, m[1])
+				t.Errorf("%s: the link %s leads nowhere", p.path, m[1])
 			} else if other := pages[file]; fragment != "" && (other == nil || !other.ids[fragment]) {
-				t.Errorf("%s: %s has no heading %s", path, file, fragment)
+				t.Errorf("%s: %s names a heading that is not there", p.path, m[1])
 			}
 		}
 	}
+}
+
+func absolute(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
 }
 
 // TestFences: every block is of a kind that a test knows, so that none is left unchecked by a slip.

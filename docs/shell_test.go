@@ -1,14 +1,24 @@
 package docs
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
 )
 
-// router runs the router and returns what it printed and its exit code.
-func router(t *testing.T, args ...string) (out string, code int) {
+// runRouter runs the router and returns what it printed and its exit code.
+func runRouter(t *testing.T, args ...string) (out string, code int) {
 	t.Helper()
 	var buf bytes.Buffer
 	cmd := exec.Command(binary, args...)
@@ -19,4 +29,267 @@ func router(t *testing.T, args ...string) (out string, code int) {
 		t.Fatal(err)
 	}
 	return buf.String(), cmd.ProcessState.ExitCode()
+}
+
+// deployment is a router and a sandbox as the README sets them up, on ports of their own.
+type deployment struct {
+	dir         string
+	router, hub string // addresses
+}
+
+// readmeConfig is the router.yaml of the README.
+func readmeConfig(t *testing.T) string {
+	t.Helper()
+	for _, b := range load(t, "../README.md").blocks {
+		if b.is("yaml", "file=router.yaml") {
+			return b.text
+		}
+	}
+	t.Fatal("the README has no router.yaml")
+	return ""
+}
+
+// served starts both; they end with the test. more is added to the configuration.
+func served(t *testing.T, more ...string) *deployment {
+	t.Helper()
+	d := &deployment{dir: t.TempDir()}
+	sandbox := exec.Command(binary, "sandbox", "--addr", "127.0.0.1:0")
+	d.hub = d.start(t, sandbox, regexp.MustCompile(`at http://(\S+),`))
+	text := strings.ReplaceAll(readmeConfig(t), "127.0.0.1:8002", d.hub) + "\nserver: {host: 127.0.0.1, port: 0, min_free_bytes: 1MiB}\n" + strings.Join(more, "\n")
+	d.write(t, text)
+	serve := exec.Command(binary, "serve", "--config", "router.yaml")
+	d.router = d.start(t, serve, regexp.MustCompile(`"router is ready","address":"([^"]+)"`))
+	return d
+}
+
+func (d *deployment) write(t *testing.T, config string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(d.dir, "router.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs cmd until the test ends and returns the address that it prints.
+func (d *deployment) start(t *testing.T, cmd *exec.Cmd, address *regexp.Regexp) string {
+	t.Helper()
+	cmd.Dir = d.dir
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	found := make(chan string, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		lines := bufio.NewScanner(r)
+		for lines.Scan() {
+			if m := address.FindStringSubmatch(lines.Text()); m != nil {
+				found <- m[1]
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-done
+		cmd.Wait()
+		r.Close()
+	})
+	select {
+	case a := <-found:
+		return a
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%v does not say where it listens", cmd.Args)
+		return ""
+	}
+}
+
+// get fetches a page of the router.
+func (d *deployment) get(t *testing.T, path string) string {
+	t.Helper()
+	res, err := http.Get("http://" + d.router + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %s %v", path, res.Status, body, err)
+	}
+	return string(body)
+}
+
+// shell runs a script as a reader would type it: the router is on the path.
+func (d *deployment) shell(script string) (string, error) {
+	script = strings.NewReplacer("localhost:8001", d.router, "localhost:8002", d.hub).Replace(script)
+	cmd := exec.Command("bash", "-eu", "-o", "pipefail", "-c", script)
+	cmd.Dir = d.dir
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, errs.String())
+	}
+	return out.String(), err
+}
+
+// TestExamples runs the shell examples of each page in their order.
+func TestExamples(t *testing.T) {
+	for _, p := range loadAll(t) {
+		t.Run(filepath.Base(p.path), func(t *testing.T) {
+			t.Parallel()
+			var live *deployment
+			alone := &deployment{dir: t.TempDir()}
+			alone.write(t, readmeConfig(t))
+			for i, b := range p.blocks {
+				on := alone
+				switch {
+				case b.is("sh", "run"):
+				case b.is("sh", "served"):
+					if live == nil {
+						live = served(t)
+					}
+					on = live
+				default:
+					continue
+				}
+				want := ""
+				if i+1 < len(p.blocks) && p.blocks[i+1].is("text", "output") {
+					want = strings.TrimSpace(p.blocks[i+1].text)
+				}
+				example(t, on, b, want)
+			}
+			if live != nil {
+				sdk(t, live, p)
+			}
+		})
+	}
+}
+
+// example runs one example until it prints what the page shows: what it asks for may be on its way.
+func example(t *testing.T, on *deployment, b block, want string) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		out, err := on.shell(b.text)
+		if err == nil && (want == "" || strings.TrimSpace(out) == want) {
+			return
+		}
+		if time.Now().After(deadline) || strings.Contains(b.text, " -d ") {
+			t.Errorf("%s: %v\n got %s\nwant %s", &b, err, out, want)
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // polls other processes
+	}
+}
+
+// sdk runs the examples in JavaScript with Jitsu's SDK, if the end-to-end tests have installed it.
+func sdk(t *testing.T, on *deployment, p *page) {
+	t.Helper()
+	modules, err := filepath.Abs("../e2e/sdk/node_modules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := exec.LookPath("node")
+	if _, statErr := os.Stat(filepath.Join(modules, "@jitsu")); err != nil || statErr != nil {
+		return
+	}
+	for _, b := range p.blocks {
+		if !b.is("js", "sdk") {
+			continue
+		}
+		if err := os.Symlink(modules, filepath.Join(on.dir, "node_modules")); err != nil {
+			t.Fatal(err)
+		}
+		script := filepath.Join(on.dir, "example.mjs")
+		if err := os.WriteFile(script, []byte(strings.ReplaceAll(b.text, "localhost:8001", on.router)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(node, script).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", &b, err, out)
+		}
+		example(t, on, block{page: p, line: b.line, text: `curl -s 'http://localhost:8002/_sandbox/contacts?email=grace@example.com' | grep -o Grace | head -1`}, "Grace")
+	}
+}
+
+// TestDemo: the README shows what the demo prints.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	out, code := runRouter(t, "demo", "--once", "--addr", "127.0.0.1:0", "--hubspot", "127.0.0.1:0")
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	printed := map[string]bool{}
+	for line := range strings.Lines(out) {
+		printed[demoLine(line)] = true
+	}
+	shown := 0
+	for _, b := range load(t, "../README.md").blocks {
+		if !b.is("text", "demo") {
+			continue
+		}
+		for line := range strings.Lines(b.text) {
+			shown++
+			if !printed[demoLine(line)] {
+				t.Errorf("%s: the demo does not print %q", &b, line)
+			}
+		}
+	}
+	if shown < 10 {
+		t.Errorf("the README shows %d lines of the demo", shown)
+	}
+}
+
+// demoLine is a line without what differs from run to run: which contacts are the first.
+func demoLine(line string) string {
+	line = strings.TrimSpace(line)
+	if strings.Contains(line, "@example.com  firstname=") {
+		return "a contact"
+	}
+	return line
+}
+
+// TestExitCodes checks the README's table.
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	d := served(t)
+	f := func(want int, args ...string) {
+		t.Helper()
+		cmd := exec.Command(binary, args...)
+		cmd.Dir = d.dir
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("router %s: exit %d, want %d\n%s", strings.Join(args, " "), got, want, out)
+		}
+	}
+	f(0, "version")
+	f(0, "check", "--config", "router.yaml")
+	f(1, "serve", "--config", "router.yaml") // the directory is in use
+	f(2, "check", "--config", "missing.yaml")
+	f(2, "serve", "--no-such-flag")
+	var codes []string
+	for _, row := range load(t, "../README.md").tableUnder(t, "Exit codes").rows {
+		codes = append(codes, row[0])
+	}
+	if got := strings.Join(codes, " "); got != "0 1 2" {
+		t.Errorf("the README lists exit codes %s", got)
+	}
+}
+
+// TestReady: what operating.md says of /readyz.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	d := served(t)
+	var status struct {
+		Status string
+		Lanes  []struct{ State string }
+	}
+	if err := json.Unmarshal([]byte(d.get(t, "/readyz")), &status); err != nil || status.Status != "ok" {
+		t.Errorf("%+v %v", status, err)
+	}
 }
