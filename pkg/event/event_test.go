@@ -153,13 +153,13 @@ func TestView(t *testing.T) {
 	}
 	ev := Event{ID: "id1", APIKey: "k", Received: time.Date(2020, 6, 16, 23, 0, 0, 0, time.UTC), Source: "api", SourceIP: "10.0.0.1", UserAgent: "UA"}
 	const stamp = `"_timestamp":"2020-06-16T23:00:00.000000Z"`
-	f(ev, `{}`, `{"api_key":"k","eventn_ctx_event_id":"id1",`+stamp+`,"src":"api","source_ip":"10.0.0.1","user_agent":"UA"}`)
+	f(ev, `{}`, `{"api_key":"k","eventn_ctx_event_id":"id1","src":"api","source_ip":"10.0.0.1","user_agent":"UA",`+stamp+`}`)
 	f(ev, `{"src":"jitsu","source_ip":"1.1.1.1","user_agent":"x","a":1}`,
-		`{"api_key":"k","eventn_ctx_event_id":"id1",`+stamp+`,"src":"jitsu","source_ip":"1.1.1.1","user_agent":"x","a":1}`)
+		`{"src":"jitsu","source_ip":"1.1.1.1","user_agent":"x","a":1,"api_key":"k","eventn_ctx_event_id":"id1",`+stamp+`}`)
 	f(ev, `{"_timestamp":"t","api_key":"secret","src":"s","source_ip":""}`,
-		`{"api_key":"k","eventn_ctx_event_id":"id1","user_agent":"UA","_timestamp":"t","src":"s","source_ip":""}`)
+		`{"_timestamp":"t","src":"s","source_ip":"","api_key":"k","eventn_ctx_event_id":"id1","user_agent":"UA"}`)
 	f(ev, `{"src":"e","source_ip":"i","eventn_ctx":{"event_id":"","user":{"id":1}}}`,
-		`{"api_key":"k",`+stamp+`,"src":"e","source_ip":"i","eventn_ctx":{"event_id":"id1","user":{"id":1},"user_agent":"UA"}}`)
+		`{"src":"e","source_ip":"i","eventn_ctx":{"event_id":"id1","user":{"id":1},"user_agent":"UA"},"api_key":"k",`+stamp+`}`)
 }
 
 func TestAccessors(t *testing.T) {
@@ -223,5 +223,16 @@ func BenchmarkDecode(b *testing.B) {
 		if err := ev.Decode(rec); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkAppendView(b *testing.B) {
+	ev := sample()
+	ev.JSON = payload
+	buf := ev.AppendView(nil)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = ev.AppendView(buf[:0])
 	}
 }

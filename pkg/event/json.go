@@ -3,6 +3,7 @@ package event
 import (
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/tidwall/gjson"
 )
@@ -97,15 +98,22 @@ func (e *Event) Time() time.Time {
 	return e.Received
 }
 
-// AppendView appends the event as filters and transforms see it: the client's members, and before them those envelope
+// AppendView appends the event as filters and transforms see it: the client's members, and behind them those envelope
 // fields that the client did not send. Like Jitsu, `api_key` is always the router's own (the key's id, never a secret).
 func (e *Event) AppendView(dst []byte) []byte {
-	var has struct{ id, timestamp, source, sourceIP, userAgent, ctx bool }
-	var ctx gjson.Result
-	members := false
-	gjson.ParseBytes(e.JSON).ForEach(func(k, v gjson.Result) bool {
-		members = true
+	var has struct{ id, timestamp, source, sourceIP, userAgent bool }
+	start := len(dst)
+	dst = append(dst, '{')
+	comma := func() {
+		if len(dst) > start+1 {
+			dst = append(dst, ',')
+		}
+	}
+	// The string shares the event's bytes, which nobody writes to: a copy would be the larger part of the work.
+	gjson.Parse(unsafe.String(unsafe.SliceData(e.JSON), len(e.JSON))).ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
+		case FieldAPIKey: // would shadow the router's own
+			return true
 		case FieldEventID:
 			has.id = true
 		case FieldTimestamp:
@@ -116,57 +124,37 @@ func (e *Event) AppendView(dst []byte) []byte {
 			has.sourceIP = true
 		case FieldUserAgent:
 			has.userAgent = true
-		case "eventn_ctx":
-			if v.IsObject() {
-				has.ctx, ctx = true, v
-			}
 		}
-		return true
-	})
-	start := len(dst)
-	dst = append(dst, '{')
-	add := func(key, value string) {
-		if len(dst) > start+1 {
-			dst = append(dst, ',')
-		}
-		dst = AppendString(dst, key)
-		dst = append(dst, ':')
-		dst = AppendString(dst, value)
-	}
-	add(FieldAPIKey, e.APIKey)
-	if !has.id && !has.ctx {
-		add(FieldEventID, e.ID)
-	}
-	if !has.timestamp {
-		add(FieldTimestamp, e.Received.UTC().Format(TimestampLayout))
-	}
-	if !has.source && e.Source != "" {
-		add(FieldSource, e.Source)
-	}
-	if !has.sourceIP && e.SourceIP != "" {
-		add(FieldSourceIP, e.SourceIP)
-	}
-	if !has.userAgent && e.UserAgent != "" && !has.ctx {
-		add(FieldUserAgent, e.UserAgent)
-	}
-	if !members {
-		return append(dst, '}')
-	}
-	// The client's own members follow; a client's api_key would shadow the router's, so it is left out here as well as at ingest.
-	gjson.ParseBytes(e.JSON).ForEach(func(k, v gjson.Result) bool {
-		if k.Str == FieldAPIKey {
-			return true
-		}
-		dst = append(dst, ',')
+		comma()
 		dst = append(dst, k.Raw...)
 		dst = append(dst, ':')
-		if has.ctx && k.Str == "eventn_ctx" && v.IsObject() {
-			dst = e.appendContext(dst, ctx)
+		if k.Str == "eventn_ctx" && v.IsObject() {
+			has.id, has.userAgent = true, true // in there
+			dst = e.appendContext(dst, v)
 		} else {
 			dst = append(dst, v.Raw...)
 		}
 		return true
 	})
+	add := func(there bool, key, value string) {
+		if there || value == "" {
+			return
+		}
+		comma()
+		dst = AppendString(dst, key)
+		dst = append(dst, ':')
+		dst = AppendString(dst, value)
+	}
+	add(false, FieldAPIKey, e.APIKey)
+	add(has.id, FieldEventID, e.ID)
+	add(has.source, FieldSource, e.Source)
+	add(has.sourceIP, FieldSourceIP, e.SourceIP)
+	add(has.userAgent, FieldUserAgent, e.UserAgent)
+	if !has.timestamp {
+		comma()
+		dst = append(dst, `"`+FieldTimestamp+`":"`...)
+		dst = append(e.Received.UTC().AppendFormat(dst, TimestampLayout), '"')
+	}
 	return append(dst, '}')
 }
 
