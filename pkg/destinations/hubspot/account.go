@@ -16,9 +16,10 @@ type account struct {
 	schema      schemaCache
 	definitions definitionCache
 
-	mu    sync.Mutex // guards the fields below
-	zone  *time.Location
-	asked time.Time // when the details were last asked for
+	mu     sync.Mutex // guards the fields below
+	zone   *time.Location
+	asked  time.Time            // when the details were last asked for
+	emails map[string]time.Time // addresses that HubSpot refused, until when that is believed
 }
 
 // eventsPerSecond is HubSpot's documented limit of the calls that send events, which count in no other quota.
@@ -34,6 +35,27 @@ func newAccount() *account {
 	a.schema.init()
 	a.definitions.init()
 	return a
+}
+
+const (
+	// refusedEmailFor is how long the events of an address that HubSpot refused for a contact are not tried: each would cost a bisection.
+	refusedEmailFor  = time.Hour
+	maxRefusedEmails = 1000
+)
+
+func (a *account) refuseEmail(email string, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.emails == nil || len(a.emails) >= maxRefusedEmails {
+		a.emails = map[string]time.Time{}
+	}
+	a.emails[email] = now.Add(refusedEmailFor)
+}
+
+func (a *account) emailRefused(email string, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return now.Before(a.emails[email])
 }
 
 // afterMidnight is how long a DAILY refusal counts for the day before: the clocks differ.

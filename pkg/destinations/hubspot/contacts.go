@@ -23,6 +23,7 @@ type contactSend struct {
 	out     []destinations.Outcome
 	schema  *schema
 	stop    error // the outcome of everything not sent yet, once one call has met what the others would meet too
+	opaque  int   // refusals in a row that name no reason
 }
 
 func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
@@ -182,6 +183,7 @@ func (s *contactSend) adopt(writes []*write, res *upsertAnswer) {
 
 // delivered settles a write that HubSpot took.
 func (s *contactSend) delivered(w *write, u *upserted, correlation string) {
+	s.opaque = 0
 	detail := w.appendDetail(make([]byte, 0, 256), u, correlation)
 	for _, i := range w.entries {
 		s.out[i] = destinations.Outcome{Detail: detail}
@@ -196,9 +198,8 @@ func (s *contactSend) refused(ctx context.Context, writes []*write, a *answer, r
 	r := parseRefusal(a.body)
 	if a.status == http.StatusNotFound {
 		// An upsert finds or makes its contacts, so it is the path that does not exist.
-		err := destinations.Block(fmt.Errorf("check base_url and api_version: %w", a.err()), destinations.LaneScope, time.Time{})
-		s.stop = err
-		s.settle(writes, err)
+		s.stop = a.noSuchPath()
+		s.settle(writes, s.stop)
 		return
 	}
 	if len(writes) == 1 {
@@ -288,6 +289,10 @@ func holding(writes []*write, property string) (holders []*write) {
 	return holders
 }
 
+// maxOpaque is how many inputs in a row may be refused, each alone and without a reason, before that looks like a fault of something else
+// and the rest of the batch is kept.
+const maxOpaque = 10
+
 // maxConflicts is how often a write is tried that meets a conflict: HubSpot has them where two calls make one contact at a time.
 const maxConflicts = 5
 
@@ -312,6 +317,16 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 		s.apart(ctx, w)
 	default:
 		s.settle([]*write{w}, destinations.Reject(err))
+		if r.badEmail() {
+			s.d.account.refuseEmail(w.id, time.Now())
+		}
+		if len(r.problems) == 0 {
+			s.opaque++
+		}
+		if s.opaque >= maxOpaque {
+			s.stop = err
+			s.d.log.Error("HubSpot refuses one contact after the other without saying why; the others are tried again", "error", err.Error())
+		}
 	}
 }
 

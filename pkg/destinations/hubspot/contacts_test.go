@@ -103,6 +103,9 @@ func TestOneBadContactIsRejectedAlone(t *testing.T) {
 			if bad != (g.outcome.Err != nil) {
 				t.Errorf("%s: %v", g.entry.Plan.ID, g.outcome.Err)
 			}
+			if c, ok := r.box.Contact(g.entry.Plan.ID); ok && detail(t, g.outcome).ContactID != c.ID {
+				t.Errorf("%s: detail of contact %s, it is %s", g.entry.Plan.ID, detail(t, g.outcome).ContactID, c.ID)
+			}
 		}
 		if n := r.calls(upsertEndpoint, 0); n != 1 {
 			t.Errorf("%d calls, want 1", n)
@@ -197,6 +200,38 @@ func TestARefusalThatNamesNobodyIsBisected(t *testing.T) {
 		if n := r.calls(upsertEndpoint, 0); n > 15 {
 			t.Errorf("%d calls to find one of 100", n)
 		}
+	})
+}
+
+// TestAFaultThatLooksLikeBadInputs is about a 400 for everything: that is hardly the fault of each contact.
+func TestAFaultThatLooksLikeBadInputs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{}, "")
+		mustDeliver(t, r.run(track("x")))
+		r.box.Inject(sandbox.Fault{Endpoint: upsertEndpoint, Status: 400, Body: `{"message":"Unsupported"}`})
+		r.box.Inject(sandbox.Fault{Endpoint: sendEndpoint, Status: 400, Body: `{"message":"Unsupported"}`})
+		f := func(batch []destinations.Entry) {
+			t.Helper()
+			got := map[string]int{}
+			before := r.calls("", 400)
+			for _, o := range r.send(batch) {
+				got[outcomeOf(o.Err)]++
+			}
+			if diff := cmp.Diff(map[string]int{"rejected": 10, "retry": 90}, got); diff != "" {
+				t.Error(diff)
+			}
+			if n := r.calls("", 400) - before; n > 30 {
+				t.Errorf("%d calls", n)
+			}
+		}
+		contacts, _ := r.entries(people(100)...)
+		f(contacts)
+		var events []*event.Event
+		for range 100 {
+			events = append(events, track("x"))
+		}
+		_, others := r.entries(events...)
+		f(others)
 	})
 }
 
@@ -368,7 +403,7 @@ var answers = []struct {
 }{
 	{sandbox.Fault{Status: 401}, "account", "account"},
 	{sandbox.Fault{Status: 403}, "lane", "lane"},
-	{sandbox.Fault{Status: 404, Body: "no such path"}, "lane", "retry after 2s"},
+	{sandbox.Fault{Status: 404, Body: "no such path"}, "lane", "lane"},
 	{sandbox.Fault{Status: 302, Header: map[string]string{"Location": "https://evil.example"}}, "lane", "lane"},
 	{sandbox.Fault{Status: 405}, "lane", "lane"},
 	{sandbox.Fault{Status: 408}, "retry", "retry"},

@@ -73,6 +73,7 @@ func (s *eventSend) names(all []*occurrence) []destinations.OutputName {
 
 // delivered settles occurrences that HubSpot took, now or before.
 func (s *eventSend) delivered(all []*occurrence, a *answer, repeated bool) {
+	s.opaque = 0
 	for _, o := range all {
 		s.out[o.entry] = destinations.Outcome{Detail: o.appendDetail(make([]byte, 0, 256), repeated, a.correlation)}
 		for _, p := range o.stripped {
@@ -97,6 +98,11 @@ func (s *eventSend) refused(ctx context.Context, all []*occurrence, a *answer, r
 		}
 		return
 	}
+	if a.status == http.StatusNotFound {
+		s.stop = a.noSuchPath()
+		s.settle(entriesOf(all), s.stop)
+		return
+	}
 	if len(all) > 1 {
 		s.bisect(ctx, all)
 		return
@@ -108,7 +114,12 @@ func (s *eventSend) refused(ctx context.Context, all []*occurrence, a *answer, r
 	case round < maxRounds && s.amend(o, &r):
 		s.deliver(ctx, all, round+1)
 	case final(a.status, &r) || a.status == http.StatusConflict:
-		s.settle(entriesOf(all), destinations.Reject(s.refusal(&r, a)))
+		err := s.refusal(&r, a)
+		s.settle(entriesOf(all), destinations.Reject(err))
+		if s.opaque++; s.opaque >= maxOpaque {
+			s.stop = err
+			s.d.log.Error("HubSpot refuses one event after the other; the others are tried again", "error", err.Error())
+		}
 	default:
 		s.settle(entriesOf(all), s.refusal(&r, a))
 	}
@@ -130,7 +141,7 @@ func (s *eventSend) setAside(ctx context.Context, all []*occurrence, r *refusal,
 	property := ""
 	var concerned []*occurrence
 	for _, o := range all {
-		if len(all) > 1 && !mentions(r.message, o.def.qualified) {
+		if !mentions(r.message, o.def.qualified) {
 			rest = append(rest, o)
 			continue
 		}

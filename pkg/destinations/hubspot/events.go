@@ -41,15 +41,19 @@ type eventSend struct {
 	out     []destinations.Outcome
 	schema  *schema
 	stop    error // the outcome of everything not sent yet
+	opaque  int   // refusals in a row that name no reason
 }
 
 func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
 	s := &eventSend{d: d, permits: ps, batch: batch, out: out}
 	var entries []int
 	for i := range batch {
-		if d.tier.is() && s.held(i) {
+		switch {
+		case d.tier.is() && s.held(i):
 			out[i].Err = destinations.Skip(tierReason)
-		} else {
+		case d.account.emailRefused(batch[i].Plan.ID, time.Now()):
+			out[i].Err = destinations.Reject(errors.New("HubSpot refuses the e-mail address of the event's contact"))
+		default:
 			entries = append(entries, i)
 		}
 	}

@@ -249,7 +249,13 @@ func TestOneBadEventIsRejectedAlone(t *testing.T) {
 			}
 			events = append(events, serverEvent(fmt.Sprintf(`{"event_type":"x","user":{"email":"%s"}}`, email)))
 		}
-		for _, g := range r.run(events...) {
+		// The contact was refused by an earlier process.
+		contacts, others := r.entries(events...)
+		r.drain(contacts)
+		r.restart()
+		r.results = nil
+		r.drain(others)
+		for _, g := range r.results {
 			if bad := g.entry.Plan.ID == "nobody@nodomain"; bad != (outcomeOf(g.outcome.Err) == "rejected") {
 				t.Errorf("%s: %v", g.entry.Plan.ID, g.outcome.Err)
 			}
@@ -259,6 +265,38 @@ func TestOneBadEventIsRejectedAlone(t *testing.T) {
 		}
 		if n := r.calls(sendEndpoint, 0); n > 20 {
 			t.Errorf("%d calls to find one of 500", n)
+		}
+	})
+}
+
+func TestEventsOfARefusedAddressAreNotTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{}, "")
+		got := r.run(
+			serverEvent(`{"event_type":"x","user":{"email":"nobody@nodomain"}}`),
+			serverEvent(`{"event_type":"x","user":{"email":"a@b.co"}}`),
+		)
+		var all []string
+		for _, g := range got {
+			all = append(all, g.entry.Plan.Lane+" "+g.entry.Plan.ID+" "+outcomeOf(g.outcome.Err))
+		}
+		want := []string{
+			"contacts nobody@nodomain rejected", "contacts a@b.co delivered", "events nobody@nodomain rejected", "events a@b.co delivered",
+		}
+		if diff := cmp.Diff(want, all); diff != "" {
+			t.Error(diff)
+		}
+		if n := r.calls(sendEndpoint, 400); n != 0 {
+			t.Errorf("%d calls were refused", n)
+		}
+		// Their permits are given back: a second's worth of them would stop the lane.
+		for range eventsPerSecond {
+			r.send([]destinations.Entry{got[2].entry})
+		}
+		began := time.Now()
+		mustDeliver(t, r.run(track("x")))
+		if took := time.Since(began); took != 0 {
+			t.Errorf("an event waited %v behind calls that were not made", took)
 		}
 	})
 }

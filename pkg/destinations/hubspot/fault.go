@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,11 +65,11 @@ func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 		}
 		return destinations.Block(a.err(), destinations.AccountScope, until)
 	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
-		return destinations.Block(fmt.Errorf("check base_url, events_url and api_version: %w", a.err()), destinations.LaneScope, time.Time{})
+		return a.noSuchPath()
 	}
 	switch {
 	case a.status >= 300 && a.status < 400:
-		return destinations.Block(fmt.Errorf("check base_url and events_url: %w", a.err()), destinations.LaneScope, time.Time{})
+		return a.noSuchPath()
 	case a.status >= 500 && write:
 		return destinations.Ambiguous(a.err())
 	case a.status >= 500, a.status == http.StatusRequestTimeout:
@@ -78,6 +79,11 @@ func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 		return a.err()
 	}
 	return nil
+}
+
+// noSuchPath blocks a lane whose calls cannot work whatever is in them: the configuration leads elsewhere.
+func (a *answer) noSuchPath() error {
+	return destinations.Block(fmt.Errorf("check base_url, events_url and api_version: %w", a.err()), destinations.LaneScope, time.Time{})
 }
 
 // forbiddenError is a 403.
@@ -136,10 +142,11 @@ func (d *Destination) call(ctx context.Context, ps *permits, r request, accept .
 	if a.status >= 200 && a.status < 300 {
 		return a, nil
 	}
-	for _, status := range accept {
-		if a.status == status {
-			return a, nil
-		}
+	if slices.Contains(accept, a.status) {
+		return a, nil
+	}
+	if a.status == http.StatusNotFound {
+		return nil, a.noSuchPath()
 	}
 	return nil, a.err()
 }

@@ -108,11 +108,20 @@ func (w *write) strip(name, reason string) {
 	w.stripped = addStripped(w.stripped, name, reason)
 }
 
+// maxStripped bounds the list of what was left out: names are the client's. The last of them stands for the rest.
+const maxStripped = 200
+
 func addStripped(all []stripped, name, reason string) []stripped {
+	if len(all) == maxStripped {
+		return all
+	}
 	for _, s := range all {
 		if s.name == name {
 			return all
 		}
+	}
+	if len(all) == maxStripped-1 {
+		name = "_other"
 	}
 	return append(all, stripped{name, reason})
 }
