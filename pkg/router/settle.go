@@ -49,7 +49,18 @@ type settlement struct {
 
 // settle turns results into one batch, commits it, and then changes the window.
 func (l *lane) settle(ctx context.Context, results []*result) error {
+	a := l.account
 	s := &settlement{lane: l, now: time.Now(), holds: map[*person]time.Time{}, dones: map[store.BlockID]*store.Progress{}}
+	// The next calls may leave while this is committed; the keys stay busy until it is.
+	a.mu.Lock()
+	for _, res := range results {
+		if res.sent {
+			l.calls--
+			l.judgeLocked(res, s.now)
+		}
+	}
+	a.mu.Unlock()
+	l.poke()
 	for _, res := range results {
 		s.add(ctx, res)
 	}
@@ -60,7 +71,6 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 	if err := l.account.router.store.Commit(context.WithoutCancel(ctx), &s.batch); err != nil {
 		return fmt.Errorf("record outcomes of lane %s of %s: %w", l.spec.Name, l.account.route.Name, err)
 	}
-	a := l.account
 	a.mu.Lock()
 	l.finishLocked(s.finished, s.now)
 	for _, e := range s.finished {
@@ -73,12 +83,6 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 		}
 	}
 	l.resend = append(l.resend, s.units...)
-	for _, res := range results {
-		if res.sent {
-			l.calls--
-			l.judgeLocked(res, s.now)
-		}
-	}
 	a.mu.Unlock()
 	for _, count := range s.counts {
 		count()
