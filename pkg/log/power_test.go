@@ -110,10 +110,10 @@ func (c change) sectors() []change {
 		return []change{c}
 	}
 	var parts []change
-	for len(c.data) > 0 {
-		n := min(len(c.data), sectorBytes-int(c.off%sectorBytes))
-		parts = append(parts, change{c.off, c.data[:n]})
-		c.off, c.data = c.off+int64(n), c.data[n:]
+	for off, data := c.off, c.data; len(data) > 0; {
+		n := min(len(data), sectorBytes-int(off%sectorBytes))
+		parts = append(parts, change{off, data[:n]})
+		off, data = off+int64(n), data[n:]
 	}
 	return parts
 }
