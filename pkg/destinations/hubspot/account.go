@@ -18,7 +18,7 @@ type account struct {
 
 	mu     sync.Mutex // guards the fields below
 	zone   *time.Location
-	asked  time.Time            // when the details were last asked for
+	ask    time.Time            // when to ask for the details
 	emails map[string]time.Time // addresses that HubSpot refused, until when that is believed
 }
 
@@ -88,18 +88,27 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// detailsEvery is how often the account's details are asked for, at most.
-const detailsEvery = 24 * time.Hour
+const (
+	// detailsEvery is how often the account's details are asked for, and detailsAgain when that failed.
+	detailsEvery = 24 * time.Hour
+	detailsAgain = 10 * time.Minute
+)
 
-// detailsDue says whether the account's details are to be asked for, and counts that as done.
+// detailsDue says whether the account's details are to be asked for, and does not say so again for a while.
 func (a *account) detailsDue(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.asked.IsZero() && now.Sub(a.asked) < detailsEvery {
+	if now.Before(a.ask) {
 		return false
 	}
-	a.asked = now
+	a.ask = now.Add(detailsAgain) // put off when they come
 	return true
+}
+
+func (a *account) detailsCame(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ask = now.Add(detailsEvery)
 }
 
 // setZone keeps the account's time zone, which HubSpot gives by name and as an offset.
@@ -124,6 +133,7 @@ func (d *Destination) loadDetails(ctx context.Context) {
 	if err != nil || a.status != http.StatusOK {
 		return
 	}
+	d.account.detailsCame(time.Now())
 	details := gjson.GetManyBytes(a.body, "portalId", "timeZone", "utcOffsetMilliseconds")
 	if details[1].Str != "" {
 		d.account.setZone(details[1].Str, details[2].Int())

@@ -105,7 +105,7 @@ func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) 
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, bytes.NewReader(r.body))
 	if err != nil {
 		p.Release()
-		return nil, fmt.Errorf("make the request: %w", errors.Unwrap(err))
+		return nil, fmt.Errorf("make the request: %w", plainError(err))
 	}
 	req.Header.Set("Authorization", "Bearer "+string(c.token))
 	req.Header.Set("Accept", "application/json")

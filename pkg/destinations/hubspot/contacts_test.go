@@ -481,14 +481,24 @@ func TestRealConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	box := sandbox.New(sandbox.Options{})
-	server := &http.Server{Handler: box}
-	go func() { _ = server.Serve(listener) }()
+	connections := 0
+	server := &http.Server{Handler: box, ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+		connections++ // by the accepting goroutine alone
+		return ctx
+	}}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener)
+	}()
 	defer server.Close()
 
 	r := newRig(t, sandbox.Options{}, "base_url: http://"+listener.Addr().String()+"\n")
 	r.box, r.env.Transport = box, nil
 	r.restart()
-	mustDeliver(t, r.run(identify(`{"email":"first@b.co"}`)))
+	for range 20 {
+		mustDeliver(t, r.run(identify(`{"email":"first@b.co"}`)))
+	}
 	box.Inject(sandbox.Fault{Endpoint: upsertEndpoint, Times: 1, Drop: true, Apply: true})
 	contacts, _ := r.entries(identify(`{"email":"a@b.co"}`))
 	if got := outcomeOf(r.send(contacts)[0].Err); got != "ambiguous" {
@@ -499,6 +509,10 @@ func TestRealConnections(t *testing.T) {
 
 	server.Close()
 	listener.Close()
+	<-served
+	if connections > 4 {
+		t.Errorf("%d connections for calls made one after the other", connections)
+	}
 	contacts, _ = r.entries(identify(`{"email":"c@b.co"}`))
 	r.send(contacts) // may find a kept connection closed only after it wrote
 	if got := outcomeOf(r.send(contacts)[0].Err); got != "retry" {
