@@ -87,9 +87,9 @@ func (s *contactSend) broken(ctx context.Context, writes []*write, a *answer, fa
 		s.settle(writes, fault)
 		return
 	}
-	times := s.d.contactPoison.failed(time.Now(), s.names(writes), len(writes) == 1)
+	guilty := s.d.contactPoison.failed(time.Now(), s.names(writes), len(writes) == 1)
 	switch {
-	case times < poisonAfter:
+	case !guilty:
 		s.settle(writes, fault)
 	case len(writes) > 1:
 		s.bisect(ctx, writes)

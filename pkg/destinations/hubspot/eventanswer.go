@@ -46,9 +46,9 @@ func (s *eventSend) broken(ctx context.Context, all []*occurrence, a *answer, fa
 		s.fail(entriesOf(all), fault)
 		return
 	}
-	times := s.d.eventPoison.failed(time.Now(), s.names(all), len(all) == 1)
+	guilty := s.d.eventPoison.failed(time.Now(), s.names(all), len(all) == 1)
 	switch {
-	case times < poisonAfter:
+	case !guilty:
 		s.settle(entriesOf(all), fault)
 	case len(all) > 1:
 		s.bisect(ctx, all)

@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	// poisonAfter is how often a batch may be answered by 500, while other calls succeed, before it is split; and an entry that is alone
-	// before it is rejected.
-	poisonAfter = 3
+	// splitAfter is how often a batch may be answered by 500, while other calls succeed, before it is split, and rejectAfter an entry that
+	// is alone before it is rejected: of a HubSpot that fails half of its calls an innocent one would have to meet five in a row.
+	splitAfter  = 3
+	rejectAfter = 5
 	// maxSuspects bounds what is remembered; when it is full the count begins anew.
 	maxSuspects = 10000
 )
@@ -41,33 +42,28 @@ func (s *suspects) cleared(now time.Time, entries []destinations.OutputName) {
 	}
 }
 
-// failed counts a 500 over the entries; alone says that they are all of one input. It returns how often each of them has met one at least
-// (alone), and 0 while nothing else has succeeded since the first.
-func (s *suspects) failed(now time.Time, entries []destinations.OutputName, alone bool) int {
+// failed counts a 500 over the entries; alone says that they are all of one input. It says whether it is time to split them, or, alone,
+// to reject: each of them has met enough of these, and something else has succeeded since the first.
+func (s *suspects) failed(now time.Time, entries []destinations.OutputName, alone bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.counts == nil || len(s.counts) > maxSuspects {
 		s.counts = map[destinations.OutputName]suspect{}
 	}
-	least := -1
+	guilty := true
 	for _, name := range entries {
 		c, ok := s.counts[name]
 		if !ok {
 			c.first = now
 		}
 		c.times++
-		times := c.times
+		enough := c.times >= splitAfter
 		if alone {
 			c.alone++
-			times = c.alone
+			enough = c.alone >= rejectAfter
 		}
 		s.counts[name] = c
-		if !s.success.After(c.first) {
-			times = 0
-		}
-		if least < 0 || times < least {
-			least = times
-		}
+		guilty = guilty && enough && s.success.After(c.first)
 	}
-	return max(least, 0)
+	return guilty
 }
