@@ -92,7 +92,7 @@ func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 	if l.spec.LateAfter > 0 && u.call == 0 {
 		u.call = l.account.router.store.NextCall()
 		mark := store.Call{ID: u.call, Lane: l.id, Entries: refs(u.entries)}
-		if err := l.account.router.store.Commit(ctx, &store.Batch{Calls: []store.Call{mark}}); err != nil {
+		if err := l.account.router.commit(ctx, &store.Batch{Calls: []store.Call{mark}}); err != nil {
 			permit.Release()
 			l.results <- res // nothing was sent; a store that fails ends the process
 			return

@@ -136,6 +136,25 @@ func (r *Router) Run(ctx context.Context) error {
 	return err
 }
 
+// commit makes a batch durable. A disk without room is waited for: what was acknowledged must get in.
+func (r *Router) commit(ctx context.Context, b *store.Batch) error {
+	for told := false; ; told = true {
+		// Once begun it is finished, also when we are stopping.
+		err := r.store.Commit(context.WithoutCancel(ctx), b)
+		if !errors.Is(err, store.ErrFull) {
+			return err
+		}
+		if !told {
+			r.logger.Error("the disk is full: nothing is sorted or delivered until there is room", "error", err.Error())
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // resume finds the lanes of earlier runs, with their calls that were in flight and the holds of keys.
 func (r *Router) resume() error {
 	calls, err := r.store.Calls()

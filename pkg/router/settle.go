@@ -67,8 +67,7 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 	for _, p := range s.dones {
 		s.batch.Progress = append(s.batch.Progress, *p)
 	}
-	// What was answered is recorded also when we are stopping.
-	if err := l.account.router.store.Commit(context.WithoutCancel(ctx), &s.batch); err != nil {
+	if err := l.account.router.commit(ctx, &s.batch); err != nil {
 		return fmt.Errorf("record outcomes of lane %s of %s: %w", l.spec.Name, l.account.route.Name, err)
 	}
 	a.mu.Lock()

@@ -308,7 +308,7 @@ func (h *handover) commit(ctx context.Context, position uint64, sorted func()) e
 	for _, id := range h.identities {
 		h.batch.Identities = append(h.batch.Identities, id)
 	}
-	if err := h.r.store.Commit(context.WithoutCancel(ctx), &h.batch); err != nil {
+	if err := h.r.commit(ctx, &h.batch); err != nil {
 		return fmt.Errorf("hand records over: %w", err)
 	}
 	for _, l := range h.order {

@@ -119,10 +119,19 @@ func (s *Store) signal() {
 	}
 }
 
+// commitInterval is the least time from the start of one transaction to that of the next. What comes meanwhile shares the next one: each costs
+// an fsync, which the log's have to wait for as well.
+const commitInterval = 2 * time.Millisecond
+
 // write is the writer: it takes what waits, writes it in one transaction and answers.
 func (s *Store) write() {
 	defer close(s.stopped)
+	var last time.Time
 	for s.await() {
+		if wait := commitInterval - time.Since(last); wait > 0 {
+			time.Sleep(wait)
+		}
+		last = time.Now()
 		if err := s.begin(); err != nil {
 			s.fail(fmt.Errorf("begin: %w", err))
 			continue
