@@ -2,12 +2,17 @@ package docs
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // binary is the router, built once for all tests.
@@ -230,4 +235,39 @@ func TestFences(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPackageTable: architecture.md has the imports that cmd/router's test allows.
+func TestPackageTable(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../cmd/router/deps_test.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"cmd/router": ""}
+	ast.Inspect(file, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || v.Names[0].Name != "allowed" {
+			return true
+		}
+		for _, e := range v.Values[0].(*ast.CompositeLit).Elts {
+			kv := e.(*ast.KeyValueExpr)
+			var may []string
+			for _, name := range kv.Value.(*ast.CompositeLit).Elts {
+				may = append(may, packageName(name))
+			}
+			want[packageName(kv.Key)] = strings.Join(may, " ")
+		}
+		return false
+	})
+	got := map[string]string{}
+	for _, row := range load(t, "architecture.md").tableUnder(t, "Packages").rows {
+		got[code(row[0])[0]] = strings.Join(code(row[2]), " ")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-deps_test.go +architecture.md):\n%s", diff)
+	}
+}
+
+func packageName(e ast.Expr) string {
+	return strings.TrimPrefix(strings.Trim(e.(*ast.BasicLit).Value, `"`), "pkg/")
 }

@@ -49,14 +49,14 @@ func readmeConfig(t *testing.T) string {
 	return ""
 }
 
-// served starts both; they end with the test. more is added to the configuration.
-func served(t *testing.T, more ...string) *deployment {
+// served starts both; they end with the test. edits are pairs of what stands in the README's configuration and what is to stand there.
+func served(t *testing.T, edits ...string) *deployment {
 	t.Helper()
 	d := &deployment{dir: t.TempDir()}
 	sandbox := exec.Command(binary, "sandbox", "--addr", "127.0.0.1:0")
 	d.hub = d.start(t, sandbox, regexp.MustCompile(`at http://(\S+),`))
-	text := strings.ReplaceAll(readmeConfig(t), "127.0.0.1:8002", d.hub) + "\nserver: {host: 127.0.0.1, port: 0, min_free_bytes: 1MiB}\n" + strings.Join(more, "\n")
-	d.write(t, text)
+	text := strings.NewReplacer(append(edits, "127.0.0.1:8002", d.hub)...).Replace(readmeConfig(t))
+	d.write(t, text+"\nserver: {host: 127.0.0.1, port: 0, min_free_bytes: 1MiB}\n")
 	serve := exec.Command(binary, "serve", "--config", "router.yaml")
 	d.router = d.start(t, serve, regexp.MustCompile(`"router is ready","address":"([^"]+)"`))
 	return d

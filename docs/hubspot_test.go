@@ -1,0 +1,138 @@
+package docs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// accountProperties are contact properties of each type that the page has examples of.
+const accountProperties = `{"inputs":[
+ {"name":"x_string","label":"s","type":"string","fieldType":"text","groupName":"contactinformation"},
+ {"name":"x_number","label":"n","type":"number","fieldType":"number","groupName":"contactinformation"},
+ {"name":"x_bool","label":"b","type":"bool","fieldType":"booleancheckbox","groupName":"contactinformation"},
+ {"name":"x_date","label":"d","type":"date","fieldType":"date","groupName":"contactinformation"},
+ {"name":"x_datetime","label":"t","type":"datetime","fieldType":"date","groupName":"contactinformation"},
+ {"name":"x_enumeration","label":"e","type":"enumeration","fieldType":"select","groupName":"contactinformation",
+  "options":[{"label":"Pro","value":"pro","hidden":false},{"label":"Free","value":"free","hidden":false}]},
+ {"name":"x_checkbox","label":"c","type":"enumeration","fieldType":"checkbox","groupName":"contactinformation",
+  "options":[{"label":"Pro","value":"pro","hidden":false},{"label":"Free","value":"free","hidden":false}]}
+]}`
+
+// post sends JSON to the router or, with a token, to the sandbox.
+func post(t *testing.T, url string, body []byte) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer s2s.change-me")
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		t.Fatalf("%s: %s", url, res.Status)
+	}
+}
+
+// drained waits until the router has delivered everything.
+func (d *deployment) drained(t *testing.T) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		var status struct{ Lanes []struct{ Entries int } }
+		if err := json.Unmarshal([]byte(d.get(t, "/readyz")), &status); err != nil {
+			t.Fatal(err)
+		}
+		left := 0
+		for _, l := range status.Lanes {
+			left += l.Entries
+		}
+		if left == 0 && strings.Contains(d.get(t, "/metrics"), "\nrouter_log_unsorted_records 0\n") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not delivered: %+v", status)
+		}
+		time.Sleep(50 * time.Millisecond) // polls another process
+	}
+}
+
+// list reads one of the sandbox's lists.
+func (d *deployment) list(t *testing.T, path string, into any) {
+	t.Helper()
+	res, err := http.Get("http://" + d.hub + "/_sandbox/" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHubSpotExamples: names and values of hubspot.md, from the request to what the sandbox holds.
+func TestHubSpotExamples(t *testing.T) {
+	t.Parallel()
+	d := served(t, `'$.event_type == "pageview" ? "" : $.event_type'`, `""`) // no filter: one of the events has no type
+	p := load(t, "hubspot.md")
+	post(t, "http://"+d.hub+"/crm/v3/properties/contacts/batch/create", []byte(accountProperties))
+	time.Sleep(time.Second) // as in HubSpot, new properties are not visible at once
+
+	var values, names table
+	for _, tb := range p.tables {
+		switch strings.Join(tb.header, " ") {
+		case "type sent written":
+			values = tb
+		case "`event_type` name":
+			names = tb
+		}
+	}
+	if len(values.rows) < 10 || len(names.rows) < 4 {
+		t.Fatal("hubspot.md lacks its tables of values and names")
+	}
+	var events []string
+	for i, row := range values.rows {
+		events = append(events, fmt.Sprintf(`{"event_type":"user_identify","user":{"email":"v%d@example.com","x_%s":%s}}`, i, code(row[0])[0], code(row[1])[0]))
+	}
+	for i, row := range names.rows {
+		typ := ""
+		if spans := code(row[0]); len(spans) == 1 {
+			typ = fmt.Sprintf(`"event_type":%q,`, spans[0])
+		}
+		events = append(events, fmt.Sprintf(`{%s"user":{"email":"n%d@example.com"}}`, typ, i))
+	}
+	post(t, "http://"+d.router+"/s2s/events", []byte("["+strings.Join(events, ",")+"]"))
+	d.drained(t)
+
+	for i, row := range values.rows {
+		var found struct {
+			Results []struct{ Properties map[string]string }
+		}
+		d.list(t, fmt.Sprintf("contacts?email=v%d@example.com", i), &found)
+		want := ""
+		if spans := code(row[2]); len(spans) == 1 {
+			want = spans[0]
+		}
+		if len(found.Results) != 1 {
+			t.Fatalf("%d contacts for %v", len(found.Results), row)
+		}
+		if got := found.Results[0].Properties["x_"+code(row[0])[0]]; got != want {
+			t.Errorf("%s %s: got %q, the page says %s", row[0], row[1], got, row[2])
+		}
+	}
+	for i, row := range names.rows {
+		var found struct{ Results []struct{ EventName string } }
+		d.list(t, fmt.Sprintf("events?email=n%d@example.com", i), &found)
+		if len(found.Results) != 1 || found.Results[0].EventName != "pe20546336_"+code(row[1])[0] {
+			t.Errorf("%s: got %v, the page says %s", row[0], found.Results, row[1])
+		}
+	}
+}
