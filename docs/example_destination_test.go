@@ -177,4 +177,3 @@ func deliver(dir, file string, events ...string) error {
 	stop()
 	return <-done
 }
-

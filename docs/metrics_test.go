@@ -157,4 +157,3 @@ func TestRules(t *testing.T) {
 		t.Errorf("promtool: %v\n%s", err, out)
 	}
 }
-
