@@ -18,12 +18,6 @@ type standing struct {
 	forbidden bool // the last call was answered 403
 }
 
-func (s *standing) is() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.forbidden
-}
-
 // set says whether that is news.
 func (s *standing) set(forbidden bool) bool {
 	s.mu.Lock()
@@ -49,8 +43,6 @@ func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []desti
 	var entries []int
 	for i := range batch {
 		switch {
-		case d.tier.is() && s.held(i):
-			out[i].Err = destinations.Skip(tierReason)
 		case d.account.emailRefused(batch[i].Plan.ID, time.Now()):
 			out[i].Err = destinations.Reject(errors.New("HubSpot refuses the e-mail address of the event's contact"))
 		default:
@@ -86,11 +78,6 @@ func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []desti
 	}
 }
 
-// held says whether entry i has waited for the tier for long enough.
-func (s *eventSend) held(i int) bool {
-	return time.Since(s.batch[i].Event.Received) > s.d.events.Hold
-}
-
 func isForbidden(err error) bool {
 	var f *forbiddenError
 	return errors.As(err, &f)
@@ -113,21 +100,18 @@ func (s *eventSend) settle(entries []int, err error) {
 	}
 }
 
-// fail settles entries by an outcome that may be a 403, of which those that waited for long enough are let go.
+// fail settles entries by an outcome that may be a 403: then they wait, but not for ever, for most accounts have no such tier.
 func (s *eventSend) fail(entries []int, err error) {
-	s.settle(entries, err)
 	if !isForbidden(err) {
+		s.settle(entries, err)
 		return
 	}
+	hold := s.d.events.Hold
 	if s.d.tier.set(true) {
 		s.d.log.Error("HubSpot refuses custom events: they need an Enterprise tier and the scopes analytics.behavioral_events.send and "+
-			"behavioral_events.event_definitions.read_write; contacts flow on, events wait", "hold", s.d.events.Hold.String(), "error", err.Error())
+			"behavioral_events.event_definitions.read_write; contacts flow on, events wait", "hold", hold.String(), "error", err.Error())
 	}
-	for _, i := range entries {
-		if s.held(i) {
-			s.out[i].Err = destinations.Skip(tierReason)
-		}
-	}
+	s.settle(entries, destinations.BlockSkipping(err, max(hold, 1), tierReason))
 }
 
 // resolve gives each occurrence its definition, making what is missing. It returns those that can be sent.

@@ -34,6 +34,7 @@ type window struct {
 	max          int        // calls per interval; 0: the remote names no limit
 	interval     time.Duration
 	inFlight     int         // permits given out and not answered
+	last         time.Time   // when the last permit was given out
 	ended        []time.Time // when each answered call leaves the window, rising
 	foreign      int         // calls of others in the window
 	foreignUntil time.Time   // when the last of them has left
@@ -57,7 +58,8 @@ func (e *spentError) Error() string {
 
 // permit is the right to make one call in a window.
 type permit struct {
-	window *window
+	window        *window
+	given, before time.Time // this permit and the one before it
 
 	mu   sync.Mutex // guards the fields below
 	used bool
@@ -77,6 +79,9 @@ func (p *permit) Release() {
 	p.window.mu.Lock()
 	defer p.window.mu.Unlock()
 	p.window.inFlight--
+	if p.window.last.Equal(p.given) {
+		p.window.last = p.before
+	}
 	p.window.wakeLocked()
 }
 
@@ -189,8 +194,10 @@ func (w *window) acquire(ctx context.Context) (*permit, error) {
 		ok, at := w.nextLocked(now)
 		if ok {
 			w.inFlight++
+			p := &permit{window: w, given: now, before: w.last}
+			w.last = now
 			w.mu.Unlock()
-			return &permit{window: w}, nil
+			return p, nil
 		}
 		changed := w.changed
 		w.mu.Unlock()
@@ -221,8 +228,12 @@ func (w *window) nextLocked(now time.Time) (ok bool, at time.Time) {
 	if w.probing && w.inFlight > 0 || w.daily >= 0 && w.daily <= w.inFlight {
 		return false, time.Time{}
 	}
-	if w.max <= 0 || w.freeLocked() > 0 {
+	if w.max <= 0 {
 		return true, time.Time{}
+	}
+	if free := w.freeLocked(); free > 0 {
+		at := w.last.Add(w.gapLocked(now, free))
+		return !at.After(now), at
 	}
 	if w.foreign > 0 {
 		at = w.foreignUntil
@@ -231,6 +242,19 @@ func (w *window) nextLocked(now time.Time) (ok bool, at time.Time) {
 		at = w.ended[0]
 	}
 	return false, at
+}
+
+// gapLocked keeps calls apart so that the quota lasts: spent in one go it would leave everyone waiting for the rest of the window. Before the
+// k-th of our places is free again there is room for free+k calls. The calls come a tenth faster than that, so that with a backlog
+// the last of them is used.
+func (w *window) gapLocked(now time.Time, free int) (gap time.Duration) {
+	for k, at := range w.ended {
+		gap = max(gap, at.Sub(now)/time.Duration(free+k))
+	}
+	if w.inFlight > 0 {
+		gap = max(gap, w.interval/time.Duration(free+len(w.ended)))
+	}
+	return gap * 9 / 10
 }
 
 // freeLocked is how many calls may be made now by what is known. Where others use the token some are left to them, for they
