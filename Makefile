@@ -30,7 +30,7 @@ staticcheck:
 	$(GO) run $(STATICCHECK) ./...
 
 unit:
-	$(GO) test -race -shuffle=on -timeout 10m $(UNIT)
+	$(GO) test -race -shuffle=on -timeout 15m $(UNIT)
 
 tidy:
 	$(GO) mod tidy -diff

@@ -26,17 +26,22 @@ type parts struct {
 	transport http.RoundTripper
 }
 
-// load reads and checks a file wholly: also what only its destinations and filters can check.
+// load reads and checks a file wholly, also what only its destinations and filters can check, and reports all that is wrong at once.
 func load(path string) (*config.Config, error) {
 	cfg, err := config.Load(path)
-	if err != nil {
+	var problems config.Problems
+	if err != nil && (cfg == nil || !errors.As(err, &problems)) {
 		return nil, usageError{err}
 	}
 	_, warnings, err := routes(cfg, parts{logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{}})
-	if err != nil {
-		return nil, usageError{err}
+	var more config.Problems
+	if errors.As(err, &more) {
+		problems = append(problems, more...)
 	}
-	cfg.Warnings = append(cfg.Warnings, warnings...)
+	if len(problems) > 0 {
+		return nil, usageError{problems.Sorted()}
+	}
+	cfg.Warnings = append(cfg.Warnings, warnings...).Sorted()
 	return cfg, nil
 }
 

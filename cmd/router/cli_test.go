@@ -14,8 +14,9 @@ func command(t *testing.T, args ...string) (stdout, errText string, code int) {
 	t.Helper()
 	var out, logs bytes.Buffer
 	err := run(context.Background(), args, &out, &logs)
+	errText = logs.String()
 	if err != nil {
-		errText = err.Error()
+		errText += err.Error()
 	}
 	return out.String(), errText, exitCode(err)
 }

@@ -10,7 +10,7 @@ import (
 const maxFileBytes = 1 << 20
 
 // Load reads and checks the file at path. A file that cannot be read is a plain error; everything wrong with its content is in one
-// [Problems], in the order of the lines.
+// [Problems], in the order of the lines, as Parse returns it.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -25,7 +25,8 @@ func Load(path string) (*Config, error) {
 }
 
 // Parse checks the content of a file. name stands for the file in messages. env looks up the variables of `${env.…}`; nil means those of
-// the process. An error is always a [Problems].
+// the process. An error is always a [Problems]; beside it stands what was good, unless the file is no YAML at all, so that more of it can
+// be checked. Such a configuration is not to be run.
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	if env == nil {
 		env = os.LookupEnv
@@ -38,11 +39,8 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	cfg.File = name
 	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg}
 	l.load()
-	if err := l.problems.Sorted().Err(); err != nil {
-		return nil, err
-	}
 	cfg.Warnings = l.warnings.Sorted()
-	return &cfg, nil
+	return &cfg, l.problems.Sorted().Err()
 }
 
 // loader fills cfg from root and collects what is wrong.
