@@ -52,6 +52,7 @@ type page struct {
 //	yaml file=NAME   it must load, and the shell examples of the page find it under that name
 //	sh run           runs alone
 //	sh served        runs beside a router with router.yaml and a sandbox
+//	sh store         runs beside an open store, if sqlite3 is installed
 //	text output      what the block before it prints; "..." stands for any text, also of several lines
 //	text demo        lines that the demo prints
 //	sql NAME         runs on a store
@@ -224,7 +225,7 @@ func absolute(t *testing.T, path string) string {
 // TestFences: every block is of a kind that a test knows, so that none is left unchecked by a slip.
 func TestFences(t *testing.T) {
 	known := map[string]bool{
-		"sh": true, "sh run": true, "sh served": true, "yaml": true, "yaml bad": true, "text": true, "text output": true, "text demo": true,
+		"sh": true, "sh run": true, "sh served": true, "sh store": true, "yaml": true, "yaml bad": true, "text": true, "text output": true, "text demo": true,
 		"js sdk": true, "go": true, "go example": true, "json": true, "ini": true, "dockerfile": true,
 	}
 	for _, p := range loadAll(t) {

@@ -171,6 +171,46 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestCommands: commands and flags in shell examples exist, those too that are not run because they would go on for ever.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	help := map[string]string{}
+	n := 0
+	for _, p := range loadAll(t) {
+		for _, b := range p.blocks {
+			if b.lang != "sh" {
+				continue
+			}
+			if out, err := exec.Command("bash", "-n", "-c", b.text).CombinedOutput(); err != nil {
+				t.Errorf("%s: %s", &b, out)
+			}
+			for line := range strings.Lines(b.text) {
+				words, ok := strings.CutPrefix(line, "router ")
+				if !ok {
+					continue
+				}
+				n++
+				command, flags, _ := strings.Cut(words, " --")
+				command = strings.TrimSpace(command)
+				if help[command] == "" {
+					help[command], _ = runRouter(t, append(strings.Fields(command), "--help")...)
+				}
+				for _, flag := range strings.Fields("--" + flags) {
+					if strings.HasPrefix(flag, "--") && flag != "--" && !strings.Contains(help[command], flag) {
+						t.Errorf("%s: router %s has no %s", &b, command, flag)
+					}
+				}
+				if !strings.Contains(help[command], "Usage: router "+command) {
+					t.Errorf("%s: there is no command %s", &b, command)
+				}
+			}
+		}
+	}
+	if n < 8 {
+		t.Errorf("the pages have %d commands", n)
+	}
+}
+
 // example runs one example until it prints what the page shows: what it asks for may be on its way.
 func example(t *testing.T, on *deployment, b block, want string) {
 	t.Helper()

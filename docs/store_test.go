@@ -108,6 +108,36 @@ func TestSQL(t *testing.T) {
 	}
 }
 
+// TestStoreExamples runs what operating.md does with sqlite3.
+func TestStoreExamples(t *testing.T) {
+	if _, err := exec.LookPath("sqlite3"); err != nil {
+		t.Skip("sqlite3 is not installed")
+	}
+	d := &deployment{dir: t.TempDir()}
+	filledStore(t, filepath.Join(d.dir, "data"))
+	n := 0
+	for _, b := range load(t, "operating.md").blocks {
+		if !b.is("sh", "store") {
+			continue
+		}
+		n++
+		if out, err := d.shell(b.text); err != nil {
+			t.Errorf("%s: %v\n%s", &b, err, out)
+		}
+	}
+	if n != 2 {
+		t.Errorf("operating.md has %d examples with sqlite3", n)
+	}
+	copied, err := store.OpenReadOnly(filepath.Join(d.dir, "backup"))
+	if err != nil {
+		t.Fatalf("the backup: %v", err)
+	}
+	defer copied.Close()
+	if letters, err := copied.DeadLetters(context.Background(), store.DeadLetterQuery{}); err != nil || len(letters) != 2 {
+		t.Errorf("the backup has %d dead letters, %v", len(letters), err)
+	}
+}
+
 // rows asks one question; every value must be there.
 func rows(t *testing.T, db *sql.DB, b block) (n int) {
 	t.Helper()
