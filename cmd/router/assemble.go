@@ -67,7 +67,7 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 			continue
 		}
 		destination, err := factory(d.Settings, destinations.Env{
-			Name: d.Name, Log: p.logger.With("destination", d.Name), Transport: p.transport,
+			Name: d.Name, Log: p.logger, Transport: p.transport,
 			Cache: p.cache, Shared: p.shared, Metrics: p.metrics,
 		})
 		var more config.Problems

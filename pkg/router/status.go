@@ -24,7 +24,7 @@ const (
 
 // LaneStatus is the state of one lane, as /readyz and metrics show it.
 type LaneStatus struct {
-	Name          store.LaneName `json:"lane"`
+	Name          store.LaneName `json:"name"`
 	Entries       int64          `json:"entries"`
 	Bytes         int64          `json:"bytes"`
 	OldestSeconds float64        `json:"oldest_seconds"`

@@ -6,10 +6,10 @@ import (
 
 // LaneName identifies a lane: what is delivered to one account by one kind of call.
 type LaneName struct {
-	Destination string // its name in the configuration
-	Hub         string // the remote account, by configuration; see destinations.Destination
-	Account     string // connected account; "" for the destination's single one
-	Lane        string // contacts, events
+	Destination string `json:"destination"` // its name in the configuration
+	Hub         string `json:"hub"`         // the remote account, by configuration; see destinations.Destination
+	Account     string `json:"account"`     // connected account; "" for the destination's single one
+	Lane        string `json:"lane"`        // contacts, events
 }
 
 // LaneID numbers lanes; it is never reused.
