@@ -4,55 +4,56 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"eventrouter/docs"
 	"eventrouter/pkg/config"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// later is the reason of cases about routes that are not served yet.
-const later = "not served yet"
-
-// differences are the cases that are answered otherwise than by Jitsu on purpose: status, and the message or body.
+// differences are the cases that are answered otherwise than by Jitsu on purpose: status, and the message or body. The reasons are in the table
+// of the documentation, which lists the same cases.
 var differences = map[string]struct {
-	status    int
-	want, why string
+	status int
+	want   string
 }{
-	"no token":                                    {401, "The token is not found", "no token, no colon"},
-	"unknown token 2":                             {401, "The token is not found", "a token is never repeated"},
-	"client trailing slash -> gin redirect":       {200, `{"status":"ok"}`, "served at once: the redirect costs a round trip and repeats the token"},
-	"leading newline":                             {200, `{"status":"ok"}`, "white space is JSON"},
-	"two concatenated objects: second ignored":    {400, "Error parsing events body: error parsing HTTP body: invalid character '{' after top-level value", "an event would be lost"},
-	"array with null":                             {400, "Error parsing events body: element 0 is null, not an object", "a panic there"},
-	"array avg under limit (one 90KB + one tiny)": {400, "Error parsing events body: Size of one of events exceeds limit: 51200", "the limit is for each event, not for their average"},
-	"cookie_policy comply without maxmind":        {200, `{"status":"ok"}`, later},
-	"OPTIONS origin https://notexample.com":       {200, "", "another site"},
-	"OPTIONS segment":                             {404, "404 page not found", later},
-	"pixel data":                                  {404, "404 page not found", later},
-	"segment single":                              {404, "404 page not found", later},
-	"segment batch malformed":                     {404, "404 page not found", later},
-	"segment client token rejected":               {404, "404 page not found", later},
-	"segment empty batch":                         {404, "404 page not found", later},
-	"bulk without trailing newline":               {404, "404 page not found", later},
-	"bulk not multipart":                          {404, "404 page not found", later},
-	"bulk client token":                           {404, "404 page not found", later},
-	"bulk no destinations":                        {404, "404 page not found", later},
-	"admin bad token":                             {404, "404 page not found", later},
-	"fallback list":                               {404, "404 page not found", later},
-	"replay missing file":                         {404, "404 page not found", later},
-	"events cache bad ns":                         {404, "404 page not found", later},
-	"dry run unknown dest":                        {404, "404 page not found", later},
-	"test destination no creds":                   {404, "404 page not found", later},
-	"test destination no hub":                     {404, "404 page not found", later},
-	"test destination no section":                 {404, "404 page not found", later},
-	"test destination unknown type":               {404, "404 page not found", later},
-	"static missing":                              {404, "404 page not found", later},
-	"static endpoint /t":                          {404, "404 page not found", later},
-	"static endpoint /s":                          {404, "404 page not found", later},
-	"static endpoint /p":                          {404, "404 page not found", later},
+	"no token":                                    {401, "The token is not found"},
+	"unknown token 2":                             {401, "The token is not found"},
+	"client trailing slash -> gin redirect":       {200, `{"status":"ok"}`},
+	"leading newline":                             {200, `{"status":"ok"}`},
+	"two concatenated objects: second ignored":    {400, "Error parsing events body: error parsing HTTP body: invalid character '{' after top-level value"},
+	"array with null":                             {400, "Error parsing events body: element 0 is null, not an object"},
+	"array avg under limit (one 90KB + one tiny)": {400, "Error parsing events body: Size of one of events exceeds limit: 51200"},
+	"cookie_policy comply without maxmind":        {200, `{"status":"ok"}`},
+	"OPTIONS origin https://notexample.com":       {200, ""},
+	"OPTIONS segment":                             {404, "404 page not found"},
+	"pixel data":                                  {404, "404 page not found"},
+	"segment single":                              {404, "404 page not found"},
+	"segment batch malformed":                     {404, "404 page not found"},
+	"segment client token rejected":               {404, "404 page not found"},
+	"segment empty batch":                         {404, "404 page not found"},
+	"bulk without trailing newline":               {404, "404 page not found"},
+	"bulk not multipart":                          {404, "404 page not found"},
+	"bulk client token":                           {404, "404 page not found"},
+	"bulk no destinations":                        {404, "404 page not found"},
+	"admin bad token":                             {404, "404 page not found"},
+	"fallback list":                               {404, "404 page not found"},
+	"replay missing file":                         {404, "404 page not found"},
+	"events cache bad ns":                         {404, "404 page not found"},
+	"dry run unknown dest":                        {404, "404 page not found"},
+	"test destination no creds":                   {404, "404 page not found"},
+	"test destination no hub":                     {404, "404 page not found"},
+	"test destination no section":                 {404, "404 page not found"},
+	"test destination unknown type":               {404, "404 page not found"},
+	"static missing":                              {404, "404 page not found"},
+	"static endpoint /t":                          {404, "404 page not found"},
+	"static endpoint /s":                          {404, "404 page not found"},
+	"static endpoint /p":                          {404, "404 page not found"},
 }
 
 // referenceCases are requests to Jitsu and what it answered.
@@ -92,6 +93,10 @@ type httpCase struct {
 
 func TestReferenceHTTP(t *testing.T) {
 	base := start(t, testOptions(&memoryLog{}))
+	reasons := docs.Differences("ingest_http")
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(reasons)), slices.Sorted(maps.Keys(differences))); diff != "" {
+		t.Errorf("the cases that differ from Jitsu's are not those that the documentation lists (-listed +here):\n%s", diff)
+	}
 	for _, c := range referenceCases[httpCase](t, "ingest_http") {
 		t.Run(c.Name, func(t *testing.T) {
 			var headers []string
@@ -105,9 +110,9 @@ func TestReferenceHTTP(t *testing.T) {
 			case !deliberate && diff != "":
 				t.Errorf("not Jitsu's answer (-Jitsu +got):\n%s", diff)
 			case deliberate && diff == "":
-				t.Errorf("listed as a difference (%s), but Jitsu's answer was given", d.why)
+				t.Errorf("listed as a difference (%s), but Jitsu's answer was given", reasons[c.Name])
 			case deliberate && (got.status != d.status || message(got.body) != d.want):
-				t.Errorf("got %d %q, want %d %q (%s)", got.status, message(got.body), d.status, d.want, d.why)
+				t.Errorf("got %d %q, want %d %q (%s)", got.status, message(got.body), d.status, d.want, reasons[c.Name])
 			}
 		})
 	}
