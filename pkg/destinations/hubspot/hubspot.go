@@ -257,9 +257,11 @@ func (ps *permits) next(ctx context.Context, w *window) (*permit, error) {
 	return ps.d.acquire(ctx, w)
 }
 
+// release gives the first one back, if it is unused.
 func (ps *permits) release() {
 	if ps.first != nil {
 		ps.first.Release()
+		ps.first = nil
 	}
 }
 

@@ -207,10 +207,15 @@ func (d *Destination) contactSchema(ctx context.Context, permits *permits) (*sch
 	began := time.Now()
 	select {
 	case c.loading <- struct{}{}:
-		defer func() { <-c.loading }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	default:
+		permits.release() // who loads may need it
+		select {
+		case c.loading <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
+	defer func() { <-c.loading }()
 	if s := c.get(); s != nil { // loaded by whom we waited for
 		return s, nil
 	}
