@@ -264,7 +264,8 @@ func (a *upsertAnswer) addError(r refusal) {
 			named = true
 		}
 	}
-	if !named && len(a.strangers) < maxProblems {
+	// One that names other inputs than those that are open is about nobody here.
+	if !named && len(r.traceIDs) == 0 && len(a.strangers) < maxProblems {
 		a.strangers = append(a.strangers, r)
 	}
 }

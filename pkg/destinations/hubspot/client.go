@@ -96,8 +96,12 @@ type lostError struct {
 func (e *lostError) Error() string { return "no answer from HubSpot: " + e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
-// do makes one call and uses up p. Its error is a *lostError or a misuse of ours.
+// do makes one call and uses up p. Its error is a *lostError, or, when no call was made, that of ctx or a misuse of ours.
 func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) {
+	if err := ctx.Err(); err != nil {
+		p.Release()
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var progress progress

@@ -147,10 +147,12 @@ func (s *contactSend) answered(ctx context.Context, writes []*write, a *answer, 
 	}
 	switch {
 	case len(unnamed) == 0:
-	case len(res.strangers) > 0 && len(writes) > 1:
+	case len(res.strangers) > 0 && len(writes) == 1:
+		s.refuseSingle(ctx, unnamed[0], &res.strangers[0], a, round)
+	case slices.ContainsFunc(res.strangers, func(r refusal) bool { return final(a.status, &r) || a.conflict(&r) }):
 		s.bisectOrSend(ctx, unnamed)
 	case len(res.strangers) > 0:
-		s.refuseSingle(ctx, unnamed[0], &res.strangers[0], a, round)
+		s.settle(unnamed, fmt.Errorf("HubSpot leaves the contact out: %s (correlation id %s)", &res.strangers[0], a.correlation))
 	default:
 		// Seen in the wild: success with no results, and nothing written.
 		err := fmt.Errorf("HubSpot answered %d and named no result for the contact: %d results and %d errors for %d inputs (correlation id %s)",
@@ -213,11 +215,15 @@ func (s *contactSend) refused(ctx context.Context, writes []*write, a *answer, r
 		}
 		return
 	}
-	if a.status == http.StatusBadRequest && round < maxRounds && s.amend(ctx, writes, &r) {
+	switch {
+	case a.status == http.StatusBadRequest && round < maxRounds && s.amend(ctx, writes, &r):
 		s.deliver(ctx, writes, round+1)
-		return
+	case final(a.status, &r) || a.conflict(&r):
+		s.bisect(ctx, writes)
+	default: // it would be the same for each half
+		s.stop = a.err()
+		s.settle(writes, s.stop)
 	}
-	s.bisect(ctx, writes)
 }
 
 // duplicates parts off the writes that HubSpot takes for one contact twice in a batch.
@@ -266,11 +272,14 @@ func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bo
 			reason = reasonReadOnly
 		}
 		holders := holding(writes, p.property)
-		if len(holders) > 1 && reason == reasonRefused {
-			continue // a value is bad, and it is not said whose
-		}
-		for _, w := range holders {
-			w.drop(p.property, reason)
+		switch {
+		case reason != reasonRefused:
+			for _, w := range holders {
+				w.drop(p.property, reason)
+				changed = true
+			}
+		case len(holders) == 1: // else a value is bad, and it is not said whose
+			holders[0].refuse(p.property, s.batch, s.schema)
 			changed = true
 		}
 	}
@@ -293,8 +302,13 @@ func holding(writes []*write, property string) (holders []*write) {
 // and the rest of the batch is kept.
 const maxOpaque = 10
 
-// maxConflicts is how often a write is tried that meets a conflict: HubSpot has them where two calls make one contact at a time.
+// maxConflicts is how many conflicts an entry may meet: HubSpot has them where two calls make one contact at a time.
 const maxConflicts = 5
+
+// conflict says whether an input is refused because of another contact, or of another call.
+func (a *answer) conflict(r *refusal) bool {
+	return a.status == http.StatusConflict || r.category == "CONFLICT"
+}
 
 // reject settles a single write that HubSpot refuses for good. A merged one is taken apart first: one of its entries may be the
 // reason, unless it is the identity that they share.
@@ -304,10 +318,10 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 		err = fmt.Errorf("%w (correlation id %s)", err, a.correlation)
 	}
 	switch {
-	case a.status == http.StatusConflict || r.category == "CONFLICT":
+	case a.conflict(r):
 		for _, i := range w.entries {
 			s.out[i].Err = destinations.RetryAfter(err, lockedWait)
-			if s.batch[i].Attempt >= maxConflicts {
+			if s.d.contactPoison.conflicts(s.batch[i].Name) >= maxConflicts {
 				s.out[i].Err = destinations.Reject(err)
 			}
 		}
@@ -336,7 +350,8 @@ func final(status int, r *refusal) bool {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
 		return true
 	}
-	return r.category == "VALIDATION_ERROR" || len(r.problems) > 0
+	return r.category == "VALIDATION_ERROR" ||
+		slices.ContainsFunc(r.problems, func(p problem) bool { return p.code != "" || p.property != "" })
 }
 
 // apart sends the entries of a merged write one after the other, as long as each is settled: an older one that is to be tried again

@@ -68,7 +68,7 @@ func (d *Destination) define(ctx context.Context, ps *permits, w *wanted) (*defi
 	if err != nil {
 		return nil, err
 	}
-	if !named {
+	if !named && !def.fresh.IsZero() { // made by us
 		c.count(w.browser, now)
 	}
 	d.storeDefinitions()

@@ -94,9 +94,9 @@ func parseDefinitions(body []byte, hubID string) (list map[string]*definition, a
 	return list, gjson.GetBytes(body, "paging.next.after").String(), nil
 }
 
-// parseDefinition reads one definition; nil when it has no name.
+// parseDefinition reads one definition; nil when it has no name or is archived.
 func parseDefinition(r gjson.Result, hubID string) *definition {
-	if !r.IsObject() {
+	if !r.IsObject() || r.Get("archived").Bool() { // HubSpot takes no events of archived ones
 		return nil
 	}
 	prefix := "pe" + hubID + "_"

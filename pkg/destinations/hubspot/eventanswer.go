@@ -1,12 +1,16 @@
 package hubspot
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"eventrouter/pkg/destinations"
 )
@@ -32,11 +36,26 @@ func (s *eventSend) deliver(ctx context.Context, all []*occurrence, round int) {
 		s.broken(ctx, all, a, fault)
 		return
 	}
-	if a.status >= 200 && a.status < 300 && a.status != http.StatusMultiStatus {
+	switch {
+	case a.status >= 300:
+		s.refused(ctx, all, a, round)
+	case a.tookEvents():
 		s.delivered(all, a, false)
-		return
+	case json.Valid(a.body):
+		s.refused(ctx, all, a, round)
+	default:
+		s.stop = a.noSuchPath()
+		s.settle(entriesOf(all), s.stop)
 	}
-	s.refused(ctx, all, a, round)
+}
+
+// tookEvents says whether a success is one: HubSpot's has no body. Anything may answer 200, such as a proxy that asks for a login.
+func (a *answer) tookEvents() bool {
+	if len(bytes.TrimSpace(a.body)) == 0 {
+		return true
+	}
+	said := gjson.ParseBytes(a.body)
+	return a.status != http.StatusMultiStatus && json.Valid(a.body) && said.IsObject() && said.Get("status").Str != "error"
 }
 
 // broken settles a call that HubSpot did not judge.
@@ -103,8 +122,14 @@ func (s *eventSend) refused(ctx context.Context, all []*occurrence, a *answer, r
 		s.settle(entriesOf(all), s.stop)
 		return
 	}
-	if len(all) > 1 {
+	judged := final(a.status, &r) || a.conflict(&r)
+	switch {
+	case len(all) > 1 && judged:
 		s.bisect(ctx, all)
+		return
+	case len(all) > 1: // it would be the same for each half
+		s.stop = s.refusal(&r, a)
+		s.settle(entriesOf(all), s.stop)
 		return
 	}
 	o := all[0]
@@ -113,7 +138,7 @@ func (s *eventSend) refused(ctx context.Context, all []*occurrence, a *answer, r
 		s.delivered(all, a, true)
 	case round < maxRounds && s.amend(o, &r):
 		s.deliver(ctx, all, round+1)
-	case final(a.status, &r) || a.status == http.StatusConflict:
+	case judged:
 		err := s.refusal(&r, a)
 		s.settle(entriesOf(all), destinations.Reject(err))
 		if s.opaque++; s.opaque >= maxOpaque {

@@ -35,6 +35,7 @@ type eventSend struct {
 	out     []destinations.Outcome
 	schema  *schema
 	stop    error // the outcome of everything not sent yet
+	undone  error // what the last definition met that others would meet too
 	opaque  int   // refusals in a row that name no reason
 }
 
@@ -155,18 +156,36 @@ func (s *eventSend) definition(ctx context.Context, name string, group []*occurr
 			w.browser = w.browser && !s.batch[o.entry].Event.Server
 		}
 		w.properties = w.properties[:min(len(w.properties), maxOwnProperties)]
+		if s.undone != nil {
+			return nil, s.undone
+		}
 		var err error
 		if def, err = s.d.define(ctx, s.permits, w); err != nil {
-			return nil, err
+			return nil, s.note(err)
 		}
 	}
 	if !s.d.events.Create && !s.d.named[name] {
 		return def, nil
 	}
-	if more := missing(def, s.wanted(group)); len(more) > 0 && def.own() < maxOwnProperties {
-		return s.d.extend(ctx, s.permits, name, more)
+	more := missing(def, s.wanted(group))
+	if len(more) == 0 || def.own() >= maxOwnProperties {
+		return def, nil
 	}
-	return def, nil
+	if s.undone != nil {
+		return nil, s.undone
+	}
+	def, err := s.d.extend(ctx, s.permits, name, more)
+	return def, s.note(err)
+}
+
+// note keeps an error that all further definitions of this Send would meet, each after its own wait.
+func (s *eventSend) note(err error) error {
+	var lost *lostError
+	var block *destinations.BlockError
+	if errors.As(err, &lost) || errors.As(err, &block) {
+		s.undone = err
+	}
+	return err
 }
 
 // wanted are the properties that the occurrences carry, each once.

@@ -2,6 +2,7 @@ package hubspot
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -140,6 +141,9 @@ func (d *Destination) call(ctx context.Context, ps *permits, r request, accept .
 		return nil, err
 	}
 	if a.status >= 200 && a.status < 300 {
+		if r.method == http.MethodGet && !json.Valid(a.body) { // what is missing would count as not there
+			return nil, fmt.Errorf("HubSpot answered %d with a body that is not whole", a.status)
+		}
 		return a, nil
 	}
 	if slices.Contains(accept, a.status) {

@@ -34,7 +34,8 @@ type write struct {
 	entries  []int // of the batch, oldest first
 	values   []written
 	stripped []stripped
-	collided []string // names that several members of one user object clean to; the last one with a value counts
+	refused  []written // values that HubSpot refused
+	collided []string  // names that several members of one user object clean to; the last one with a value counts
 }
 
 // merge makes one write for each identity in batch, in the order of their oldest entries.
@@ -111,9 +112,15 @@ func (w *write) strip(name, reason string) {
 // maxStripped bounds the list of what was left out: names are the client's. The last of them stands for the rest.
 const maxStripped = 200
 
+// maxNameShown is the length of HubSpot's own names.
+const maxNameShown = 100
+
 func addStripped(all []stripped, name, reason string) []stripped {
 	if len(all) == maxStripped {
 		return all
+	}
+	if len(name) > maxNameShown {
+		name = name[:maxNameShown] + "..."
 	}
 	for _, s := range all {
 		if s.name == name {
@@ -135,6 +142,22 @@ func (w *write) drop(name, reason string) bool {
 	w.values = slices.Delete(w.values, i, i+1)
 	w.strip(name, reason)
 	return true
+}
+
+// refuse takes out the value of a property that HubSpot refuses. The newest value of the other entries takes its place, as if the entries had
+// been sent one by one.
+func (w *write) refuse(name string, batch []destinations.Entry, s *schema) {
+	i := slices.IndexFunc(w.values, func(v written) bool { return v.name == name })
+	w.refused = append(w.refused, w.values[i])
+	w.drop(name, reasonRefused)
+	for _, entry := range slices.Backward(w.entries) {
+		for _, v := range w.single(entry, batch, s).values {
+			if v.name == name && !slices.Contains(w.refused, v) {
+				w.set(v.name, v.value)
+				return
+			}
+		}
+	}
 }
 
 // single is a write of one entry of a merged one.

@@ -103,6 +103,7 @@ func newOccurrence(i int, e *destinations.Entry, s *schema) *occurrence {
 		o.label = unknownEvent
 	}
 	o.name = eventName(o.label)
+	o.label = label(o.label, o.name, maxEventLabel)
 	return o
 }
 

@@ -16,7 +16,7 @@ const (
 	maxSuspects = 10000
 )
 
-// suspects counts the 500s that entries were part of. HubSpot breaks down over some inputs, and a batch with one would be sent for ever;
+// suspects counts the 500s, and the conflicts, that entries were part of. HubSpot breaks down over some inputs, and a batch with one would be sent for ever;
 // an outage makes no suspect, for then nothing else succeeds.
 type suspects struct {
 	mu      sync.Mutex // guards the fields below
@@ -27,6 +27,7 @@ type suspects struct {
 type suspect struct {
 	first        time.Time
 	times, alone int
+	conflicts    int
 }
 
 // cleared notes a call that succeeded, with its entries.
@@ -42,18 +43,34 @@ func (s *suspects) cleared(now time.Time, entries []destinations.OutputName) {
 	}
 }
 
+// conflicts counts one that an entry met, and returns how many there were since it was last taken.
+func (s *suspects) conflicts(name destinations.OutputName) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roomLocked()
+	c := s.counts[name]
+	c.conflicts++
+	s.counts[name] = c
+	return c.conflicts
+}
+
+// roomLocked makes room for one more.
+func (s *suspects) roomLocked() {
+	if s.counts == nil || len(s.counts) > maxSuspects {
+		s.counts = map[destinations.OutputName]suspect{}
+	}
+}
+
 // failed counts a 500 over the entries; alone says that they are all of one input. It says whether it is time to split them, or, alone,
 // to reject: each of them has met enough of these, and something else has succeeded since the first.
 func (s *suspects) failed(now time.Time, entries []destinations.OutputName, alone bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.counts == nil || len(s.counts) > maxSuspects {
-		s.counts = map[destinations.OutputName]suspect{}
-	}
+	s.roomLocked()
 	guilty := true
 	for _, name := range entries {
-		c, ok := s.counts[name]
-		if !ok {
+		c := s.counts[name]
+		if c.times == 0 {
 			c.first = now
 		}
 		c.times++
