@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"eventrouter/pkg/config"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/store"
 )
@@ -129,13 +130,42 @@ func (a *aside) sort(ctx context.Context, h *handover, route *Route, b *store.St
 	if err != nil {
 		return fmt.Errorf("lane %s of %s, block %d: %w", unsortedLane, route.Name, b.ID, err)
 	}
+	tooOld := a.tooOld(route)
 	h.begin()
 	for _, e := range entries {
 		if ctx.Err() != nil {
 			return nil // the block is sorted again at the next start
 		}
-		h.route(a.index, route, log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}, e.Event)
+		rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
+		if tooOld(e, time.Now()) {
+			h.bury(route, rec, e.Event, reasonLaneFull, errLaneFull)
+			continue
+		}
+		h.route(a.index, route, rec, e.Event)
 	}
 	h.batch.Progress = append(h.batch.Progress, store.Progress{Lane: a.lane, Block: b.ID, Finished: b.Entries})
-	return h.commit(ctx, 0, func() { a.r.sorted[a.index].Store(entries[len(entries)-1].Name.Offset + 1) })
+	return h.commit(ctx, 0, func() {
+		a.r.raiseSorted(a.index, entries[len(entries)-1].Name.Offset+1)
+		// Entries of any account may have waited for this, also when nothing came out of the block.
+		for _, account := range a.r.allAccounts() {
+			if account.route == route {
+				account.wakeFrom(0)
+			}
+		}
+	})
+}
+
+// tooOld says which entries are given up unsorted, where the lane is at a limit and the configuration wants that: the first block at
+// max_bytes, and what is older than max_age.
+func (a *aside) tooOld(route *Route) func(*entry, time.Time) bool {
+	limits := route.Lanes
+	if limits.OnFull != config.DeadLetterOldest {
+		return func(*entry, time.Time) bool { return false }
+	}
+	full := slices.ContainsFunc(a.r.store.Lanes(), func(l store.Lane) bool {
+		return l.ID == a.lane && limits.MaxBytes > 0 && l.Bytes >= limits.MaxBytes
+	})
+	return func(e *entry, now time.Time) bool {
+		return full || limits.MaxAge > 0 && now.Sub(e.Event.Received) >= limits.MaxAge
+	}
 }

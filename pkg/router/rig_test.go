@@ -34,7 +34,9 @@ const lateAfter = 100 * time.Second
 // remote is a remote system as a destination sees it: contacts that remember every write, and events. What a call answers is up to the test.
 type remote struct {
 	contactKeys, eventEntries, inFlight int
-	answer                              func(call) []error // nil: all is well; one error per entry, or a single one for all
+	answer                              func(call) []error      // nil: all is well; one error per entry, or a single one for all
+	acquire                             func(lane string) error // nil: at once
+	hub                                 string
 
 	mu       sync.Mutex
 	writes   map[string][]string // by key, in the order in which they were applied
@@ -84,7 +86,7 @@ func (c call) applyLocked(i int) {
 
 func newRemote() *remote {
 	return &remote{
-		contactKeys: 100, eventEntries: 500, inFlight: 4, writes: map[string][]string{}, running: map[string]int{},
+		contactKeys: 100, eventEntries: 500, inFlight: 4, hub: "hub1", writes: map[string][]string{}, running: map[string]int{},
 	}
 }
 
@@ -114,13 +116,18 @@ func (r *remote) Lanes() []destinations.LaneSpec {
 	}
 }
 
-func (r *remote) Hub(string) string { return "hub1" }
+func (r *remote) Hub(string) string { return r.hub }
 
 type permit struct{}
 
 func (permit) Release() {}
 
-func (r *remote) Acquire(ctx context.Context, _, _ string) (destinations.Permit, error) {
+func (r *remote) Acquire(ctx context.Context, _, lane string) (destinations.Permit, error) {
+	if r.acquire != nil {
+		if err := r.acquire(lane); err != nil {
+			return nil, err
+		}
+	}
 	if r.permits == nil {
 		return permit{}, nil
 	}

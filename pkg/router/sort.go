@@ -79,10 +79,20 @@ func (r *Router) sort(ctx context.Context) error {
 func (r *Router) announceSorted(position uint64) {
 	for i := range r.sorted {
 		if a := r.asides[i]; a == nil || !a.active.Load() {
-			r.sorted[i].Store(position)
+			r.raiseSorted(i, position)
 		}
 	}
 	r.position.Store(position)
+}
+
+// raiseSorted says that a destination's events below position are handed over. The sorter and the destination's aside both do.
+func (r *Router) raiseSorted(i int, position uint64) {
+	for {
+		old := r.sorted[i].Load()
+		if old >= position || r.sorted[i].CompareAndSwap(old, position) {
+			return
+		}
+	}
 }
 
 // balance, between two batches, sets destinations aside whose scripts took too much time, and takes back those that have caught up.
@@ -90,7 +100,8 @@ func (r *Router) balance(h *handover, now time.Time) error {
 	for i := range r.routes {
 		a := r.asides[i]
 		if a != nil && a.active.Load() {
-			if a.calm.Load() && a.drained() {
+			// calm again, for it may have been so before the last block: then that one is not announced yet.
+			if a.calm.Load() && a.drained() && a.calm.Load() {
 				a.active.Store(false)
 				r.logger.Info("the destination has caught up", "destination", r.routes[i].Name)
 			}
@@ -99,7 +110,7 @@ func (r *Router) balance(h *handover, now time.Time) error {
 		over := h.shares[i].add(h.spent[i], now)
 		h.spent[i] = 0
 		if over {
-			if err := r.setAside(i); err != nil {
+			if err := h.tooSlow(i); err != nil {
 				return err
 			}
 		}
@@ -120,6 +131,7 @@ type handover struct {
 	lanes      map[*lane]*store.Block
 	order      []*lane
 	unsorted   []*store.Block // of destinations that are set aside, by route; nil: nothing
+	direct     []uint64       // by route, of those that this batch sets aside: offset below which it hands over itself; else 0
 
 	spent   []time.Duration // in filters, by route
 	shares  []share
@@ -132,7 +144,7 @@ type identityKey struct{ apiKey, kind, value string }
 func newHandover(r *Router) *handover {
 	return &handover{
 		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
-		lanes: map[*lane]*store.Block{}, unsorted: make([]*store.Block, len(r.routes)),
+		lanes: map[*lane]*store.Block{}, unsorted: make([]*store.Block, len(r.routes)), direct: make([]uint64, len(r.routes)),
 		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)),
 	}
 }
@@ -145,6 +157,7 @@ func (h *handover) begin() {
 	clear(h.identities)
 	clear(h.lanes)
 	clear(h.unsorted)
+	clear(h.direct)
 	h.order = h.order[:0]
 	b := &h.batch
 	*b = store.Batch{
@@ -180,11 +193,18 @@ func (h *handover) add(rec log.Record) {
 		}
 		h.route(i, route, rec, ev)
 		if h.spent[i] > shareLimit { // in this batch alone: its other events wait no longer
-			if err := h.r.setAside(i); err != nil {
+			if err := h.tooSlow(i); err != nil {
 				h.failed = err
 			}
+			h.direct[i] = uint64(rec.Offset) + 1
 		}
 	}
+}
+
+// tooSlow has a destination set aside, and measures it afresh when it comes back.
+func (h *handover) tooSlow(i int) error {
+	h.spent[i], h.shares[i] = 0, share{}
+	return h.r.setAside(i)
 }
 
 // setAside puts an event into the unsorted lane of a destination.
@@ -315,6 +335,9 @@ func (h *handover) commit(ctx context.Context, position uint64, sorted func()) e
 		l.announce()
 	}
 	sorted()
+	for i, position := range h.direct {
+		h.r.raiseSorted(i, position)
+	}
 	for i, b := range h.unsorted {
 		if b != nil {
 			h.r.asides[i].poke()

@@ -122,6 +122,9 @@ func (r *Router) refuse(now time.Time) {
 		}
 		route := &r.routes[i]
 		full := over(stored, route.Lanes, now)
+		if r.parked(stored.Name, route) {
+			continue // nothing feeds it, so that refusing would be for ever
+		}
 		if r.letGo(stored, route, full, now) || !full {
 			continue
 		}
@@ -149,9 +152,17 @@ func (r *Router) refuse(now time.Time) {
 	}
 }
 
+// parked says that a lane's destination delivers to another hub now.
+func (r *Router) parked(name store.LaneName, route *Route) bool {
+	return name.Lane != unsortedLane && route.Destination.Hub(name.Account) != name.Hub
+}
+
 // letGo has a lane let go of its oldest entries, where the cause of its block or the configuration says so. It returns false for a lane that
 // keeps all of them.
 func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time) bool {
+	if stored.Name.Lane == unsortedLane {
+		return route.Lanes.OnFull == config.DeadLetterOldest // see aside.tooOld
+	}
 	r.mu.Lock()
 	a := r.accounts[accountName{stored.Name.Destination, stored.Name.Hub, stored.Name.Account}]
 	r.mu.Unlock()
@@ -179,7 +190,7 @@ func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time
 			}
 		}
 	case full && route.Lanes.OnFull == config.DeadLetterOldest:
-		give.err, give.reason = destinations.Reject(errLaneFull), "lane_full"
+		give.err, give.reason = destinations.Reject(errLaneFull), reasonLaneFull
 	default:
 		return false
 	}
@@ -187,5 +198,7 @@ func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time
 	l.poke()
 	return true
 }
+
+const reasonLaneFull = "lane_full" // of dead letters
 
 var errLaneFull = errors.New("the lane is at its limit and gives up its oldest entries (lanes.on_full)")
