@@ -60,6 +60,7 @@ func candidates(ev *event.Event, s *schema) []candidate {
 	var revenue, conversion, compat gjson.Result
 	var ownSpace [16]candidate
 	own := ownSpace[:0]
+	var inner []candidate // of the compatibility format
 	gjson.ParseBytes(ev.JSON).ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
 		case "revenue":
@@ -79,12 +80,17 @@ func candidates(ev *event.Event, s *schema) []candidate {
 	if compat.IsObject() { // the compatibility format
 		compat.ForEach(func(k, v gjson.Result) bool {
 			page.take(k.Str, v)
+			if v.Type != gjson.JSON && !ownFields[k.Str] && len(inner) < maxCandidates {
+				inner = append(inner, candidate{name: eventName(k.Str), label: k.Str, value: v})
+			}
 			return true
 		})
 	}
 	all := make(candidateList, 0, 32)
-	if absent(revenue) || revenue.Type == gjson.JSON {
-		revenue = conversion.Get("revenue")
+	for _, other := range [...]gjson.Result{conversion.Get("revenue"), compat.Get("revenue"), compat.Get("conversion.revenue")} {
+		if absent(revenue) || revenue.Type == gjson.JSON {
+			revenue = other
+		}
 	}
 	if revenue.Type != gjson.JSON {
 		all.add(candidate{name: "revenue", label: "Revenue", value: revenue})
@@ -93,6 +99,12 @@ func candidates(ev *event.Event, s *schema) []candidate {
 	page.addTo(&all, ev.UserAgent)
 	for _, c := range own {
 		if c.name != "revenue" || !hasRevenue {
+			all.add(c)
+		}
+	}
+	said := all
+	for _, c := range inner {
+		if said.find(c.name) == nil { // what stands outside goes before it
 			all.add(c)
 		}
 	}
@@ -106,11 +118,11 @@ func candidates(ev *event.Event, s *schema) []candidate {
 func (l *candidateList) addUser(user gjson.Result, s *schema) {
 	said := *l
 	user.ForEach(func(k, v gjson.Result) bool {
-		name := cleanName(k.Str)
-		if name == emailProperty || s.properties[name] == nil {
+		p := s.find(k.Str)
+		if p == nil || p.name == emailProperty {
 			return true
 		}
-		if name = eventName(name); said.find(name) == nil {
+		if name := eventName(p.name); said.find(name) == nil {
 			l.add(candidate{name: name, label: k.Str, value: v})
 		}
 		return true

@@ -64,7 +64,7 @@ func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []desti
 	}
 	all := make([]*occurrence, len(entries))
 	for n, i := range entries {
-		all[n] = newOccurrence(i, &batch[i], s.schema)
+		all[n] = newOccurrence(i, &batch[i], s.schema, d.hubID)
 	}
 	ready := s.resolve(ctx, all)
 	if err := s.waitForLag(ctx, ready); err != nil {

@@ -157,7 +157,7 @@ func FuzzBodies(f *testing.F) {
 		if detail := w[0].appendDetail(nil, &upserted{}, ""); !json.Valid(detail) {
 			t.Errorf("detail %s", detail)
 		}
-		o := newOccurrence(0, &e, s)
+		o := newOccurrence(0, &e, s, "1")
 		def := &definition{name: o.name, qualified: "pe1_" + o.name, properties: map[string]*eventProperty{}}
 		for _, p := range o.wants() {
 			if !internalName.MatchString(p.name) {

@@ -126,7 +126,7 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 		d.eventsURL = d.baseURL
 	}
 	for _, name := range set.Events.Define {
-		d.named[eventName(name)] = true
+		d.named[shortName(name, d.hubID)] = true
 	}
 	d.account = destinations.Of(env.Shared, d.accountKey(set.AccessToken), newAccount)
 	d.client = newClient(env, d.account, set.AccessToken)

@@ -3,6 +3,7 @@ package hubspot
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -67,13 +68,15 @@ func (w *write) add(i int, ev *event.Event, s *schema) {
 		if absent(v) {
 			return true
 		}
-		name := cleanName(k.Str)
-		if name == emailProperty {
+		p := s.find(k.Str)
+		if p == nil {
+			if name := cleanName(k.Str); name != emailProperty {
+				w.strip(name, reasonUnknown)
+			}
 			return true
 		}
-		p := s.properties[name]
-		if p == nil {
-			w.strip(name, reasonUnknown)
+		name := p.name
+		if name == emailProperty {
 			return true
 		}
 		if p.readOnly {
@@ -89,19 +92,34 @@ func (w *write) add(i int, ev *event.Event, s *schema) {
 			w.collided = append(w.collided, name)
 		}
 		names = append(names, name)
-		w.set(name, text)
+		w.set(name, text, p.multi && text[0] == ';')
 		return true
 	})
 }
 
-func (w *write) set(name, value string) {
+// set gives the property a newer value, which replaces the older one or is added to it.
+func (w *write) set(name, value string, add bool) {
 	for i := range w.values {
 		if w.values[i].name == name {
+			if add {
+				value = addOptions(w.values[i].value, value)
+			}
 			w.values[i].value = value
 			return
 		}
 	}
 	w.values = append(w.values, written{name, value})
+}
+
+// addOptions is what HubSpot would have after old and then more, which begins with a semicolon.
+func addOptions(old, more string) string {
+	have := strings.Split(old, ";")
+	for option := range strings.SplitSeq(more[1:], ";") {
+		if !slices.Contains(have, option) {
+			have = append(have, option)
+		}
+	}
+	return strings.Join(have, ";")
 }
 
 // strip notes that a property was left out, the first reason of each.
@@ -153,7 +171,7 @@ func (w *write) refuse(name string, batch []destinations.Entry, s *schema) {
 	for _, entry := range slices.Backward(w.entries) {
 		for _, v := range w.single(entry, batch, s).values {
 			if v.name == name && !slices.Contains(w.refused, v) {
-				w.set(v.name, v.value)
+				w.set(v.name, v.value, false)
 				return
 			}
 		}

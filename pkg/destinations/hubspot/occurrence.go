@@ -93,8 +93,17 @@ type occurrence struct {
 	cut      []string
 }
 
+// shortName is the name of an event type's definition. Some clients say it as HubSpot lists it: pe{hub}_signed_up.
+func shortName(eventType, hubID string) string {
+	prefix := "pe" + hubID + "_"
+	if len(eventType) > len(prefix) && strings.EqualFold(eventType[:len(prefix)], prefix) {
+		eventType = eventType[len(prefix):]
+	}
+	return eventName(eventType)
+}
+
 // newOccurrence reads the event of entry i.
-func newOccurrence(i int, e *destinations.Entry, s *schema) *occurrence {
+func newOccurrence(i int, e *destinations.Entry, s *schema, hubID string) *occurrence {
 	o := &occurrence{
 		entry: i, email: e.Plan.ID, uuid: eventUUID(e.Event, e.Name.Index), at: e.Event.Time().UTC().Format(occurredLayout),
 		candidates: candidates(e.Event, s), label: e.Event.Type(),
@@ -102,7 +111,7 @@ func newOccurrence(i int, e *destinations.Entry, s *schema) *occurrence {
 	if o.label == "" {
 		o.label = unknownEvent
 	}
-	o.name = eventName(o.label)
+	o.name = shortName(o.label, hubID)
 	o.label = label(o.label, o.name, maxEventLabel)
 	return o
 }

@@ -37,7 +37,20 @@ type property struct {
 // schema is the contact properties of an account by name. It is never changed once made.
 type schema struct {
 	properties map[string]*property
+	cleaned    map[string]*property // those that cleanName would change, such as region__c
 	loaded     time.Time
+}
+
+// find returns the property that a client means by name: exactly that one, or one by its cleaned name; nil when there is none.
+func (s *schema) find(name string) *property {
+	if p := s.properties[name]; p != nil {
+		return p
+	}
+	name = cleanName(name)
+	if p := s.properties[name]; p != nil {
+		return p
+	}
+	return s.cleaned[name]
 }
 
 // parseSchema reads the answer to a list of properties, today's or that of the v1 API, or what encode wrote.
@@ -46,7 +59,7 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 	if !results.IsArray() {
 		return nil, errors.New("the answer is not a list of properties")
 	}
-	s := &schema{properties: make(map[string]*property, 512), loaded: loaded}
+	s := &schema{properties: make(map[string]*property, 512), cleaned: map[string]*property{}, loaded: loaded}
 	results.ForEach(func(_, r gjson.Result) bool {
 		p := &property{name: r.Get("name").Str, typeName: r.Get("type").Str, fieldType: r.Get("fieldType").Str}
 		if p.name == "" {
@@ -60,6 +73,9 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 		})
 		p.setType()
 		s.properties[p.name] = p
+		if clean := cleanName(p.name); clean != p.name && s.cleaned[clean] == nil {
+			s.cleaned[clean] = p
+		}
 		return true
 	})
 	if len(s.properties) == 0 {

@@ -166,8 +166,13 @@ func (t *valueType) formatOption(v gjson.Result) (string, bool) {
 		return t.option(plainText(v))
 	}
 	items, ok := scalars(v)
+	add := "" // HubSpot adds a value that begins with a semicolon to what is there
 	if v.Type != gjson.JSON {
-		items, ok = strings.Split(plainText(v), ";"), true
+		list := strings.TrimSpace(plainText(v))
+		if strings.HasPrefix(list, ";") {
+			add = ";"
+		}
+		items, ok = strings.Split(list, ";"), true
 	}
 	if !ok {
 		return "", false
@@ -183,7 +188,7 @@ func (t *valueType) formatOption(v gjson.Result) (string, bool) {
 		}
 		values = append(values, value)
 	}
-	return strings.Join(values, ";"), len(values) > 0
+	return add + strings.Join(values, ";"), len(values) > 0
 }
 
 // option finds the option that s means. Yes and no stand for true and false, as on HubSpot's own forms.
@@ -194,7 +199,7 @@ func (t *valueType) option(s string) (string, bool) {
 	if value, ok := t.options[s]; ok {
 		return value, true
 	}
-	lower := strings.ToLower(s)
+	lower := strings.ToLower(strings.TrimSpace(s))
 	if value, ok := t.options[lower]; ok {
 		return value, true
 	}
@@ -236,7 +241,14 @@ func (t *valueType) setOptions(all []option) {
 	}
 }
 
-var timeLayouts = [...]string{time.RFC3339Nano, time.DateOnly, "2006-01-02T15:04:05", time.DateTime, "2006-01-02T15:04"}
+// timeLayouts are ISO 8601 in the forms that HubSpot takes, and what databases print. Fractions of seconds pass with any; a time without a zone
+// is in UTC.
+var timeLayouts = [...]string{
+	time.RFC3339Nano, time.DateOnly,
+	"2006-01-02T15:04:05", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04Z07:00", "2006-01-02T15:04",
+	time.DateTime, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z07", "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05 UTC",
+	"2006-01-02 15:04",
+}
 
 // secondsBelow tells seconds from milliseconds: as seconds it is the year 5138, as milliseconds 1973.
 const secondsBelow = 1e11
