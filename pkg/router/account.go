@@ -78,6 +78,21 @@ func (a *account) personLocked(identity string) *person {
 	return p
 }
 
+// forgetHolds drops the holds that are over and says whether there were any.
+func (a *account) forgetHolds(now time.Time) (ended bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.persons {
+		for i := range p.queues {
+			if hold := &p.queues[i].hold; !hold.IsZero() && hold.Before(now) {
+				*hold, ended = time.Time{}, true
+			}
+		}
+		a.forgetLocked(p, now)
+	}
+	return ended
+}
+
 // forgetLocked drops a person for whom nothing waits and nothing is held.
 func (a *account) forgetLocked(p *person, now time.Time) {
 	for i := range p.queues {

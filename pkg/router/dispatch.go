@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/store"
 )
@@ -40,7 +39,6 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 			}
 			return err
 		}
-		l.trim(ctx)
 		now := time.Now()
 		a.mu.Lock()
 		ready, at := l.nextLocked(now)
@@ -57,13 +55,8 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 			}
 			continue
 		}
-		permit, err := a.route.Destination.Acquire(ctx, a.name, l.spec.Name)
-		if err != nil {
-			if ctx.Err() == nil {
-				a.mu.Lock()
-				l.stopLocked(err, time.Now())
-				a.mu.Unlock()
-			}
+		permit := l.acquire(ctx)
+		if permit == nil {
 			continue
 		}
 		a.mu.Lock()
@@ -85,6 +78,28 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 	return nil
 }
 
+// acquire waits for a permit. It returns nil when ctx ends, when the destination has an error for the lane, and when the window must
+// be loaded again before there can be a call.
+func (l *lane) acquire(ctx context.Context) destinations.Permit {
+	a := l.account
+	waitCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.mu.Lock()
+	l.cutAcquire = cancel
+	a.mu.Unlock()
+	permit, err := a.route.Destination.Acquire(waitCtx, a.name, l.spec.Name)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l.cutAcquire = nil
+	if err != nil {
+		if waitCtx.Err() == nil {
+			l.stopLocked(err, time.Now())
+		}
+		return nil
+	}
+	return permit
+}
+
 // call marks and sends one unit and hands the outcomes to the settler.
 func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 	began := time.Now()
@@ -94,21 +109,23 @@ func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 		mark := store.Call{ID: u.call, Lane: l.id, Entries: refs(u.entries)}
 		if err := l.account.router.commit(ctx, &store.Batch{Calls: []store.Call{mark}}); err != nil {
 			permit.Release()
-			l.results <- res // nothing was sent; a store that fails ends the process
+			l.report(res) // nothing was sent; a store that fails ends the process
 			return
 		}
 	}
 	batch := make([]destinations.Entry, len(u.entries))
 	for i, e := range u.entries {
 		batch[i] = e.Entry
-		batch[i].Attempt = e.attempts + 1
+		batch[i].Attempt = e.attempts + u.attempts + 1
 	}
 	res.outcomes = l.send(ctx, permit, batch)
-	if n := len(res.outcomes); n != len(batch) {
-		panic(fmt.Sprintf("BUG: destination %s made %d outcomes of %d entries", l.account.route.Name, n, len(batch)))
-	}
-	l.results <- res
+	l.report(res)
 }
+
+// brokenError says that a destination panicked, or made no outcomes: nobody knows of which entry.
+type brokenError struct{ problem string }
+
+func (e *brokenError) Error() string { return e.problem }
 
 // send calls the destination; a panic in it becomes an error of each entry.
 func (l *lane) send(ctx context.Context, permit destinations.Permit, batch []destinations.Entry) (outcomes []destinations.Outcome) {
@@ -121,10 +138,14 @@ func (l *lane) send(ctx context.Context, permit destinations.Permit, batch []des
 			"panic", fmt.Sprint(p), "stack", stack())
 		outcomes = make([]destinations.Outcome, len(batch))
 		for i := range outcomes {
-			outcomes[i].Err = destinations.Ambiguous(fmt.Errorf("panic: %v", p))
+			outcomes[i].Err = destinations.Ambiguous(&brokenError{fmt.Sprintf("panic: %v", p)})
 		}
 	}()
-	return l.account.route.Destination.Send(ctx, permit, batch)
+	outcomes = l.account.route.Destination.Send(ctx, permit, batch)
+	if len(outcomes) != len(batch) {
+		panic(fmt.Sprintf("BUG: %d outcomes of %d entries", len(outcomes), len(batch)))
+	}
+	return outcomes
 }
 
 func refs(entries []*entry) []store.Ref {
@@ -149,7 +170,6 @@ func (l *lane) stopLocked(err error, now time.Time) {
 	}
 	for _, lane := range l.account.lanes {
 		lane.blockLocked(block, now)
-		lane.poke()
 	}
 }
 
@@ -167,9 +187,13 @@ func (l *lane) blockLocked(block *destinations.BlockError, now time.Time) {
 	}
 	s.err, s.account, s.until = block.Err, block.Scope == destinations.AccountScope, block.Until
 	s.skipAfter, s.skipReason = block.SkipAfter, block.SkipReason
-	if s.until.IsZero() {
+	switch {
+	case s.until.IsZero():
 		s.until = now.Add(jitter(s.delay))
+	case !s.until.After(now):
+		s.until = now.Add(jitter(firstDelay)) // it is over, says the destination; a remote that goes on refusing must not be called without pause
 	}
+	l.account.wakeFrom(l.index) // what need not wait for a blocked lane is in later ones
 	if first {
 		l.account.router.logger.Warn("lane is blocked", "destination", l.account.route.Name, "hub", l.account.hub, "lane", l.spec.Name,
 			"reason", block.Err.Error(), "next_try", s.until.UTC().Format(time.RFC3339))
@@ -223,44 +247,6 @@ func (l *lane) blockedLocked(now time.Time) time.Duration {
 		return l.blockedFor
 	}
 	return l.blockedFor + now.Sub(l.stop.since)
-}
-
-// trim lets go of entries as watch has asked for.
-func (l *lane) trim(ctx context.Context) {
-	a := l.account
-	var oldest []*entry
-	a.mu.Lock()
-	give := l.giveUp
-	l.giveUp = nil
-	if give != nil {
-		for _, e := range l.window {
-			if len(oldest) >= give.most {
-				break
-			}
-			if !e.busy && (give.before.IsZero() || e.Event.Received.Before(give.before)) {
-				e.busy = true
-				oldest = append(oldest, e)
-			}
-		}
-	}
-	a.mu.Unlock()
-	if len(oldest) == 0 {
-		return
-	}
-	res := &result{unit: &unit{entries: oldest}, outcomes: make([]destinations.Outcome, len(oldest)), reason: give.reason}
-	for i := range res.outcomes {
-		res.outcomes[i].Err = give.err
-	}
-	select {
-	case l.results <- res:
-	case <-ctx.Done():
-	}
-}
-
-// over says whether a lane is at one of its limits.
-func over(state store.Lane, limits config.LaneLimits, now time.Time) bool {
-	return limits.MaxBytes > 0 && state.Bytes >= limits.MaxBytes ||
-		limits.MaxAge > 0 && state.Entries > 0 && !state.Oldest.IsZero() && now.Sub(state.Oldest) >= limits.MaxAge
 }
 
 // jitter is d, give or take a fifth, so that many lanes do not try in step.

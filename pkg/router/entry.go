@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,6 +36,16 @@ func (e *entry) before(o *entry) bool {
 		return e.Name.Offset < o.Name.Offset
 	}
 	return e.Name.Index <= o.Name.Index
+}
+
+// detach moves e to bytes of its own.
+func (e *entry) detach() error {
+	record, ev := bytes.Clone(e.record), &event.Event{}
+	if err := ev.Decode(record); err != nil {
+		return err
+	}
+	e.record, e.Event = record, ev
+	return nil
 }
 
 // Block format: version byte, then per entry: offset and output index as uvarints, flags byte, key, ID, count and texts of Also, record; texts

@@ -27,18 +27,21 @@ type lane struct {
 	spec    destinations.LaneSpec
 	wake    chan struct{} // capacity 1: something may have become ready
 	results chan *result  // calls that came back, to the settler
+	settled chan struct{} // closed when the settler has ended
+	letGo   chan struct{} // capacity 1: the settler is to look at giveUp
 
 	// Guarded by account.mu.
-	window     []*entry   // unfinished, oldest first
-	bytes      int        // of the records in the window
-	lastOffset uint64     // of the newest entry loaded
-	more       bool       // the store may hold blocks that are not loaded
-	announced  int        // counts hand-overs, so that a load sees one that it raced with
-	calls      int        // in flight
-	resend     []*unit    // to be sent again unchanged
-	giveUp     *surrender // entries to let go; nil: none
-	stop       *stoppage
-	blockedFor time.Duration // total time blocked, which the age of retries does not count
+	window      []*entry // unfinished, oldest first
+	bytes       int      // of the records in the window
+	loadedBelow uint64   // entries of offsets below are loaded
+	more        bool     // the store may hold blocks that are not loaded
+	announced   int      // counts hand-overs, so that a load sees one that it raced with
+	calls       int      // in flight
+	resend      []*unit  // to be sent again unchanged
+	stop        *stoppage
+	blockedFor  time.Duration      // total time blocked, which the age of retries does not count
+	giveUp      *surrender         // entries to let go; nil: none
+	cutAcquire  context.CancelFunc // ends the wait for a permit; nil: there is none
 
 	// Owned by the dispatcher.
 	loaded    store.BlockID
@@ -49,17 +52,23 @@ type lane struct {
 // block is a block with unfinished entries in the window. Once its entries are in the window it is the settler's.
 type block struct {
 	id   store.BlockID
-	left int
-	done []byte // bitmap of finished entries
+	done []byte // bitmap of finished entries; the settler's
+
+	// Guarded by account.mu.
+	left    int
+	bytes   int      // of the records that are left
+	size    int      // of the data that they came in
+	entries []*entry // whose records point into it
 }
 
 // unit is a set of entries that is sent in one call, and again unchanged until an answer is known.
 type unit struct {
 	entries   []*entry
-	call      store.CallID // the mark in the store; 0: not marked
-	ambiguous time.Time    // last attempt that got no complete answer; zero: none
-	since     time.Time    // first of those
-	attempts  int
+	call      store.CallID  // the mark in the store; 0: not marked
+	ambiguous time.Time     // last attempt that got no complete answer; zero: none
+	since     time.Time     // first of those
+	base      time.Duration // the lane's blocked time then
+	attempts  int           // made so far, blocked ones not counted
 	due       time.Time
 }
 
@@ -70,14 +79,6 @@ type result struct {
 	reason   string // of dead letters, where the outcome is not the destination's own
 	sent     bool   // a call was made, so a slot is to be freed
 	began    time.Time
-}
-
-// surrender is what a lane is to let go of: its oldest entries.
-type surrender struct {
-	most   int
-	before time.Time // only those received before; zero: any
-	err    error     // their outcome
-	reason string    // of dead letters
 }
 
 // stoppage is why a lane does not send.
@@ -98,6 +99,7 @@ func newLane(a *account, index int, id store.LaneID, name store.LaneName, spec d
 	return &lane{
 		account: a, index: index, id: id, name: name, spec: spec,
 		wake: make(chan struct{}, 1), results: make(chan *result, spec.InFlight+1),
+		settled: make(chan struct{}), letGo: make(chan struct{}, 1),
 	}
 }
 
@@ -106,6 +108,14 @@ func (l *lane) poke() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
+	}
+}
+
+// report hands a result to the settler. One that has ended, because the store failed, needs none.
+func (l *lane) report(res *result) {
+	select {
+	case l.results <- res:
+	case <-l.settled:
 	}
 }
 
@@ -173,6 +183,7 @@ func (l *lane) load(ctx context.Context) error {
 			}
 		}
 		l.recoverCalls(false)
+		l.askToLetGo()
 		a.wakeFrom(l.index + 1)
 	}
 }
@@ -206,10 +217,10 @@ func (l *lane) addBlock(b *store.StoredBlock) error {
 	l.loaded = b.ID
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	kept := &block{id: b.ID, done: make([]byte, (len(entries)+7)/8)}
+	kept := &block{id: b.ID, size: len(b.Data), done: make([]byte, (len(entries)+7)/8)}
 	copy(kept.done, b.Done)
 	for i, e := range entries {
-		l.lastOffset = e.Name.Offset
+		l.loadedBelow = e.Name.Offset + 1
 		if kept.isDone(i) {
 			continue
 		}
@@ -226,11 +237,27 @@ func (l *lane) addBlock(b *store.StoredBlock) error {
 			e.busy = true
 		}
 		kept.left++
+		kept.bytes += len(e.record)
+		kept.entries = append(kept.entries, e)
 		l.window = append(l.window, e)
 		l.bytes += len(e.record)
 		l.enqueueLocked(e)
 	}
+	kept.thinLocked()
 	return nil
+}
+
+// thinLocked, when little of a block is left, gives that bytes of its own: what waits for long must not keep all the rest in memory.
+func (b *block) thinLocked() {
+	if 4*b.bytes > b.size {
+		return
+	}
+	b.entries = slices.DeleteFunc(b.entries, func(e *entry) bool {
+		if e.busy && !e.finished {
+			return false // a call reads it; its turn comes when that is over
+		}
+		return e.finished || e.detach() == nil
+	})
 }
 
 func (b *block) isDone(i int) bool { return b.done[i/8]&(1<<(i%8)) != 0 }
@@ -262,7 +289,7 @@ func (l *lane) recoverCalls(all bool) {
 	var done []*result
 	a.mu.Lock()
 	l.recovered = slices.DeleteFunc(l.recovered, func(c store.Call) bool {
-		u := &unit{call: c.ID, ambiguous: now, since: now, due: now}
+		u := &unit{call: c.ID, ambiguous: now, since: now, base: l.blockedLocked(now), due: now}
 		for _, ref := range c.Entries {
 			if e := l.recover[ref]; e != nil {
 				u.entries = append(u.entries, e)
@@ -282,163 +309,6 @@ func (l *lane) recoverCalls(all bool) {
 	}
 	a.mu.Unlock()
 	for _, res := range done {
-		l.results <- res
+		l.report(res)
 	}
-}
-
-// readyLocked says whether e may be sent now, and else when to look again (zero: when something else happens).
-func (l *lane) readyLocked(e *entry, now time.Time) (ok bool, at time.Time) {
-	if e.busy {
-		return false, time.Time{}
-	}
-	for _, p := range e.persons {
-		if p.queues[l.index].entries[0] != e {
-			return false, time.Time{}
-		}
-	}
-	if at := l.notBefore(e); at.After(now) {
-		return false, at
-	}
-	return l.releasedLocked(e), time.Time{}
-}
-
-// notBefore is when e's retry is due and its holds have ended.
-func (l *lane) notBefore(e *entry) time.Time {
-	at := e.due
-	for _, p := range e.persons {
-		if hold := p.queues[l.index].hold; hold.After(at) {
-			at = hold
-		}
-	}
-	return at
-}
-
-// releasedLocked says whether no earlier lane of the account holds something that e must follow.
-func (l *lane) releasedLocked(e *entry) bool {
-	if l.index == 0 || len(e.persons) == 0 {
-		return true
-	}
-	a := l.account
-	for _, earlier := range a.lanes[:l.index] {
-		if earlier.stop != nil && earlier.stop.blocked {
-			// A contact that the remote has can take events while its lane is blocked; one that it never got can not.
-			if _, delivered := a.router.store.Known(a.keyHash(e.Plan.Key)); !delivered {
-				return false
-			}
-			continue
-		}
-		if earlier.more {
-			if earlier.lastOffset < e.Name.Offset {
-				return false
-			}
-		} else if a.sorted.Load() <= e.Name.Offset {
-			return false
-		}
-		for _, p := range e.persons {
-			if q := p.queues[earlier.index].entries; len(q) > 0 && q[0].before(e) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// nextLocked says whether a call can be filled now, and else when to look again.
-func (l *lane) nextLocked(now time.Time) (ready bool, at time.Time) {
-	limit := l.spec.InFlight
-	if s := l.stop; s != nil {
-		if now.Before(s.until) {
-			return false, s.until
-		}
-		limit = 1 // a probe
-	}
-	if l.calls >= limit {
-		return false, time.Time{}
-	}
-	earliest := func(t time.Time) {
-		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
-			at = t
-		}
-	}
-	for _, u := range l.resend {
-		if !u.due.After(now) {
-			return true, time.Time{}
-		}
-		earliest(u.due)
-	}
-	for _, e := range l.window {
-		ok, t := l.readyLocked(e, now)
-		if ok {
-			return true, time.Time{}
-		}
-		earliest(t)
-	}
-	return false, at
-}
-
-// fillLocked takes the entries of the next call: a unit that must be sent again, or the oldest that are ready, each with what
-// else waits for the same ID. It returns nil when nothing is ready.
-func (l *lane) fillLocked(now time.Time) *unit {
-	for i, u := range l.resend {
-		if !u.due.After(now) {
-			l.resend = slices.Delete(l.resend, i, i+1)
-			return u
-		}
-	}
-	u := &unit{}
-	keys, bytes := 0, 0
-	full := func() bool {
-		return l.spec.MaxEntries > 0 && len(u.entries) >= l.spec.MaxEntries ||
-			l.spec.MaxBytes > 0 && bytes >= l.spec.MaxBytes
-	}
-	for _, e := range l.window {
-		if l.spec.MaxKeys > 0 && keys >= l.spec.MaxKeys || full() {
-			break
-		}
-		if ok, _ := l.readyLocked(e, now); !ok {
-			continue
-		}
-		if l.spec.MaxBytes > 0 && len(u.entries) > 0 && bytes+len(e.record) > l.spec.MaxBytes {
-			break
-		}
-		keys++
-		e.busy = true
-		u.entries = append(u.entries, e)
-		bytes += len(e.record)
-		if len(e.persons) != 1 {
-			continue
-		}
-		for _, next := range e.persons[0].queues[l.index].entries[1:] {
-			if full() || next.busy || len(next.persons) != 1 || next.Plan.ID != e.Plan.ID || next.Plan.Key != e.Plan.Key ||
-				next.due.After(now) || l.spec.MaxBytes > 0 && bytes+len(next.record) > l.spec.MaxBytes || !l.releasedLocked(next) {
-				break
-			}
-			next.busy = true
-			u.entries = append(u.entries, next)
-			bytes += len(next.record)
-		}
-	}
-	if len(u.entries) == 0 {
-		return nil
-	}
-	return u
-}
-
-// finishLocked takes finished entries out of the window.
-func (l *lane) finishLocked(entries []*entry, now time.Time) {
-	touched := map[*person]bool{}
-	for _, e := range entries {
-		e.finished = true
-		l.bytes -= len(e.record)
-		for _, p := range e.persons {
-			touched[p] = true
-		}
-	}
-	gone := func(e *entry) bool { return e.finished }
-	for p := range touched {
-		q := &p.queues[l.index]
-		q.entries = slices.DeleteFunc(q.entries, gone)
-		l.account.forgetLocked(p, now)
-	}
-	l.window = slices.DeleteFunc(l.window, gone)
 }

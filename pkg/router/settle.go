@@ -14,8 +14,22 @@ import (
 // settleAll records outcomes, all that are waiting in one commit, until the dispatcher has ended. It is the only writer of the lane's
 // progress, so bitmaps reach the store in order.
 func (l *lane) settleAll(ctx context.Context) error {
-	for res := range l.results {
-		results := []*result{res}
+	defer close(l.settled)
+	for {
+		var results []*result
+		select {
+		case res, ok := <-l.results:
+			if !ok {
+				return nil
+			}
+			results = append(results, res)
+		case <-l.letGo:
+			res := l.letGoOldest()
+			if res == nil {
+				continue
+			}
+			results = append(results, res)
+		}
 	drain:
 		for {
 			select {
@@ -32,7 +46,6 @@ func (l *lane) settleAll(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // settlement is what one commit of outcomes does.
@@ -72,9 +85,6 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 	}
 	a.mu.Lock()
 	l.finishLocked(s.finished, s.now)
-	for _, e := range s.finished {
-		e.block.left--
-	}
 	for p, until := range s.holds {
 		held := a.personLocked(p.identity)
 		if q := &held.queues[l.index]; until.After(q.hold) {
@@ -86,8 +96,27 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 	for _, count := range s.counts {
 		count()
 	}
+	l.relax(results)
 	a.wakeFrom(l.index)
 	return nil
+}
+
+// relax frees memory that the settled calls no longer need, and has the dispatcher load again when more is to be given up than it has.
+func (l *lane) relax(results []*result) {
+	l.account.mu.Lock()
+	defer l.account.mu.Unlock()
+	var last *block
+	for _, res := range results {
+		for _, e := range res.unit.entries {
+			if e.block != last { // those of one block are next to each other, as a rule
+				last = e.block
+				last.thinLocked()
+			}
+		}
+	}
+	if l.giveUp != nil && l.cutAcquire != nil {
+		l.cutAcquire()
+	}
 }
 
 // judgeLocked stops or frees the lane by what a call brought back: a block that any entry met counts first, then that any went through.
@@ -130,6 +159,10 @@ func (s *settlement) add(ctx context.Context, res *result) {
 	var lastErr error
 	for i, e := range u.entries {
 		o := res.outcomes[i]
+		attempts := e.attempts + u.attempts
+		if res.sent {
+			attempts++
+		}
 		var reject *destinations.RejectError
 		var block *destinations.BlockError
 		var unanswered *destinations.AmbiguousError
@@ -152,7 +185,7 @@ func (s *settlement) add(ctx context.Context, res *result) {
 			if why == "" {
 				why = "rejected"
 			}
-			s.bury(u, e, why, o.Err)
+			s.bury(u, e, attempts, why, o.Err)
 		case errors.As(o.Err, &unanswered):
 			ambiguous = true
 			lastErr = o.Err
@@ -236,14 +269,14 @@ func (s *settlement) deliver(u *unit, e *entry, o destinations.Outcome) {
 }
 
 // bury makes e a dead letter.
-func (s *settlement) bury(u *unit, e *entry, reason string, err error) {
+func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err error) {
 	s.finish(u, e)
 	l := s.lane
 	s.batch.DeadLetters = append(s.batch.DeadLetters, store.DeadLetter{
 		Destination: l.account.route.Name, Hub: l.account.hub, Account: l.account.name, Lane: l.spec.Name,
 		Offset: e.Name.Offset, Index: e.Name.Index,
 		APIKey: e.Event.APIKey, EventID: e.Event.ID, EventType: e.Event.Type(), Person: e.Plan.Key,
-		Received: e.Event.Received, At: s.now, Attempts: e.attempts + 1, Reason: reason, Error: cut(err.Error(), 2000), Event: e.record,
+		Received: e.Event.Received, At: s.now, Attempts: attempts, Reason: reason, Error: cut(err.Error(), 2000), Event: e.record,
 	})
 	s.counts = append(s.counts, func() { l.metrics().dead(l.account.route, reason) })
 }
@@ -276,11 +309,11 @@ func (s *settlement) retry(u *unit, e *entry, err error) {
 	}
 	e.base = blockedNow
 	a.mu.Unlock()
+	attempts := e.attempts + 1
 	if most := a.route.Retry.MaxAge; most > 0 && s.now.Sub(e.since)-e.blocked >= most {
-		s.bury(u, e, "retries", fmt.Errorf("gave up after %d attempts in %s: %w", e.attempts+1, most, err))
+		s.bury(u, e, attempts, "retries", fmt.Errorf("gave up after %d attempts in %s: %w", attempts, most, err))
 		return
 	}
-	attempts := e.attempts + 1
 	wait := backoff(attempts, a.route.Retry.MaxDelay)
 	var after *destinations.RetryError
 	if errors.As(err, &after) {
@@ -291,40 +324,8 @@ func (s *settlement) retry(u *unit, e *entry, err error) {
 		Ref: e.ref, Attempt: attempts, Due: due, Since: e.since, Blocked: e.blocked, Error: cut(err.Error(), 500),
 	})
 	s.counts = append(s.counts,
-		func() { l.metrics().retried(a.route, l.spec.Name) },
+		func() { l.metrics().retried(a.route, l.spec.Name, 1) },
 		s.unlock(func() { e.attempts, e.due, e.busy = attempts, due, false }))
-}
-
-// sendAgain keeps the entries of a call without an answer together: they go out again unchanged, the first time at once.
-func (s *settlement) sendAgain(u *unit, entries []*entry, ambiguous, blocked bool, err error) {
-	l := s.lane
-	next := &unit{entries: entries, call: u.call, ambiguous: u.ambiguous, since: u.since, attempts: u.attempts, due: s.now}
-	if ambiguous {
-		next.ambiguous = s.now
-	}
-	if next.since.IsZero() {
-		next.since = s.now
-	}
-	if !blocked {
-		next.attempts++
-		if next.attempts > 1 {
-			next.due = s.now.Add(backoff(next.attempts-1, l.account.route.Retry.MaxDelay))
-		}
-	}
-	if most := l.account.route.Retry.MaxAge; most > 0 && !blocked && s.now.Sub(next.since) >= most {
-		for _, e := range entries {
-			s.bury(next, e, "retries", fmt.Errorf("gave up after %s without an answer: %w", most, err))
-		}
-		if u.call != 0 {
-			s.batch.CallsDone = append(s.batch.CallsDone, u.call)
-		}
-		return
-	}
-	if next.call != 0 {
-		s.batch.Calls = append(s.batch.Calls, store.Call{ID: next.call, Lane: l.id, Entries: refs(entries), Ambiguous: next.ambiguous})
-	}
-	s.units = append(s.units, next)
-	s.counts = append(s.counts, func() { l.metrics().retried(l.account.route, l.spec.Name) })
 }
 
 // record is the event of a dead letter that did not get as far as a lane.

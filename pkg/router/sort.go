@@ -271,6 +271,9 @@ func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *desti
 	if l == nil {
 		return fmt.Errorf("BUG: destination %s plans for lane %q, which it does not have", route.Name, p.Lane)
 	}
+	if len(p.Also) > maxAlso {
+		return fmt.Errorf("%d further identities, at most %d are kept", len(p.Also), maxAlso)
+	}
 	if p.Key != "" && l.spec.MarksKeys {
 		hash := a.keyHash(p.Key)
 		known := h.known[hash]

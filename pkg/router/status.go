@@ -95,18 +95,47 @@ func (r *Router) Refused(apiKey string) (reason string, refused bool) {
 // everyKey stands for all API keys in the refusals.
 const everyKey = ""
 
-// watch looks once a second which lanes are at their limits.
+// sweepInterval is how often holds that are over are looked for.
+const sweepInterval = time.Minute
+
+// watch looks once a second which lanes are at their limits, and now and then for what can be forgotten.
 func (r *Router) watch(ctx context.Context) error {
+	swept := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
-		case <-tick.C:
-			r.refuse(time.Now())
+		case now := <-tick.C:
+			r.refuse(now)
+			if now.Sub(swept) < sweepInterval {
+				continue
+			}
+			swept = now
+			if err := r.forgetHolds(ctx, now); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// forgetHolds drops the holds that are over, in memory and in the store.
+func (r *Router) forgetHolds(ctx context.Context, now time.Time) error {
+	ended := false
+	for _, a := range r.allAccounts() {
+		if a.forgetHolds(now) {
+			ended = true
+		}
+	}
+	if !ended {
+		return nil
+	}
+	err := r.store.Commit(ctx, &store.Batch{HoldsBefore: now})
+	if ctx.Err() != nil || errors.Is(err, store.ErrFull) {
+		return nil // at the next start, or when there are others
+	}
+	return err
 }
 
 // refuse works out which API keys are to be refused.
@@ -195,7 +224,7 @@ func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time
 		return false
 	}
 	l.giveUp = give
-	l.poke()
+	l.askToLetGo()
 	return true
 }
 

@@ -1,0 +1,64 @@
+package router
+
+import (
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/store"
+)
+
+// surrender is what a lane is to let go of: its oldest entries.
+type surrender struct {
+	most   int
+	before time.Time // only those received before; zero: any
+	err    error     // their outcome
+	reason string    // of dead letters
+}
+
+// askToLetGo has the settler look at giveUp. It never blocks.
+func (l *lane) askToLetGo() {
+	select {
+	case l.letGo <- struct{}{}:
+	default:
+	}
+}
+
+// letGoOldest takes what is to be given up from the window; nil when that is nothing. The settler calls it. When there is more to give
+// up than the window holds it goes on after the next load.
+func (l *lane) letGoOldest() *result {
+	l.account.mu.Lock()
+	defer l.account.mu.Unlock()
+	give := l.giveUp
+	if give == nil {
+		return nil
+	}
+	var oldest []*entry
+	for _, e := range l.window {
+		if len(oldest) >= give.most {
+			break
+		}
+		if !e.busy && (give.before.IsZero() || e.Event.Received.Before(give.before)) {
+			e.busy = true
+			oldest = append(oldest, e)
+		}
+	}
+	give.most -= len(oldest)
+	if len(oldest) == 0 || give.most <= 0 || !l.more {
+		l.giveUp = nil
+	}
+	if len(oldest) == 0 {
+		return nil
+	}
+	res := &result{unit: &unit{entries: oldest}, outcomes: make([]destinations.Outcome, len(oldest)), reason: give.reason}
+	for i := range res.outcomes {
+		res.outcomes[i].Err = give.err
+	}
+	return res
+}
+
+// over says whether a lane is at one of its limits.
+func over(state store.Lane, limits config.LaneLimits, now time.Time) bool {
+	return limits.MaxBytes > 0 && state.Bytes >= limits.MaxBytes ||
+		limits.MaxAge > 0 && state.Entries > 0 && !state.Oldest.IsZero() && now.Sub(state.Oldest) >= limits.MaxAge
+}
