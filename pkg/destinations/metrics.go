@@ -2,6 +2,7 @@ package destinations
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,6 +69,7 @@ func (m *Metrics) QuotaRemaining(destination, policy string, n int) {
 
 // Stripped counts a property that was left out, for a reason such as "unknown", "read-only" or "value".
 func (m *Metrics) Stripped(destination, property, reason string) {
+	property = strings.ToValidUTF8(property, "\ufffd") // other labels panic
 	m.mu.Lock()
 	names := m.names[destination]
 	if names == nil {

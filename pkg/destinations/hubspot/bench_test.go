@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
@@ -150,15 +151,18 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
+// BenchmarkAcquire is a permit of a window that is as full as that of events can be, without the wait for it.
 func BenchmarkAcquire(b *testing.B) {
-	w := newWindow(burstPolicy, 190, 0)
+	w := newWindow(eventsPolicy, 1<<60, time.Hour)
+	for range eventsPerSecond {
+		w.ended = append(w.ended, time.Now().Add(time.Hour))
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		p, err := w.acquire(context.Background())
 		if err != nil {
 			b.Fatal(err)
 		}
-		p.begin()
-		p.end(&rates{max: -1, remaining: -1, daily: -1, dailyRemaining: -1})
+		p.Release()
 	}
 }

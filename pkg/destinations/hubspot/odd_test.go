@@ -55,6 +55,25 @@ func TestTimesThatHubSpotTakes(t *testing.T) {
 	}
 }
 
+// TestDigitsThatAreNoEpoch is about years and dates of digits alone, which would all be in 1970.
+func TestDigitsThatAreNoEpoch(t *testing.T) {
+	date := valueType{kind: kindDate}
+	for s, want := range map[string]string{
+		`"19900517"`: "1990-05-17", `19900517`: "1990-05-17", `"20260102"`: "2026-01-02",
+		`"19901317"`: "1970-08-19", // no such month: seconds
+		`"2024"`:     "", `2024`: "", `1990`: "",
+		`0`: "1970-01-01", `86400`: "1970-01-02", `643075200`: "1990-05-19",
+	} {
+		got, ok := date.format(gjson.Parse(s))
+		if !ok {
+			got = ""
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", s, got, want)
+		}
+	}
+}
+
 // TestCheckboxesAreAddedTo is about values that begin with a semicolon: HubSpot adds them to what is there, and so do merged writes.
 func TestCheckboxesAreAddedTo(t *testing.T) {
 	tags := sandbox.Property{Name: "tags", Label: "Tags", Type: "enumeration", FieldType: "checkbox"}

@@ -273,7 +273,16 @@ func parseTime(v gjson.Result) (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// parseEpoch reads seconds or milliseconds since 1970. Eight digits that make a date are one; four are a year, which is no time.
 func parseEpoch(s string) (time.Time, bool) {
+	switch {
+	case len(s) == 4 && isDigits(s):
+		return time.Time{}, false
+	case len(s) == 8:
+		if at, err := time.Parse("20060102", s); err == nil && at.Year() >= 1900 && at.Year() < 2200 {
+			return at, true
+		}
+	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || f > 1e14 || f < -1e14 {
 		return time.Time{}, false
