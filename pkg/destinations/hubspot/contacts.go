@@ -354,19 +354,21 @@ func final(status int, r *refusal) bool {
 		slices.ContainsFunc(r.problems, func(p problem) bool { return p.code != "" || p.property != "" })
 }
 
-// apart sends the entries of a merged write one after the other, as long as each is settled: an older one that is to be tried again
-// must not come after a newer one.
+// apart sends the older half of a merged write's entries, and then the newer one if all of the older are settled: one that is to be tried
+// again must not come after a newer one.
 func (s *contactSend) apart(ctx context.Context, w *write) {
-	for n, i := range w.entries {
-		s.deliver(ctx, []*write{w.single(i, s.batch, s.schema)}, 0)
+	older, newer := w.entries[:len(w.entries)/2], w.entries[len(w.entries)/2:]
+	s.deliver(ctx, []*write{w.part(older, s.batch, s.schema)}, 0)
+	for _, i := range older {
 		var reject *destinations.RejectError
 		if err := s.out[i].Err; err != nil && !errors.As(err, &reject) {
-			for _, later := range w.entries[n+1:] {
+			for _, later := range newer {
 				s.out[later] = destinations.Outcome{Err: unsent(err)}
 			}
 			return
 		}
 	}
+	s.deliver(ctx, []*write{w.part(newer, s.batch, s.schema)}, 0)
 }
 
 // unsent is the outcome of an entry that was not sent because another one met err.

@@ -267,11 +267,13 @@ func (r *refusal) repeats(o *occurrence) bool {
 	for _, p := range r.problems {
 		text += " " + strings.ToLower(p.message)
 	}
-	if !strings.Contains(text, o.uuid.String()) && !strings.Contains(text, "uuid") {
+	// The word alone may be about a property of that name.
+	ownUUID := slices.ContainsFunc(o.values, func(v written) bool { return v.name == "uuid" })
+	if !strings.Contains(text, o.uuid.String()) && (ownUUID || !strings.Contains(text, "uuid")) {
 		return false
 	}
-	for _, word := range [...]string{"already", "duplicate", "used", "unique"} {
-		if strings.Contains(text, word) {
+	for _, word := range [...]string{"already", "duplicate", "duplicated", "used", "reused", "unique"} {
+		if mentions(text, word) {
 			return true
 		}
 	}

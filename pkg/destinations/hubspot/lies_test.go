@@ -276,3 +276,50 @@ func TestNamesOfAnyLength(t *testing.T) {
 		}
 	})
 }
+
+// TestAPoisonAmongManyMergedWrites is about a contact with many waiting writes, of which HubSpot refuses one without saying why.
+func TestAPoisonAmongManyMergedWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{}, "")
+		mustDeliver(t, r.run(people(1)...))
+		r.box.Inject(sandbox.Fault{Endpoint: upsertEndpoint, Status: 400, Match: has("poison"), Body: `{"message":"no"}`})
+		var events []*event.Event
+		for i := range 300 {
+			lastname := ""
+			if i == 123 {
+				lastname = `,"lastname":"poison"`
+			}
+			events = append(events, identify(fmt.Sprintf(`{"email":"a@b.co","firstname":"%d"%s}`, i, lastname)))
+		}
+		before := r.calls(upsertEndpoint, 0)
+		for i, g := range r.run(events...) {
+			if (i == 123) != (outcomeOf(g.outcome.Err) == "rejected") {
+				t.Errorf("write %d: %v", i, g.outcome.Err)
+			}
+		}
+		if diff := cmp.Diff(map[string]string{"firstname": "299"}, r.properties("a@b.co")); diff != "" {
+			t.Error(diff)
+		}
+		if n := r.calls(upsertEndpoint, 0) - before; n > 20 {
+			t.Errorf("%d calls to find one of 300", n)
+		}
+	})
+}
+
+// TestWhatIsNoRepetition is about refusals that speak of a uuid, and not of one that was taken before.
+func TestWhatIsNoRepetition(t *testing.T) {
+	f := func(body string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, sandbox.Options{}, "")
+			mustDeliver(t, r.run(serverEvent(`{"event_type":"x","uuid":"1","user":{"email":"a@b.co"}}`)))
+			r.box.Inject(sandbox.Fault{Endpoint: sendEndpoint, Status: 400, Match: has(`"uuid":"evil"`), Body: body})
+			mustDeliver(t, r.run(serverEvent(`{"event_type":"x","uuid":"evil","user":{"email":"a@b.co"}}`)))
+			if n := r.box.EventCount(); n != 2 {
+				t.Errorf("%s: HubSpot has %d events, want 2", body, n)
+			}
+		})
+	}
+	f(`{"category":"VALIDATION_ERROR","message":"Property uuid was refused"}`)
+	f(`{"category":"VALIDATION_ERROR","message":"no","errors":[{"code":"INVALID_OPTION","message":"uuid is already an option","context":{"propertyName":["uuid"]}}]}`)
+}

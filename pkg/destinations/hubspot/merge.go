@@ -169,7 +169,7 @@ func (w *write) refuse(name string, batch []destinations.Entry, s *schema) {
 	w.refused = append(w.refused, w.values[i])
 	w.drop(name, reasonRefused)
 	for _, entry := range slices.Backward(w.entries) {
-		for _, v := range w.single(entry, batch, s).values {
+		for _, v := range w.part([]int{entry}, batch, s).values {
 			if v.name == name && !slices.Contains(w.refused, v) {
 				w.set(v.name, v.value, false)
 				return
@@ -178,11 +178,13 @@ func (w *write) refuse(name string, batch []destinations.Entry, s *schema) {
 	}
 }
 
-// single is a write of one entry of a merged one.
-func (w *write) single(i int, batch []destinations.Entry, s *schema) *write {
-	one := &write{id: w.id}
-	one.add(i, batch[i].Event, s)
-	return one
+// part is a write of some entries of a merged one.
+func (w *write) part(entries []int, batch []destinations.Entry, s *schema) *write {
+	p := &write{id: w.id}
+	for _, i := range entries {
+		p.add(i, batch[i].Event, s)
+	}
+	return p
 }
 
 // appendUpsert appends the body of a batch upsert. The trace id of each input is its index; HubSpot's results and errors name it, and

@@ -77,3 +77,44 @@ func TestAnyFaultsEndAsInOrder(t *testing.T) {
 		f(seed)
 	}
 }
+
+// TestAnyRefusedValuesEndAsInOrder sends identifies of which some hold a value that HubSpot refuses, merged as they come: each contact ends as
+// if its identifies had been applied one by one, without those values.
+func TestAnyRefusedValuesEndAsInOrder(t *testing.T) {
+	f := func(seed uint64) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			r := newRig(t, sandbox.Options{}, "")
+			r.box.Inject(sandbox.Fault{
+				Endpoint: upsertEndpoint, Status: 400, Match: has("refused"),
+				Body: `{"category":"VALIDATION_ERROR","message":"no","errors":[{"code":"INVALID_OPTION","context":{"propertyName":["city"]}}]}`,
+			})
+			want := map[string]map[string]string{}
+			var events []*event.Event
+			for range 60 {
+				email := fmt.Sprintf("p%d@example.com", rnd.IntN(6))
+				if want[email] == nil {
+					want[email] = map[string]string{}
+				}
+				city, name := fmt.Sprint("city", rnd.IntN(100)), fmt.Sprint("name", rnd.IntN(100))
+				want[email]["firstname"] = name
+				if rnd.IntN(3) == 0 {
+					city = fmt.Sprint("refused", rnd.IntN(3))
+				} else {
+					want[email]["city"] = city
+				}
+				events = append(events, identify(fmt.Sprintf(`{"email":%q,"firstname":%q,"city":%q}`, email, name, city)))
+			}
+			mustDeliver(t, r.run(events...))
+			for email, properties := range want {
+				if diff := cmp.Diff(properties, r.properties(email)); diff != "" {
+					t.Errorf("seed %d, %s: %s", seed, email, diff)
+				}
+			}
+		})
+	}
+	for seed := range uint64(10) {
+		f(seed)
+	}
+}
