@@ -86,7 +86,7 @@ func TestEventsHaveTheirOwnQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, sandbox.Options{Burst: 20, EventsPerSecond: eventsPerSecond}, "")
 		mustDeliver(t, r.run(track("x")))
-		for range 5000 {
+		for range 3000 {
 			p, err := r.dest.Acquire(t.Context(), "", laneEvents)
 			if err != nil {
 				t.Fatal(err)
@@ -99,7 +99,7 @@ func TestEventsHaveTheirOwnQuota(t *testing.T) {
 		if n := r.calls("", http.StatusTooManyRequests); n != 0 {
 			t.Errorf("%d calls refused", n)
 		}
-		if n := r.calls(sendEndpoint, http.StatusNoContent); n != 5001 {
+		if n := r.calls(sendEndpoint, http.StatusNoContent); n != 3001 {
 			t.Errorf("%d calls", n)
 		}
 	})

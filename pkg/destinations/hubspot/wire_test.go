@@ -164,7 +164,7 @@ func TestTheTokenIsNowhere(t *testing.T) {
 						fmt.Fprintf(&out, "%v\n", err)
 					}
 				}
-				time.Sleep(time.Minute)
+				time.Sleep(20 * time.Second)
 			}
 			families, err := r.reg.Gather()
 			if err != nil {
