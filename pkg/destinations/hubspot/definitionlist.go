@@ -119,12 +119,7 @@ func parseDefinition(r gjson.Result, hubID string) *definition {
 		if name == "" {
 			return true
 		}
-		var choices []option
-		p.Get("options").ForEach(func(_, o gjson.Result) bool {
-			choices = append(choices, option{o.Get("value").String(), o.Get("label").String()})
-			return true
-		})
-		def.properties[name] = newEventProperty(p.Get("type").String(), choices)
+		def.properties[name] = newEventProperty(p.Get("type").String(), parseOptions(p.Get("options")))
 		return true
 	})
 	return def

@@ -1,8 +1,11 @@
 package hubspot
 
 import (
+	"fmt"
+	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
@@ -147,4 +150,33 @@ func TestAQualifiedEventName(t *testing.T) {
 		}
 		mustDeliver(t, r.run(track("pe"+testHub+"_"), track("pe"+testHub+"_5")))
 	})
+}
+
+// TestManyDefinitions is about a list of several pages.
+func TestManyDefinitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{}, "events: {create: false}\n")
+		var events []*event.Event
+		for i := range 250 {
+			r.http(http.MethodPost, "/events/v3/event-definitions", fmt.Sprintf(`{"label":"E%[1]d","name":"e%[1]d","propertyDefinitions":[]}`, i))
+			events = append(events, track(fmt.Sprint("e", i)))
+		}
+		mustDeliver(t, r.run(events...))
+		if n := r.calls("definitions/list", 0); n != 3 {
+			t.Errorf("%d pages, want 3", n)
+		}
+	})
+}
+
+// TestAnEnumerationWithoutOptions is about properties whose options are not told, or null: HubSpot decides.
+func TestAnEnumerationWithoutOptions(t *testing.T) {
+	for _, options := range []string{``, `,"options":null`, `,"options":[]`} {
+		s, err := parseSchema([]byte(`{"results":[{"name":"plan","type":"enumeration","fieldType":"select"`+options+`}]}`), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := s.find("plan").format(gjson.Parse(`"pro"`)); got != "pro" || !ok {
+			t.Errorf("%s: %q, %v", options, got, ok)
+		}
+	}
 }

@@ -67,10 +67,7 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 		}
 		p.readOnly = r.Get("modificationMetadata.readOnlyValue").Bool() || r.Get("readOnlyValue").Bool() || r.Get("calculated").Bool()
 		p.external = r.Get("externalOptions").Bool()
-		r.Get("options").ForEach(func(_, o gjson.Result) bool {
-			p.choices = append(p.choices, option{o.Get("value").String(), o.Get("label").String()})
-			return true
-		})
+		p.choices = parseOptions(r.Get("options"))
 		p.setType()
 		s.properties[p.name] = p
 		if clean := cleanName(p.name); clean != p.name && s.cleaned[clean] == nil {
@@ -82,6 +79,17 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 		return nil, errors.New("the list of properties is empty")
 	}
 	return s, nil
+}
+
+func parseOptions(list gjson.Result) (choices []option) {
+	if !list.IsArray() {
+		return nil
+	}
+	list.ForEach(func(_, o gjson.Result) bool {
+		choices = append(choices, option{o.Get("value").String(), o.Get("label").String()})
+		return true
+	})
+	return choices
 }
 
 func (p *property) setType() {
