@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,6 +218,36 @@ func TestFirstRecordOfAll(t *testing.T) {
 		contacts.finishLocked(contacts.window, time.Now())
 		account.mu.Unlock()
 		f("contact finished", true)
+		account.sorted = new(atomic.Uint64) // as if the hand-over were committed and not announced: there may be another contact write in it
+		f("hand-over not announced", false)
+		account.sorted.Store(1)
+		f("hand-over announced", true)
+	})
+}
+
+// TestCallCutInPart: a stop cuts a call of which one entry has an answer; the other may have been sent, and is applied later.
+func TestCallCutInPart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.remote.answer = func(c call) []error {
+			<-c.ctx.Done()
+			part := c
+			part.entries = c.entries[1:]
+			time.AfterFunc(90*time.Second, part.apply)
+			return []error{nil, c.ctx.Err()}
+		}
+		g.start()
+		g.post(identify("a@b.co", 1), identify("c@b.co", 1))
+		time.Sleep(time.Second)
+		g.stop()
+		g.remote.answer = nil
+		g.start()
+		defer g.stop()
+		g.post(identify("a@b.co", 2), identify("c@b.co", 2))
+		g.drain()
+		time.Sleep(lateAfter)
+		g.want("answered", g.writes("a@b.co"), "1 2")
+		g.want("cut", g.writes("c@b.co"), "1 1 2")
 	})
 }
 

@@ -37,6 +37,7 @@ type remote struct {
 	answer                              func(call) []error      // nil: all is well; one error per entry, or a single one for all
 	acquire                             func(lane string) error // nil: at once
 	hub                                 string
+	watch                               *witness // nil: none
 
 	mu       sync.Mutex
 	writes   map[string][]string // by key, in the order in which they were applied
@@ -73,6 +74,7 @@ func (c call) apply() {
 	for i := range c.entries {
 		c.applyLocked(i)
 	}
+	c.remote.watch.applied(c.lane, c.entries)
 }
 
 func (c call) applyLocked(i int) {
@@ -155,12 +157,14 @@ func (r *remote) Send(ctx context.Context, _ destinations.Permit, batch []destin
 		ids[key] = e.Plan.ID
 	}
 	answer := r.answer
+	r.watch.sent(c.lane, batch)
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()
 		for key := range ids {
 			r.running[key]--
 		}
+		r.watch.ended(c.lane, batch)
 		r.mu.Unlock()
 	}()
 	var errs []error
@@ -173,13 +177,17 @@ func (r *remote) Send(ctx context.Context, _ destinations.Permit, batch []destin
 	outcomes := make([]destinations.Outcome, len(batch))
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var done []destinations.Entry
 	for i := range batch {
 		if errs != nil && errs[i] != nil {
 			outcomes[i].Err = errs[i]
 		} else {
 			c.applyLocked(i)
+			done = append(done, batch[i])
 		}
 	}
+	r.watch.applied(c.lane, done)
+	r.watch.answered(c.lane, batch, outcomes)
 	return outcomes
 }
 
@@ -190,6 +198,7 @@ type rig struct {
 	remote *remote
 	routes func(*rig) []Route
 	logs   io.Writer
+	grace  time.Duration
 
 	log    *log.Log
 	store  *store.Store
@@ -202,7 +211,7 @@ type rig struct {
 // newRig makes a rig; change, if not nil, changes the one route.
 func newRig(t *testing.T, r *remote, change func(*Route)) *rig {
 	t.Helper()
-	return &rig{t: t, dir: memoryDir(t), remote: r, logs: io.Discard, routes: func(g *rig) []Route {
+	return &rig{t: t, dir: memoryDir(t), remote: r, logs: io.Discard, grace: 10 * time.Second, routes: func(g *rig) []Route {
 		route := Route{
 			Name: "crm", Type: "fake", Destination: g.remote,
 			Retry: config.Retry{MaxAge: 24 * time.Hour, MaxDelay: 5 * time.Minute},
@@ -237,7 +246,7 @@ func (g *rig) start() {
 	}
 	g.router, err = New(Options{
 		Log: g.log, Store: g.store, Routes: g.routes(g), Registerer: prometheus.NewRegistry(),
-		Logger: slog.New(slog.NewTextHandler(g.logs, nil)), Grace: 10 * time.Second, MarkFile: filepath.Join(g.dir, "mark"),
+		Logger: slog.New(slog.NewTextHandler(g.logs, nil)), Grace: g.grace, MarkFile: filepath.Join(g.dir, "mark"),
 	})
 	if err != nil {
 		g.t.Fatal(err)

@@ -155,7 +155,7 @@ func (s *settlement) add(ctx context.Context, res *result) {
 		return // stopping: no outcome; a marked call is found at the next start
 	}
 	var again []*entry
-	ambiguous, blocked := false, false
+	ambiguous, blocked := false, ctx.Err() != nil // an attempt that we cut counts no more than one that was blocked
 	var lastErr error
 	for i, e := range u.entries {
 		o := res.outcomes[i]
@@ -170,13 +170,6 @@ func (s *settlement) add(ctx context.Context, res *result) {
 		switch {
 		case o.Err == nil:
 			s.deliver(u, e, o)
-		case ctx.Err() != nil && errors.Is(o.Err, context.Canceled) && !errors.As(o.Err, &unanswered):
-			blocked = true // we are stopping, and it was not sent
-			if u.ambiguous.IsZero() {
-				s.release(e)
-			} else {
-				again = append(again, e)
-			}
 		case skipped:
 			s.finish(u, e)
 			s.counts = append(s.counts, func() { l.metrics().skipped(l.account.route, reason) })
@@ -186,7 +179,7 @@ func (s *settlement) add(ctx context.Context, res *result) {
 				why = "rejected"
 			}
 			s.bury(u, e, attempts, why, o.Err)
-		case errors.As(o.Err, &unanswered):
+		case errors.As(o.Err, &unanswered), ctx.Err() != nil && errors.Is(o.Err, context.Canceled): // stopping: it may have been sent or not
 			ambiguous = true
 			lastErr = o.Err
 			again = append(again, e)

@@ -1,99 +1,203 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/filters"
+	"eventrouter/pkg/store"
 )
 
-// TestTorture sends writes and events of some persons through a remote that fails in every way it can, while the router is stopped and started.
-// In the end each contact holds the last value that was posted for it, whatever was applied late, and each event has arrived once.
+// TestTorture sends writes and events of some persons, who share identities, through two remotes that fail in every way they can, one of them
+// behind a filter that is slow at times, while the router is stopped, with and without time for its calls to end, and started.
+// In the end each contact holds the last value that was posted for it, each event has arrived once, what did not is a dead letter, and on the way
+// nothing was out of order. See witness.
 func TestTorture(t *testing.T) {
-	seeds := 8
+	seeds := 5 // every combination of blocked and surrendering, and more than one restart each
 	if testing.Short() {
 		seeds = 3
 	}
 	for seed := range seeds {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
-			inBubble(t, func(t *testing.T) { torture(t, uint64(seed)) })
+			inBubble(t, func(t *testing.T) { newTorture(t, uint64(seed)).run() })
 		})
 	}
 }
 
-func torture(t *testing.T, seed uint64) {
-	rnd, moods := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2)) // the remote's moods have their own
-	r := newRemote()
-	r.contactKeys = 1 + rnd.IntN(10)
-	r.inFlight = 1 + rnd.IntN(4)
-	g := newRig(t, r, func(r *Route) { r.Retry.MaxDelay = time.Minute })
-	calm := false
-	rejected := map[string]bool{}
-	r.answer = func(c call) []error { return misbehave(moods, c, &calm, rejected) }
-	g.start()
+// torture is one run.
+type torture struct {
+	t         *testing.T
+	rnd       *rand.Rand
+	g         *rig
+	victims   map[string]*victim // by destination
+	texts     []posted
+	surrender bool // lanes give up their oldest
+	logs      lockedBuffer
+}
 
-	last := map[string]int{}
-	var tracked []string
+type posted struct {
+	id, email string
+	write     bool
+}
+
+// victim is one of the remotes.
+type victim struct {
+	remote *remote
+	moods  *rand.Rand // has its own numbers: calls come in no certain order
+	blocks bool       // lanes are blocked at times
+	calm   bool       // guarded by remote.mu
+}
+
+func newTorture(t *testing.T, seed uint64) *torture {
+	x := &torture{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), victims: map[string]*victim{}, surrender: seed%4 >= 2}
+	for i, name := range []string{"crm", "slow"} {
+		v := &victim{remote: newRemote(), moods: rand.New(rand.NewPCG(seed, uint64(2+i))), blocks: seed%2 == 0}
+		v.remote.contactKeys, v.remote.inFlight = 1+x.rnd.IntN(10), 1+x.rnd.IntN(4)
+		v.remote.watch = newWitness(!v.blocks)
+		v.remote.answer = v.misbehave
+		x.victims[name] = v
+	}
+	x.g = newRig(t, x.victims["crm"].remote, nil)
+	x.g.logs = &x.logs
+	x.g.routes = func(*rig) []Route { return []Route{x.route("crm"), x.route("slow")} }
+	return x
+}
+
+func (x *torture) route(name string) Route {
+	route := Route{
+		Name: name, Destination: x.victims[name].remote, Lanes: config.LaneLimits{OnFull: config.Refuse},
+		Retry: config.Retry{MaxAge: 24 * time.Hour, MaxDelay: time.Minute},
+	}
+	if x.surrender {
+		route.Lanes = config.LaneLimits{MaxAge: 4 * time.Minute, OnFull: config.DeadLetterOldest}
+	}
+	if name == "slow" {
+		route.Filter = filterFunc(func(ev *event.Event) (filters.Result, error) {
+			if gjson.GetBytes(ev.JSON, "user.v").Int()/50%2 == 1 {
+				time.Sleep(time.Second)
+			}
+			return filters.Result{Keep: true}, nil
+		})
+	}
+	return route
+}
+
+func (x *torture) run() {
+	x.g.start()
 	for i := range 300 {
-		email := fmt.Sprintf("p%d@b.co", rnd.IntN(12))
-		if rnd.IntN(3) == 0 {
-			id := fmt.Sprintf("t%d", i)
-			tracked = append(tracked, id)
-			g.post(track(id, email))
-		} else {
-			last[email] = i
-			g.post(identify(email, i))
-		}
-		time.Sleep(time.Duration(rnd.IntN(4000)) * time.Millisecond)
-		if rnd.IntN(40) == 0 {
-			g.stop()
-			time.Sleep(time.Duration(rnd.IntN(200)) * time.Second)
-			g.start()
+		x.post(i)
+		time.Sleep(time.Duration(x.rnd.IntN(4000)) * time.Millisecond)
+		if x.rnd.IntN(40) == 0 {
+			x.g.grace = time.Duration(x.rnd.IntN(4)) * time.Second
+			x.g.router.grace = x.g.grace
+			x.g.stop()
+			time.Sleep(time.Duration(x.rnd.IntN(200)) * time.Second)
+			x.g.start()
 		}
 	}
-	r.mu.Lock()
-	calm = true
-	r.mu.Unlock()
-	g.drainWithin(6 * time.Hour)
+	for _, v := range x.victims {
+		v.remote.mu.Lock()
+		v.calm = true
+		v.remote.mu.Unlock()
+	}
+	x.g.drainWithin(6 * time.Hour)
 	time.Sleep(lateAfter) // what is applied late has been
-	dead := map[string]bool{}
-	for _, d := range g.deadLetters() {
-		dead[d.EventID] = true
+	dead, err := x.g.store.DeadLetters(x.t.Context(), store.DeadLetterQuery{Limit: 10_000})
+	if err != nil {
+		x.t.Fatal(err)
 	}
-	g.stop()
+	x.g.stop()
+	if !strings.Contains(x.logs.String(), "scripts are slow") {
+		x.t.Error("the slow destination was never set aside")
+	}
+	for name, v := range x.victims {
+		x.check(name, v, slices.DeleteFunc(slices.Clone(dead), func(d store.DeadLetter) bool { return d.Destination != name }))
+	}
+}
 
-	for email, want := range last {
-		writes := slices.DeleteFunc(slices.Clone(r.writes[email]), func(v string) bool { return v == "" })
-		if len(writes) == 0 || writes[len(writes)-1] != strconv.Itoa(want) {
-			t.Errorf("seed %d: %s ends with %v, last posted %d", seed, email, writes, want)
+// post posts the ith event.
+func (x *torture) post(i int) {
+	p := posted{id: fmt.Sprintf("e%d", i), email: fmt.Sprintf("p%d@b.co", x.rnd.IntN(12)), write: x.rnd.IntN(3) > 0}
+	names := []string{p.email}
+	also := "[]"
+	if n := x.rnd.IntN(16); n < 4 {
+		names = append(names, fmt.Sprintf("u%d", n))
+		also = fmt.Sprintf(`["u%d"]`, n)
+	}
+	for _, v := range x.victims {
+		v.remote.mu.Lock()
+		v.remote.watch.posted(p.id, names, p.write)
+		v.remote.mu.Unlock()
+	}
+	kind := "t"
+	if p.write {
+		kind = "user_identify"
+	}
+	x.texts = append(x.texts, p)
+	x.g.post(fmt.Sprintf(`{"id":%q,"event_type":%q,"also":%s,"user":{"email":%q,"v":%d}}`, p.id, kind, also, p.email, i))
+}
+
+// check looks at one remote when all is over.
+func (x *torture) check(name string, v *victim, dead []store.DeadLetter) {
+	t, r := x.t, v.remote
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, fault := range r.watch.verdict(dead) {
+		t.Errorf("%s: %s", name, fault)
+	}
+	lost := map[string]bool{} // by event, in the lane that it is for
+	for _, d := range dead {
+		if d.Reason == "lane_full" && !x.surrender {
+			t.Errorf("%s: %s was given up", name, d.EventID)
+		}
+		write := slices.ContainsFunc(x.texts, func(p posted) bool { return p.id == d.EventID && p.write })
+		if write || d.Lane != "contacts" {
+			lost[d.EventID] = true
 		}
 	}
-	for _, id := range tracked { // one may be both: refused when it was sent again, and applied late
-		if !slices.Contains(r.events, id) && !dead[id] {
-			t.Errorf("seed %d: event %s has not arrived and is no dead letter", seed, id)
+	last := map[string]string{}
+	for _, p := range x.texts {
+		there := slices.Contains(r.events, p.id)
+		if p.write {
+			there = !r.watch.settled[p.id].IsZero()
+			if !lost[p.id] {
+				last[p.email] = p.id
+			}
 		}
-		if rejected[id] != dead[id] {
-			t.Errorf("seed %d: event %s was rejected: %v, is a dead letter: %v", seed, id, rejected[id], dead[id])
+		if !there && !lost[p.id] {
+			t.Errorf("%s: %s has not arrived and is no dead letter", name, p.id)
+		}
+	}
+	for email, id := range last {
+		if newest := r.watch.newest[email]; newest < r.watch.number[id] {
+			t.Errorf("%s: %s ends with write %d, want %d", name, email, newest, r.watch.number[id])
 		}
 	}
 	if len(r.overlaps) > 0 {
-		t.Errorf("seed %d: concurrent calls share keys %v", seed, r.overlaps)
+		t.Errorf("%s: concurrent calls share keys %v", name, r.overlaps)
 	}
 }
 
 // misbehave answers a call in some way that remotes have.
-func misbehave(rnd *rand.Rand, c call, calm *bool, rejected map[string]bool) []error {
-	r := c.remote
+func (v *victim) misbehave(c call) []error {
+	r := v.remote
 	r.mu.Lock()
-	quiet := *calm
-	kind, wait := rnd.IntN(20), time.Duration(rnd.IntN(3000))*time.Millisecond
-	late := time.Duration(rnd.IntN(95)) * time.Second
-	pick := rnd.IntN(len(c.entries))
+	quiet := v.calm
+	kind, wait := v.moods.IntN(20), time.Duration(v.moods.IntN(3000))*time.Millisecond
+	late := time.Duration(v.moods.IntN(95)) * time.Second
+	pick := c.entries[v.moods.IntN(len(c.entries))].Plan.ID
 	r.mu.Unlock()
 	if quiet {
 		return nil
@@ -102,13 +206,16 @@ func misbehave(rnd *rand.Rand, c call, calm *bool, rejected map[string]bool) []e
 	select {
 	case <-time.After(wait):
 	case <-c.ctx.Done():
+		if kind%2 == 0 {
+			return []error{context.Canceled} // before it was sent
+		}
 		time.AfterFunc(late, c.apply)
 		return []error{destinations.Ambiguous(c.ctx.Err())}
 	}
-	one := func(err error) []error {
+	one := func(err error) []error { // entries of one identity share their outcome
 		errs := make([]error, len(c.entries))
-		for i, e := range c.entries { // entries of one identity share their outcome
-			if e.Plan.ID == c.entries[pick].Plan.ID {
+		for i, e := range c.entries {
+			if e.Plan.ID == pick {
 				errs[i] = err
 			}
 		}
@@ -125,30 +232,23 @@ func misbehave(rnd *rand.Rand, c call, calm *bool, rejected map[string]bool) []e
 		return []error{errors.New("connection refused")}
 	case 4:
 		return one(destinations.RetryAfter(errors.New("locked"), 2*time.Second))
-	case 5:
-		return []error{destinations.Block(errors.New("429"), destinations.LaneScope, time.Now().Add(10*time.Second))}
-	case 6:
+	case 5, 6:
+		if !v.blocks {
+			return nil
+		}
+		if kind == 5 {
+			return []error{destinations.Block(errors.New("429"), destinations.LaneScope, time.Now().Add(10*time.Second))}
+		}
 		return []error{destinations.Block(errors.New("401"), destinations.AccountScope, time.Time{})}
 	case 7: // one entry has no answer and is applied late, the others are fine
-		e := c.entries[pick]
 		part := c
-		part.entries = slices.DeleteFunc(slices.Clone(c.entries), func(o destinations.Entry) bool { return o.Plan.ID != e.Plan.ID })
+		part.entries = slices.DeleteFunc(slices.Clone(c.entries), func(o destinations.Entry) bool { return o.Plan.ID != pick })
 		time.AfterFunc(late-time.Since(began), part.apply)
 		return one(destinations.Ambiguous(errors.New("timeout")))
 	case 8:
-		if c.lane == "events" {
-			errs := one(destinations.Reject(errors.New("400")))
-			r.mu.Lock()
-			for i, e := range c.entries {
-				if errs[i] != nil && !slices.Contains(r.events, e.Event.ID) {
-					rejected[e.Event.ID] = true
-				} else {
-					errs[i] = nil
-				}
-			}
-			r.mu.Unlock()
-			return errs
-		}
+		return one(destinations.Reject(errors.New("400")))
+	case 9:
+		panic("a fault of the destination")
 	}
 	return nil
 }
