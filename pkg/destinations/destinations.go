@@ -47,7 +47,8 @@ type Destination interface {
 	// Send delivers batch and returns as many outcomes, in the same order. All entries are of one account and lane. Entries with
 	// the same ID are adjacent in effect: they are to be merged oldest first into one write, and share its outcome.
 	// Send uses up p for its first call and acquires further permits itself (bisecting, creating, reading). When ctx ends
-	// it stops and reports what was not answered as Ambiguous or with ctx.Err(), never as delivered. It does not keep batch.
+	// it stops and reports what was not answered as Ambiguous or with ctx.Err(), never as delivered; both count as perhaps sent, and a lane with
+	// LateAfter sends such entries again unchanged at the next start. It does not keep batch.
 	Send(ctx context.Context, p Permit, batch []Entry) []Outcome
 }
 
