@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -30,6 +31,9 @@ type parts struct {
 func load(path string) (*config.Config, error) {
 	cfg, err := config.Load(path)
 	var problems config.Problems
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usageError{fmt.Errorf("%w: name a configuration file with --config FILE or in CONFIG_LOCATION, or try it without one: router demo", err)}
+	}
 	if err != nil && (cfg == nil || !errors.As(err, &problems)) {
 		return nil, usageError{err}
 	}

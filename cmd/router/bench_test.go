@@ -138,6 +138,7 @@ func benchmarkIngest(b *testing.B, conns int, deliver bool) {
 	const slice = 2 * time.Second
 	bare := bareServer(b)
 	var bareRates, rates, ratios []float64
+	var records, groups int64
 	for b.Loop() {
 		srv, _ := benchService(b)
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -158,6 +159,8 @@ func benchmarkIngest(b *testing.B, conns int, deliver bool) {
 			time.Sleep(time.Millisecond)
 		}
 		rate := float64(n) / time.Since(began).Seconds()
+		stats := srv.log.Stats()
+		records, groups = records+stats.Records, groups+stats.Groups
 		cancel()
 		if err := <-done; err != nil {
 			b.Fatal(err)
@@ -170,6 +173,7 @@ func benchmarkIngest(b *testing.B, conns int, deliver bool) {
 	b.ReportMetric(median(bareRates), "bare-req/s")
 	b.ReportMetric(median(rates), "req/s")
 	b.ReportMetric(median(ratios), "ratio-to-bare")
+	b.ReportMetric(float64(records)/float64(groups), "events/fsync")
 }
 
 func median(v []float64) float64 {

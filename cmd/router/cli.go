@@ -23,7 +23,7 @@ type cli struct {
 
 // configFlag is the flag that names the configuration file.
 type configFlag struct {
-	Config string `short:"c" env:"CONFIG_LOCATION" default:"router.yaml" placeholder:"FILE" help:"Configuration file (YAML; a Jitsu file works). Also -cfg FILE. Default: $$CONFIG_LOCATION, then router.yaml."`
+	Config string `short:"c" env:"CONFIG_LOCATION" default:"router.yaml" placeholder:"FILE" help:"Configuration file (YAML; a Jitsu file works), router.yaml if nothing names one. Also -cfg FILE."`
 }
 
 const description = `The event router for HubSpot: applications post analytics events (Jitsu SDKs, HTTP Events API), the router makes
@@ -54,6 +54,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	if err != nil {
+		if flag, _, missing := strings.Cut(err.Error(), `: expected string value but got "EOL"`); missing {
+			err = fmt.Errorf("%s needs a value", flag)
+		}
 		return usageError{fmt.Errorf("%w (see router --help)", err)}
 	}
 	command.BindTo(ctx, (*context.Context)(nil))

@@ -8,10 +8,14 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
@@ -68,9 +72,9 @@ func (sandboxCmd) Help() string {
 
 // Run implements the command.
 func (c *sandboxCmd) Run(ctx context.Context, s streams) error {
-	ln, err := net.Listen("tcp", c.Addr)
+	ln, err := listen(c.Addr, "--addr")
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
 	}
 	fmt.Fprintf(s.out, "HubSpot sandbox (hub %s) at http://%s, its contents at http://%s/_sandbox\n", c.HubID, ln.Addr(), ln.Addr())
 	return serveHTTP(ctx, ln, sandbox.New(sandbox.Options{HubID: c.HubID, Token: c.Token, Burst: c.Burst, Daily: c.Daily}))
@@ -94,7 +98,7 @@ type deadlettersCmd struct {
 type deadlettersListCmd struct {
 	configFlag
 	Destination string `help:"Only those of this destination."`
-	Reason      string `help:"Only those with this reason (rejected, filter, plan, retries, lane_full, panic, poison, record)."`
+	Reason      string `enum:",rejected,filter,plan,retries,lane_full,panic,poison,record" default:"" help:"Only those with this reason (rejected, filter, plan, retries, lane_full, panic, poison, record)."`
 	Limit       int    `default:"50" help:"At most so many."`
 	JSON        bool   `help:"One JSON object per line, with the event."`
 }
@@ -135,10 +139,28 @@ func (c *deadlettersListCmd) Run(ctx context.Context, s streams) error {
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tTIME\tDESTINATION\tLANE\tREASON\tATTEMPTS\tEVENT\tEVENT ID\tPERSON\tERROR")
 	for _, d := range letters {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.120s\n", d.ID, d.At.UTC().Format(time.RFC3339), d.Destination, d.Lane, d.Reason,
-			d.Attempts, d.EventType, d.EventID, d.Person, d.Error)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", d.ID, d.At.UTC().Format(time.RFC3339), cell(d.Destination), cell(d.Lane), d.Reason,
+			d.Attempts, cell(d.EventType), cell(d.EventID), cell(d.Person), cell(d.Error))
 	}
 	return w.Flush()
+}
+
+// cell is text from outside for one cell of a table on a terminal: short, and without control characters, which could forge lines.
+func cell(text string) string {
+	const most = 120
+	if text == "" {
+		return "-"
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, text)
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
 }
 
 // printJSON writes a line per dead letter.
@@ -169,19 +191,50 @@ type salvageCmd struct {
 	configFlag
 }
 
+// Help is shown by router log salvage --help.
+func (salvageCmd) Help() string {
+	return `Only needed when a start is refused because the log is damaged, with the router stopped. Original files are kept beside the repaired ones.`
+}
+
 // Run implements the command.
 func (c *salvageCmd) Run(s streams) error {
 	cfg, err := load(c.Config)
 	if err != nil {
 		return err
 	}
-	damage, err := log.Salvage(logDir(cfg.Server.DataDir), log.Options{MaxBytes: cfg.Server.MaxLogBytes})
+	dir := logDir(cfg.Server.DataDir)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		// Looked at first: Salvage would make the directory, and a mistyped one would look like a sound log.
+		fmt.Fprintf(s.err, "%s: no router has run there yet\n", cfg.Server.DataDir)
+		fmt.Fprintln(s.out, count(0, "damaged part"))
+		return nil
+	}
+	damage, err := log.Salvage(dir, log.Options{MaxBytes: cfg.Server.MaxLogBytes})
+	if errors.Is(err, log.ErrInUse) {
+		return fmt.Errorf("%w: stop that router first", err)
+	}
 	if err != nil {
 		return err
 	}
+	sorted := sortedUpTo(cfg.Server.DataDir)
 	for _, d := range damage {
-		fmt.Fprintf(s.out, "%s: bytes %d to %d can not be read; kept in %s\n", d.File, d.From, d.To, d.KeptAside)
+		fmt.Fprintf(s.out, "%s: bytes %d to %d: %s; kept in %s\n", d.File, d.From, d.To, d.Reason, d.KeptAside)
+		if d.LostBefore <= sorted {
+			fmt.Fprintln(s.out, "  nothing is lost: the router had handed on all that stood there")
+		} else {
+			fmt.Fprintf(s.out, "  events that the router had not handed on yet may be lost: of records %d to %d, those in these bytes\n", sorted, d.LostBefore-1)
+		}
 	}
-	fmt.Fprintf(s.out, "%d damaged parts\n", len(damage))
+	fmt.Fprintln(s.out, count(len(damage), "damaged part"))
 	return nil
+}
+
+// sortedUpTo returns the offset below which a router handed all records of its log on to the lanes; 0 if that can not be read.
+func sortedUpTo(dataDir string) log.Offset {
+	st, err := store.OpenReadOnly(dataDir)
+	if err != nil {
+		return 0
+	}
+	defer st.Close()
+	return log.Offset(st.Position())
 }

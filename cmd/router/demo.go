@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -113,9 +114,12 @@ func listenNear(addr string) (net.Listener, error) {
 	if err == nil {
 		return ln, nil
 	}
-	host, _, splitErr := net.SplitHostPort(addr)
-	if splitErr != nil {
-		return nil, usageError{fmt.Errorf("listen on %q: %w", addr, splitErr)}
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return nil, usageError{err}
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
 	}
 	return net.Listen("tcp", net.JoinHostPort(host, "0"))
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"eventrouter/pkg/config"
 )
 
 // Exit codes.
@@ -20,10 +22,11 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal does not wait for the grace time: it kills
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "router:", err)
+		fmt.Fprintln(os.Stderr, message(err))
 	}
 	os.Exit(exitCode(err))
 }
@@ -44,6 +47,22 @@ func exitCode(err error) int {
 	default:
 		return exitFailed
 	}
+}
+
+// message is how an error is told on the terminal: lines with a place in a file stand alone, as editors and CI look for them.
+func message(err error) string {
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		return fmt.Sprintf("router: the configuration has %s\n%v", count(len(problems), "problem"), problems)
+	}
+	return "router: " + err.Error()
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // streams are where a command writes: out for what was asked for, err for logs.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -53,12 +54,26 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", net.JoinHostPort(cfg.Server.Host, strconv.Itoa(cfg.Server.Port)))
+	ln, err := listen(net.JoinHostPort(cfg.Server.Host, strconv.Itoa(cfg.Server.Port)), "server.port")
 	if err != nil {
-		srv.close()
-		return fmt.Errorf("listen: %w", err)
+		return errors.Join(err, srv.close())
 	}
 	return srv.run(ctx, ln)
+}
+
+// listen listens at addr, which setting chose.
+func listen(addr, setting string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	var wrong *net.AddrError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s is in use by another program: stop that, or choose another address with %s", addr, setting)
+	case errors.As(err, &wrong):
+		return nil, usageError{fmt.Errorf("%s: %w", setting, err)}
+	case err != nil:
+		return nil, fmt.Errorf("%w (chosen with %s)", err, setting)
+	}
+	return ln, nil
 }
 
 // service is one router with all its parts.
@@ -85,6 +100,9 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	srv.store, err = store.Open(server.DataDir, store.Options{
 		MinFreeBytes: server.MinFreeBytes, SeenWindow: server.DedupeWindow, SeenMax: server.DedupeMaxIDs, Logger: logger,
 	})
+	if errors.Is(err, store.ErrInUse) {
+		return srv, fmt.Errorf("%w: stop that router, or give this one a server.data_dir of its own", err)
+	}
 	if err != nil {
 		return srv, fmt.Errorf("open the store in %s: %w", server.DataDir, err)
 	}
@@ -118,7 +136,12 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 // run serves until ctx ends, then stops all parts, ingest and router at the same time: what was accepted is in the log, and what is not delivered
 // stays on disk. It closes ln and the data directory.
 func (srv *service) run(ctx context.Context, ln net.Listener) error {
-	srv.logger.Info("router is ready", "address", ln.Addr().String(), "version", version(), "destinations", len(srv.cfg.Destinations))
+	srv.logger.Info("router is ready", "address", ln.Addr().String(), "version", version(), "data_dir", srv.cfg.Server.DataDir,
+		"destinations", len(srv.cfg.Destinations))
+	told := context.AfterFunc(ctx, func() {
+		srv.logger.Info("router is stopping: a second signal ends it at once", "grace", srv.cfg.Server.Grace.String())
+	})
+	defer told()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.ingest.Run(ctx, ln) })
 	g.Go(func() error { return srv.router.Run(ctx) })
