@@ -20,8 +20,8 @@ func (s *Server) ping(ctx *fasthttp.RequestCtx) { answerText(ctx, fasthttp.Statu
 // healthz says that the process answers.
 func (s *Server) healthz(ctx *fasthttp.RequestCtx) { answerOK(ctx) }
 
-// readyz says whether events are welcome here, with the reasons in JSON: 503 while something is not ready and from the moment the
-// server is told to stop.
+// readyz says whether events are welcome here: 503 while something is not ready and from the moment the server is told to stop. Anybody
+// may ask, as browsers use this port; the detail, which names destinations, accounts and their errors, is for who may see admin pages.
 func (s *Server) readyz(ctx *fasthttp.RequestCtx) {
 	detail, ok := []byte(nil), true
 	if s.opts.Ready != nil {
@@ -35,7 +35,7 @@ func (s *Server) readyz(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusServiceUnavailable)
 		ctx.Response.SetBodyString(`{"status":"not ready"}`)
 	}
-	if len(detail) > 0 {
+	if len(detail) > 0 && (s.stopping.Load() || s.refuseAdmin(ctx) == nil) {
 		ctx.SetBody(detail)
 	}
 }

@@ -28,9 +28,9 @@ func TestPages(t *testing.T) {
 	f("GET", "/ping", 200, "pong")
 	f("HEAD", "/ping", 200, "")
 	f("GET", "/healthz", 200, `{"status":"ok"}`)
-	f("GET", "/readyz", 200, `{"lanes":3}`)
+	f("GET", "/readyz", 200, `{"status":"ok"}`)
 	ready = false
-	f("GET", "/readyz", 503, `{"lanes":3}`)
+	f("GET", "/readyz", 503, `{"status":"not ready"}`)
 
 	const missing = "404 page not found"
 	f("GET", "/", 404, missing)
@@ -60,12 +60,15 @@ func TestReadyWithoutCheck(t *testing.T) {
 	f(503, `{"status":"stopping"}`)
 }
 
-func TestMetricsPage(t *testing.T) {
+func TestAdminPages(t *testing.T) {
 	o := testOptions(&memoryLog{})
 	o.Metrics = func(ctx *fasthttp.RequestCtx) { ctx.SetBodyString("page") }
 	withToken := newServer(t, o)
 	o.Server.AdminToken = ""
+	o.Ready = func() ([]byte, bool) { return []byte(`lanes`), true }
 	without := newServer(t, o)
+	o.Server.AdminToken = "adm"
+	withBoth := newServer(t, o)
 
 	f := func(s *Server, peer, path string, status int, want string, headers ...string) {
 		t.Helper()
@@ -98,6 +101,14 @@ func TestMetricsPage(t *testing.T) {
 	f(without, "127.0.0.1", "/metrics", 403, advice, "Forwarded", "for=127.0.0.1")
 	f(without, "10.0.0.1", "/metrics", 403, advice)
 	f(without, "192.0.2.1", "/metrics", 403, advice, "X-Admin-Token", "")
+
+	// The detail of readiness is for the same people; whether the router is ready, for anybody.
+	f(withBoth, "192.0.2.1", "/readyz", 200, "lanes", "X-Admin-Token", "adm")
+	f(withBoth, "192.0.2.1", "/readyz", 200, `{"status":"ok"}`)
+	f(withBoth, "192.0.2.1", "/readyz", 200, `{"status":"ok"}`, "X-Admin-Token", "guess")
+	f(without, "127.0.0.1", "/readyz", 200, "lanes")
+	f(without, "127.0.0.1", "/readyz", 200, `{"status":"ok"}`, "X-Forwarded-For", "192.0.2.1")
+	f(without, "192.0.2.1", "/readyz", 200, `{"status":"ok"}`)
 }
 
 func TestMetrics(t *testing.T) {
