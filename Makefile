@@ -30,15 +30,17 @@ staticcheck:
 	$(GO) run $(STATICCHECK) ./...
 
 unit:
-	$(GO) test -race -shuffle=on -timeout 15m $(UNIT)
+	$(GO) test -race -shuffle=on -timeout 15m $(VERBOSE) $(UNIT)
 
 tidy:
 	$(GO) mod tidy -diff
 
+# With -v, so that a failure in CI stands beside what ran before it.
+test: VERBOSE = -v
 test: check e2e
 
 e2e: tools
-	$(GO) test -race -shuffle=on -timeout 10m -v -count=1 ./e2e/... 2>&1 | grep -E '^(=== RUN|--- |ok|FAIL|PASS|panic|\s+\S+_test.go|    )' ; test $${PIPESTATUS[0]} -eq 0
+	$(GO) test -race -shuffle=on -timeout 10m -v -count=1 ./e2e/...
 
 tools:
 	./e2e/install.sh

@@ -7,15 +7,19 @@ for tool in node npm go; do
 	command -v "$tool" >/dev/null || { echo "the end-to-end tests need $tool: please install it" >&2; exit 1; }
 done
 
-sudo=""
-[ "$(id -u)" = 0 ] || sudo="sudo"
 need=()
 command -v chromium >/dev/null || need+=(chromium)
 command -v promtool >/dev/null || need+=(prometheus)
 if [ ${#need[@]} -gt 0 ]; then
-	$sudo apt-get update -qq
-	# The Prometheus server comes along with promtool and is not to be started.
-	DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $sudo apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+	command -v apt-get >/dev/null || { echo "the end-to-end tests need ${need[*]}, and there is no apt-get: please install them" >&2; exit 1; }
+	as_root=(env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1) # the Prometheus server comes along with promtool and is not to be started
+	if [ "$(id -u)" != 0 ]; then
+		command -v sudo >/dev/null || { echo "the end-to-end tests need ${need[*]}: please install them, or run this as root" >&2; exit 1; }
+		as_root=(sudo -n "${as_root[@]}") # sudo drops the environment; -n: CI has nobody to type a password
+	fi
+	echo "installing ${need[*]}"
+	"${as_root[@]}" apt-get update -qq
+	"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null </dev/null
 fi
 
 for project in sdk hubspot-client; do

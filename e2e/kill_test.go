@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,6 +148,137 @@ func searchSecrets(t *testing.T, dir, config string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestSecrets: none stands in anything that people read: answers, log, metrics, readiness, dead letters, files.
+func TestSecrets(t *testing.T) {
+	h := newHub(t, sandbox.Options{})
+	dir := t.TempDir()
+	config := configure(t, dir, h.url)
+	p := start(t, config)
+	secrets := []string{accessToken, clientSecret, serverSecret, "adm-planted", "guess-planted", base64.StdEncoding.EncodeToString([]byte("guess-planted:"))}
+	var seen strings.Builder
+	f := func(status int, path, body string, headers ...string) {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodPost, p.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			req.Header.Set(headers[i], headers[i+1])
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != status {
+			t.Errorf("POST %s: %s, want %d", path, res.Status, status)
+		}
+		if err := res.Write(&seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const event = `{"event_type":"user_identify","user":{"email":"a@example.com"}}`
+	f(401, "/api/v1/event?token=guess-planted", event)
+	f(401, "/api/v1/s2s/event", event, "X-Auth-Token", clientSecret)
+	f(401, "/api/v1/event?p_guess-planted="+serverSecret, event)
+	f(401, "/api/v1/s2s/event", event, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("guess-planted:")))
+	f(400, "/api/v1/event?token="+clientSecret, `{"api_key":"`+clientSecret+`",}`)
+	f(400, "/api/v1/event?token="+clientSecret, `"`+clientSecret+`"`)
+	f(431, "/api/v1/event?token="+clientSecret, event, "X-Auth-Token", strings.Repeat(serverSecret, 2000))
+	f(404, "/no/such/page?token="+serverSecret, "")
+	f(200, "/api/v1/event?token="+clientSecret, `{"api_key":"`+clientSecret+`","eventn_ctx":{"api_key":"`+clientSecret+`"},`+event[1:])
+	f(200, "/api/v1/event?token="+clientSecret, `{"api_key":"`+clientSecret+`","event_type":"user_identify","user":{"email":"nobody"}}`)
+	p.drain(10 * time.Second)
+
+	// HubSpot refuses the token from now on, and says so.
+	h.Inject(sandbox.Fault{Endpoint: "contacts", Times: 100, Status: 401})
+	f(200, "/api/v1/s2s/event?token="+serverSecret, event)
+	deadline := time.Now().Add(20 * time.Second)
+	ready := ""
+	for !strings.Contains(ready, `"blocked"`) {
+		if _, ready = p.get("/readyz"); time.Now().After(deadline) {
+			t.Fatalf("the lane is not blocked: %s", ready)
+		}
+		time.Sleep(20 * time.Millisecond) // polls another process
+	}
+	_, metrics := p.get("/metrics")
+	letters := run(t, ".", binary, "deadletters", "list", "--json", "--config", config)
+	if !strings.Contains(letters, `"nobody"`) {
+		t.Errorf("the refused event is no dead letter: %s", letters)
+	}
+	if err := p.terminate(); err != nil {
+		t.Errorf("the router ended with %v", err)
+	}
+	for what, text := range map[string]string{"an answer": seen.String(), "the log": p.log.String(), "/readyz": ready, "/metrics": metrics, "a dead letter": letters} {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s holds %q:\n%s", what, secret, text)
+			}
+		}
+	}
+	searchSecrets(t, dir, config)
+}
+
+// TestGrace: what hangs is cut at the end of the grace time, and a second signal does not wait for that.
+func TestGrace(t *testing.T) {
+	f := func(grace string, signals int, most time.Duration, clean bool) {
+		t.Helper()
+		h := newHub(t, sandbox.Options{})
+		config := configure(t, t.TempDir(), h.url)
+		text, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = bytes.Replace(text, []byte("server:\n"), []byte("server:\n  grace: "+grace+"\n"), 1)
+		if err := os.WriteFile(config, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, config)
+		hangs := make(chan struct{})
+		arrived := sync.OnceFunc(func() { close(hangs) })
+		h.Inject(sandbox.Fault{Endpoint: "contacts", Times: 1, Delay: time.Minute, Match: func([]byte) bool { arrived(); return true }})
+		if status, answer, err := post(http.DefaultClient, p.url, `{"event_type":"user_identify","user":{"email":"a@example.com"}}`); status != http.StatusOK {
+			t.Fatal(status, answer, err)
+		}
+		slow, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slow.Close()
+		fmt.Fprintf(slow, "POST /s2s/event?token=%s HTTP/1.1\r\nHost: r\r\nContent-Length: 100\r\n\r\n{", serverSecret)
+		select {
+		case <-hangs:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the router makes no call")
+		}
+
+		began := time.Now()
+		for n := range signals {
+			if n > 0 {
+				time.Sleep(300 * time.Millisecond) // two signals at once may be told as one
+			}
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case <-p.exited:
+		case <-time.After(most):
+			t.Fatalf("grace %s, %d signals: the router still runs after %s", grace, signals, most)
+		}
+		if (p.err == nil) != clean {
+			t.Errorf("grace %s, %d signals: the router ended with %v after %s", grace, signals, p.err, time.Since(began))
+		}
+		p = start(t, config)
+		p.drain(30 * time.Second)
+		if _, ok := h.Contact("a@example.com"); !ok {
+			t.Error("the event of the call that hung is lost")
+		}
+	}
+	f("1s", 1, 8*time.Second, true)
+	f("1m", 2, 5*time.Second, false)
 }
 
 // TestStop: SIGTERM loses nothing and ends within the grace time.
