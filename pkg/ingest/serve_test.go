@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -241,6 +242,85 @@ func raw(t *testing.T, addr, text string) answer {
 		t.Fatal(err)
 	}
 	return answer{resp.StatusCode, resp.Header, string(body)}
+}
+
+// pipeListener takes connections from a channel, so that they live in a bubble of virtual time.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// Clients that send slowly, or nothing, or do not read, hold a connection for a bounded time, however small the steps that they make.
+func TestSlowClientsAreCutOff(t *testing.T) {
+	send(t, "GET", start(t, testOptions(&memoryLog{}))+"/ping", nil) // fasthttp's clock for Date headers never ends: not in the bubble
+	f := func(what string, within time.Duration, client func(net.Conn)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			log := &memoryLog{}
+			s := newServer(t, testOptions(log))
+			ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- s.Run(ctx, ln) }()
+			near, far := net.Pipe()
+			ln.conns <- far
+			began := time.Now()
+			client(near)
+			if took := time.Since(began); took > within {
+				t.Errorf("%s: the connection was open for %s, want at most %s", what, took, within)
+			}
+			if evs := log.take(t); len(evs) != 0 {
+				t.Errorf("%s: stored %d events of a request that never ended", what, len(evs))
+			}
+			near.Close()
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute) // virtual: fasthttp's pool of workers looks every 10 s whether it is to end
+		})
+	}
+	// trickle writes begin, then a byte a second until the connection breaks.
+	trickle := func(begin string) func(net.Conn) {
+		return func(c net.Conn) {
+			go io.Copy(io.Discard, c) // a pipe has no buffer for the answer
+			_, err := io.WriteString(c, begin)
+			for n := 0; err == nil && n < 1000; n++ {
+				time.Sleep(time.Second)
+				_, err = c.Write([]byte{'1'})
+			}
+		}
+	}
+	const head = "POST /s2s/event?token=s2s.open HTTP/1.1\r\nHost: r\r\n"
+	f("nothing", idleTimeout, func(c net.Conn) { io.Copy(io.Discard, c) })
+	f("nothing more", idleTimeout, func(c net.Conn) {
+		io.WriteString(c, "GET /ping HTTP/1.1\r\nHost: r\r\n\r\n")
+		io.Copy(io.Discard, c)
+	})
+	f("slow header", readTimeout+time.Second, trickle(head+"X-Slow: "))
+	f("slow body", readTimeout+time.Second, trickle(head+"Content-Length: 10000\r\n\r\n"))
+	f("slow chunks", readTimeout+time.Second, trickle(head+"Transfer-Encoding: chunked\r\n\r\n2710\r\n"))
+	f("an answer that nobody reads", writeTimeout+time.Second, func(c net.Conn) {
+		io.WriteString(c, "GET /ping HTTP/1.1\r\nHost: r\r\n\r\n")
+		time.Sleep(writeTimeout + time.Second)
+		synctest.Wait()
+		if _, err := c.Write([]byte("GET")); err == nil {
+			t.Error("the connection is open after the write timeout")
+		}
+	})
 }
 
 func TestUnreadableRequests(t *testing.T) {
