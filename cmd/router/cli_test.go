@@ -55,7 +55,7 @@ func TestCheck(t *testing.T) {
 	good := write(t, jitsuFile)
 	for _, args := range [][]string{{"check", "--config", good}, {"check", "-c", good}, {"check", "-cfg", good}, {"check", "-cfg=" + good}} {
 		out, errText, code := command(t, args...)
-		if code != exitOK || !strings.Contains(out, "ok: 1 API keys, 1 destinations") {
+		if code != exitOK || !strings.Contains(out, "ok: 1 API key, 1 destination") {
 			t.Errorf("%v: exit %d, %q %q", args, code, out, errText)
 		}
 	}

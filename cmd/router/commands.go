@@ -36,7 +36,8 @@ func (c *checkCmd) Run(s streams) error {
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(s.out, "warning:", w)
 	}
-	fmt.Fprintf(s.out, "%s: ok: %d API keys, %d destinations, %d warnings\n", c.Config, len(cfg.APIKeys), len(cfg.Destinations), len(cfg.Warnings))
+	fmt.Fprintf(s.out, "%s: ok: %s, %s, %s\n", c.Config, count(len(cfg.APIKeys), "API key"), count(len(cfg.Destinations), "destination"),
+		count(len(cfg.Warnings), "warning"))
 	return nil
 }
 
