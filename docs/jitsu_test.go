@@ -11,10 +11,10 @@ import (
 // is what the tests of the packages show.
 func TestDifferences(t *testing.T) {
 	recorded := map[string]string{
-		"ingest_http":                  "../pkg/ingest/testdata/jitsu-cases.json",
-		"table_name":                   "../pkg/filters/testdata/jitsu-cases.json",
-		"upstream-tests.js_expression": "../pkg/filters/testdata/jitsu-cases.json",
-		"hubspot":                      "../pkg/destinations/hubspot/testdata/jitsu-cases.json",
+		"ingest_http":                  "../testdata/jitsu/ingest.json",
+		"table_name":                   "../testdata/jitsu/templates.json",
+		"upstream-tests.js_expression": "../testdata/jitsu/templates.json",
+		"hubspot":                      "../testdata/jitsu/hubspot.json",
 	}
 	p := load(t, "jitsu-differences.md")
 	if len(p.tables) != 1 || strings.Join(p.tables[0].header, " ") != "group case reason" {

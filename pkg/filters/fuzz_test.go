@@ -14,7 +14,7 @@ import (
 // fuzzTemplates are those of Jitsu's cases, and some that do more.
 func fuzzTemplates(tb testing.TB) []string {
 	tb.Helper()
-	raw, err := os.ReadFile("testdata/jitsu-cases.json")
+	raw, err := os.ReadFile("../../testdata/jitsu/templates.json")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -51,7 +51,7 @@ type jitsuCase struct {
 }
 
 func TestJitsuCases(t *testing.T) {
-	raw, err := os.ReadFile("testdata/jitsu-cases.json")
+	raw, err := os.ReadFile("../../testdata/jitsu/templates.json")
 	if err != nil {
 		t.Fatal(err)
 	}

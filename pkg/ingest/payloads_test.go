@@ -63,7 +63,7 @@ func sendRecorded(t *testing.T, base string, rec recording, i int) answer {
 }
 
 func TestRecordings(t *testing.T) {
-	files, err := filepath.Glob("testdata/payloads/v1_*.json")
+	files, err := filepath.Glob("../../testdata/payloads/v1_*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("recordings: %v, %v", files, err)
 	}
@@ -120,7 +120,7 @@ func storedFrom(t *testing.T, url string, headers map[string]string, body []byte
 func TestResentQueueKeepsItsIDs(t *testing.T) {
 	log := &memoryLog{}
 	base := start(t, testOptions(log))
-	rec := readRecording(t, "testdata/payloads/v1_browser_snippet_3.1.5_on_500.json")
+	rec := readRecording(t, "../../testdata/payloads/v1_browser_snippet_3.1.5_on_500.json")
 	if len(rec.Requests) != 2 {
 		t.Fatalf("%d requests recorded, want 2 attempts", len(rec.Requests))
 	}

@@ -59,7 +59,7 @@ var differences = map[string]struct {
 // referenceCases are requests to Jitsu and what it answered.
 func referenceCases[T any](t *testing.T, group string) []T {
 	t.Helper()
-	data, err := os.ReadFile("testdata/jitsu-cases.json")
+	data, err := os.ReadFile("../../testdata/jitsu/ingest.json")
 	if err != nil {
 		t.Fatal(err)
 	}

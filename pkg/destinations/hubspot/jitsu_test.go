@@ -83,7 +83,7 @@ type jitsuCase struct {
 
 // TestJitsuCases runs what was observed of Jitsu and compares what ends in HubSpot: contacts with their properties, events by name.
 func TestJitsuCases(t *testing.T) {
-	body, err := os.ReadFile("testdata/jitsu-cases.json")
+	body, err := os.ReadFile("../../../testdata/jitsu/hubspot.json")
 	if err != nil {
 		t.Fatal(err)
 	}
