@@ -76,10 +76,14 @@ func (r *Router) setAside(index int) error {
 	return nil
 }
 
-// drained says whether nothing is left to sort.
-func (a *aside) drained() bool {
-	return !slices.ContainsFunc(a.r.store.Lanes(), func(l store.Lane) bool { return l.ID == a.lane && l.Entries > 0 })
+// state is the unsorted lane as the store has it.
+func (a *aside) state() store.Lane {
+	lanes := a.r.store.Lanes()
+	return lanes[slices.IndexFunc(lanes, func(l store.Lane) bool { return l.ID == a.lane })]
 }
+
+// drained says whether nothing is left to sort.
+func (a *aside) drained() bool { return a.state().Entries == 0 }
 
 // poke makes the goroutine look again. It never blocks.
 func (a *aside) poke() {
@@ -162,9 +166,7 @@ func (a *aside) tooOld(route *Route) func(*entry, time.Time) bool {
 	if limits.OnFull != config.DeadLetterOldest {
 		return func(*entry, time.Time) bool { return false }
 	}
-	full := slices.ContainsFunc(a.r.store.Lanes(), func(l store.Lane) bool {
-		return l.ID == a.lane && limits.MaxBytes > 0 && l.Bytes >= limits.MaxBytes
-	})
+	full := limits.MaxBytes > 0 && a.state().Bytes >= limits.MaxBytes
 	return func(e *entry, now time.Time) bool {
 		return full || limits.MaxAge > 0 && now.Sub(e.Event.Received) >= limits.MaxAge
 	}

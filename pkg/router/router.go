@@ -187,7 +187,7 @@ func (r *Router) resume() error {
 				}
 			}
 			continue
-		case route.Destination.Hub(stored.Name.Account) != stored.Name.Hub:
+		case r.parked(stored.Name, route):
 			if stored.Entries > 0 {
 				r.logger.Warn("lane is parked: its destination delivers to another hub now", "destination", stored.Name.Destination,
 					"hub", stored.Name.Hub, "lane", stored.Name.Lane, "entries", stored.Entries)

@@ -265,12 +265,9 @@ func (s *settlement) deliver(u *unit, e *entry, o destinations.Outcome) {
 func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err error) {
 	s.finish(u, e)
 	l := s.lane
-	s.batch.DeadLetters = append(s.batch.DeadLetters, store.DeadLetter{
-		Destination: l.account.route.Name, Hub: l.account.hub, Account: l.account.name, Lane: l.spec.Name,
-		Offset: e.Name.Offset, Index: e.Name.Index,
-		APIKey: e.Event.APIKey, EventID: e.Event.ID, EventType: e.Event.Type(), Person: e.Plan.Key,
-		Received: e.Event.Received, At: s.now, Attempts: attempts, Reason: reason, Error: cut(err.Error(), 2000), Event: e.record,
-	})
+	d := deadLetter(l.account.route, e.Name.Offset, e.Event, e.record, reason, err, s.now)
+	d.Hub, d.Account, d.Lane, d.Index, d.Person, d.Attempts = l.account.hub, l.account.name, l.spec.Name, e.Name.Index, e.Plan.Key, attempts
+	s.batch.DeadLetters = append(s.batch.DeadLetters, d)
 	s.counts = append(s.counts, func() { l.metrics().dead(l.account.route, reason) })
 }
 
@@ -321,7 +318,7 @@ func (s *settlement) retry(u *unit, e *entry, err error) {
 		s.unlock(func() { e.attempts, e.due, e.busy = attempts, due, false }))
 }
 
-// record is the event of a dead letter that did not get as far as a lane.
+// deadLetter is one of an event that did not get as far as a lane: route is nil where it got to no destination, ev where it could not be read.
 func deadLetter(route *Route, offset uint64, ev *event.Event, record []byte, reason string, err error, now time.Time) store.DeadLetter {
 	d := store.DeadLetter{
 		Offset: offset, At: now, Reason: reason, Error: cut(err.Error(), 2000), Event: record, Received: now,
