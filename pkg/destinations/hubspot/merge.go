@@ -201,15 +201,25 @@ func appendUpsert(dst []byte, writes []*write) []byte {
 		dst = event.AppendString(dst, w.id)
 		dst = append(dst, `,"properties":{"email":`...)
 		dst = event.AppendString(dst, w.id)
-		for _, v := range w.values {
-			dst = append(dst, ',')
-			dst = event.AppendString(dst, v.name)
-			dst = append(dst, ':')
-			dst = event.AppendString(dst, v.value)
+		if len(w.values) > 0 {
+			dst = appendMembers(append(dst, ','), w.values)
 		}
 		dst = append(dst, "}}"...)
 	}
 	return append(dst, "]}"...)
+}
+
+// appendMembers appends values as members of a JSON object, without its braces.
+func appendMembers(dst []byte, values []written) []byte {
+	for i, v := range values {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = event.AppendString(dst, v.name)
+		dst = append(dst, ':')
+		dst = event.AppendString(dst, v.value)
+	}
+	return dst
 }
 
 // appendDetail appends what became of a write.

@@ -202,14 +202,7 @@ func appendSend(dst []byte, all []*occurrence) []byte {
 		dst = append(dst, `","uuid":"`...)
 		dst = appendUUID(dst, o.uuid)
 		dst = append(dst, `","properties":{`...)
-		for j, v := range o.values {
-			if j > 0 {
-				dst = append(dst, ',')
-			}
-			dst = event.AppendString(dst, v.name)
-			dst = append(dst, ':')
-			dst = event.AppendString(dst, v.value)
-		}
+		dst = appendMembers(dst, o.values)
 		dst = append(dst, "}}"...)
 	}
 	return append(dst, "]}"...)
