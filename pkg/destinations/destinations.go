@@ -82,6 +82,9 @@ type Entry struct {
 	Plan    Plan
 	Event   *event.Event // read-only, shared with other entries
 	Attempt int          // 1 for the first
+	// Memory is what the last delivered entry of the same account, lane and ID left as Outcome.Memory, in lanes that have Remembers.
+	// Nil: nothing, or forgotten since. Entries of one batch with the same ID carry the same. Read-only.
+	Memory []byte
 }
 
 // Outcome of one entry.
@@ -91,7 +94,43 @@ type Outcome struct {
 	Err error
 	// Detail is what explain shows: contact id, properties written, stripped, merged, correlation id. May be nil. Never a secret.
 	Detail json.RawMessage
+	// Memory replaces what is remembered of the entry's ID, in lanes that have Remembers; nil leaves it as it is. It is kept with the
+	// outcome, in one transaction, for a week and a million IDs at least. Of several entries with one ID the last counts. At most
+	// MaxMemory bytes, opaque to the router. Never a secret.
+	Memory []byte
 }
+
+// MaxMemory is the most bytes that are remembered of one ID.
+const MaxMemory = 4096
+
+// Tester is implemented by a destination that can check its settings against the remote, without writing anything.
+type Tester interface {
+	// Test makes the calls that it needs and reports what it found, good and bad, in the order in which a person should read it.
+	Test(ctx context.Context) []Finding
+}
+
+// Finding is one thing that a Tester looked at.
+type Finding struct {
+	// Check names it in a word or two: token, account, scopes, tier, properties, quota.
+	Check string `json:"check"`
+	// Level says how bad it is.
+	Level FindingLevel `json:"level"`
+	// Text says in plain words what was found. Never a secret.
+	Text string `json:"text"`
+	// Fix says what to do about it; "" where nothing is wrong.
+	Fix string `json:"fix,omitempty"`
+}
+
+// FindingLevel says how bad a finding is.
+type FindingLevel string
+
+// Levels of findings.
+const (
+	FindingOK      FindingLevel = "ok"
+	FindingWarning FindingLevel = "warning" // some of what is configured will not work
+	FindingError   FindingLevel = "error"   // nothing, or not what was meant, will be delivered
+	FindingUnknown FindingLevel = "unknown" // it could not be found out
+)
 
 // LaneSpec describes one lane of an account.
 type LaneSpec struct {
@@ -102,6 +141,7 @@ type LaneSpec struct {
 	InFlight   int           // most concurrent calls
 	LateAfter  time.Duration // how late the remote may still apply a call that got no answer; 0: calls are idempotent
 	MarksKeys  bool          // a delivered entry makes its Key known to later lanes and to IfNew
+	Remembers  bool          // entries carry Memory, and outcomes leave one
 }
 
 // Permit is the right to make one call.

@@ -50,6 +50,17 @@ type Event struct {
 	JSON []byte
 }
 
+// Effective is the time at which the event counts, among those of its person: receipt for one that is live and for a replay, which keeps
+// its first receipt, and the event's own time for one from a bulk upload, but never later than its receipt.
+func (e *Event) Effective() time.Time {
+	if e.Class == Bulk {
+		if at := e.Time(); at.Before(e.Received) {
+			return at
+		}
+	}
+	return e.Received
+}
+
 // recordVersion is the first byte of an encoded Event. Another value is another format.
 const recordVersion = 1
 
