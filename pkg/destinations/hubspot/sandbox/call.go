@@ -23,6 +23,9 @@ type call struct {
 	version string   // v3, 2026-03, ...
 	wrong   *apiError
 
+	number uint64 // in order of arrival, from 1
+	faulty bool   // a fault acts on it
+
 	json   gjson.Result
 	items  []gjson.Result // of a batch
 	inputs []input        // of a batch of contacts

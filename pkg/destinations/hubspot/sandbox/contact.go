@@ -25,6 +25,8 @@ type Contact struct {
 type Write struct {
 	Value string    `json:"value"`
 	At    time.Time `json:"at"`
+	// CorrelationID is that of the call that wrote it.
+	CorrelationID string `json:"correlationId"`
 }
 
 // contact is a stored record.
@@ -46,6 +48,7 @@ type value struct {
 type write struct {
 	name, text string
 	at         time.Time
+	seq        uint64 // of the call
 }
 
 func (ct *contact) find(name string) (int, bool) {
@@ -70,7 +73,7 @@ func (ct *contact) set(name, text string, seq uint64, at time.Time) {
 	if len(ct.writes) == maxWrites {
 		ct.writes = append(ct.writes[:0], ct.writes[maxWrites/10:]...)
 	}
-	ct.writes = append(ct.writes, write{name, text, at})
+	ct.writes = append(ct.writes, write{name, text, at, seq})
 }
 
 // computedNames are the properties that HubSpot fills, by name. Those with true are in answers to updates too.
@@ -213,6 +216,49 @@ func appendRead(b []byte, ct *contact, names []string) []byte {
 		} else {
 			b = appendString(b, text)
 		}
+	}
+	return b
+}
+
+// appendHistory appends ,"propertiesWithHistory":{name:[values, newest first]} for the asked properties that exist, or nothing when none
+// is asked for.
+func (st *state) appendHistory(b []byte, ct *contact, asked []string) []byte {
+	if len(asked) == 0 {
+		return b
+	}
+	b = append(b, `,"propertiesWithHistory":{`...)
+	n := 0
+	for _, name := range asked {
+		if st.contactProperty(name) == nil {
+			continue
+		}
+		if n++; n > 1 {
+			b = append(b, ',')
+		}
+		b = appendString(b, name)
+		b = append(b, `:[`...)
+		b = ct.appendWrites(b, name)
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+// appendWrites appends what the property was given, newest first.
+func (ct *contact) appendWrites(b []byte, name string) []byte {
+	n := 0
+	for i := len(ct.writes) - 1; i >= 0; i-- {
+		w := &ct.writes[i]
+		if w.name != name {
+			continue
+		}
+		if n++; n > 1 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"value":`...)
+		b = appendString(b, w.text)
+		b = append(b, `,"timestamp":"`...)
+		b = append(b, stampOf(w.at).text...)
+		b = append(b, `","sourceType":"INTEGRATION","sourceId":"19083857"}`...)
 	}
 	return b
 }

@@ -51,6 +51,39 @@ func (st *state) searchContacts(c *call) answer {
 	return st.answerSearch(found, after, limit, st.readNames(texts(c.json.Get("properties"))))
 }
 
+// listContacts answers GET contacts?limit=&after=&properties=: records by id, archived ones left out.
+func (st *state) listContacts(c *call) answer {
+	limit, after := 10, 0
+	for name, to := range map[string]*int{"limit": &limit, "after": &after} {
+		if v := c.query.Get(name); v != "" {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 0 {
+				return st.fail(badInput(name + " must be a whole number"))
+			}
+			*to = n
+		}
+	}
+	if limit < 1 || limit > maxContacts {
+		return st.fail(badInput("limit must be from 1 to 100"))
+	}
+	names, b, n, next := st.readNames(listed(c.query["properties"])), []byte(`{"results":[`), 0, ""
+	for _, ct := range st.contacts.all[min(max(0, after-firstID+1), len(st.contacts.all)):] {
+		if ct.archived {
+			continue
+		}
+		if n == limit {
+			b = append(b, `],"paging":{"next":{"after":"`+next+`"}}}`...)
+			return answer{status: http.StatusOK, body: b}
+		}
+		if n++; n > 1 {
+			b = append(b, ',')
+		}
+		b = append(st.appendRecord(b, ct, func(b []byte) []byte { return appendRead(b, ct, names) }), '}')
+		next = ct.id
+	}
+	return answer{status: http.StatusOK, body: append(b, "]}"...)}
+}
+
 // answerSearch shows one page.
 func (st *state) answerSearch(found []*contact, after, limit int, names []string) answer {
 	b := append([]byte(nil), `{"total":`...)

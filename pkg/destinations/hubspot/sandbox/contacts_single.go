@@ -76,13 +76,19 @@ func (st *state) readContact(c *call) answer {
 	if e != nil {
 		return st.fail(e)
 	}
-	var asked []string
-	for _, list := range c.query["properties"] {
-		asked = append(asked, strings.Split(list, ",")...)
-	}
-	names := st.readNames(asked)
+	names := st.readNames(listed(c.query["properties"]))
 	b := st.appendRecord(nil, ct, func(b []byte) []byte { return appendRead(b, ct, names) })
+	b = st.appendHistory(b, ct, listed(c.query["propertiesWithHistory"]))
 	return answer{status: http.StatusOK, body: append(b, '}')}
+}
+
+// listed reads a parameter that is given several times, with commas, or both.
+func listed(values []string) []string {
+	var all []string
+	for _, v := range values {
+		all = append(all, strings.Split(v, ",")...)
+	}
+	return all
 }
 
 // archiveContact answers DELETE contacts/{id}: 204 even when there is no such record.
@@ -129,12 +135,13 @@ func (st *state) readContacts(c *call) answer {
 			found = append(found, ct)
 		}
 	}
-	names := st.readNames(texts(c.json.Get("properties")))
+	names, history := st.readNames(texts(c.json.Get("properties"))), texts(c.json.Get("propertiesWithHistory"))
 	a := st.newBatch(len(found) * 512)
 	a.failures = unknownContacts(unknown)
 	for _, i := range st.shuffle(len(found)) {
 		a.next()
 		a.b = st.appendRecord(a.b, found[i], func(b []byte) []byte { return appendRead(b, found[i], names) })
+		a.b = st.appendHistory(a.b, found[i], history)
 		a.b = append(a.b, '}')
 	}
 	return a.finish(http.StatusOK)

@@ -96,6 +96,7 @@ func (in *input) value(property string) *field {
 // checkInput finds all that keeps in from being written.
 func (st *state) checkInput(in *input) {
 	st.checkFields(in)
+	st.checkRules(in)
 	if len(in.problems) > 0 {
 		in.failed = valuesNotValid(in.problems)
 		return
@@ -228,7 +229,11 @@ func (st *state) setEmail(ct *contact, email string) bool {
 			return false
 		}
 	}
-	delete(st.contacts.byEmail, old)
+	if st.opts.KeepOldEmail && old != "" && email != "" {
+		ct.emails = append(ct.emails, old)
+	} else {
+		delete(st.contacts.byEmail, old)
+	}
 	if email != "" {
 		st.contacts.byEmail[email] = ct
 	}
@@ -246,5 +251,6 @@ func (st *state) appendWrite(b []byte, in *input) []byte {
 		}
 	}
 	b = appendMember(b, "objectWriteTraceId", in.trace)
+	b = st.appendWarnings(b, in.changed)
 	return append(b, '}')
 }

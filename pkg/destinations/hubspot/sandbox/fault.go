@@ -99,7 +99,7 @@ func (s *Sandbox) doFaulty(ctx context.Context, c *call, f *fault, st *state) (a
 	case f.Drop:
 		return answer{}, errDropped
 	case f.Status != 0:
-		return s.faultAnswer(f), nil
+		return s.faultAnswer(c, f), nil
 	case done == nil:
 		return s.apply(c, st), nil
 	}
@@ -127,10 +127,10 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 // faultAnswer is what the fault says.
-func (s *Sandbox) faultAnswer(f *fault) answer {
+func (s *Sandbox) faultAnswer(c *call, f *fault) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.st.begin(s.opts.Now())
+	s.st.begin(s.opts.Now(), c)
 	a := answer{status: f.Status, body: []byte(f.Body), header: http.Header{"Content-Type": {"application/json;charset=utf-8"}}}
 	if f.Body == "" && f.Status >= 400 {
 		a.body = s.st.fail(&apiError{status: f.Status, message: http.StatusText(f.Status)}).body

@@ -21,6 +21,7 @@ type input struct {
 	failed *apiError // why it is not written
 	// problems with values, in the order of fields
 	problems []problem
+	changed  []normalized
 	isNew    bool
 	upsert   bool
 }
@@ -168,8 +169,12 @@ func (st *state) checkValue(in *input, f *field) *problem {
 	case f.value == "":
 		return nil // clears
 	case p.Name == "email":
+		raw := f.value
 		if f.value = foldEmail(f.value); !isEmail(f.value) {
 			return &problem{invalidEmail, "Email address " + f.value + " is invalid", p.Name}
+		}
+		if f.value != raw {
+			in.changed = append(in.changed, normalized{p.Name, raw, f.value})
 		}
 		return nil
 	case p.HasUniqueValue:

@@ -13,12 +13,16 @@ const maxCalls = 10000
 
 // Call is one request.
 type Call struct {
+	Number   uint64    `json:"number"` // in order of arrival, from 1; the list is in order of the answers
 	Method   string    `json:"method"`
 	Path     string    `json:"path"`
 	Endpoint string    `json:"endpoint"` // as in Fault
 	Status   int       `json:"status"`   // 0: no answer was given, or the client had left
 	Inputs   int       `json:"inputs"`   // records, events or definitions in the body
 	At       time.Time `json:"at"`       // of the answer
+	Faulty   bool      `json:"faulty"`   // a Fault acted on it
+	// CorrelationID is that of the answer and of what the call wrote.
+	CorrelationID string `json:"correlationId"`
 }
 
 // Count says how many calls of one operation had one status.
@@ -51,7 +55,8 @@ func (s *Sandbox) record(c *call, st *state, status int) {
 		l.last = append(l.last[:0], l.last[maxCalls/10:]...) // a tenth at once: each time it is copied
 	}
 	l.last = append(l.last, Call{
-		Method: c.method, Path: c.path, Endpoint: c.endpoint(), Status: status, Inputs: c.count, At: s.opts.Now(),
+		Number: c.number, Method: c.method, Path: c.path, Endpoint: c.endpoint(), Status: status, Inputs: c.count, At: s.opts.Now(),
+		Faulty: c.faulty, CorrelationID: correlationID(c.number),
 	})
 	key := countKey{c.endpoint(), status}
 	if l.counts == nil {
@@ -188,7 +193,7 @@ func (ct *contact) export() Contact {
 		}
 	}
 	for _, w := range ct.writes {
-		out.History[w.name] = append(out.History[w.name], Write{w.text, w.at})
+		out.History[w.name] = append(out.History[w.name], Write{w.text, w.at, correlationID(w.seq)})
 	}
 	return out
 }

@@ -125,6 +125,9 @@ func (st *state) checkDefinition(p *Property) *apiError {
 			custom++
 		}
 	}
+	if st.groups[p.GroupName] == "" {
+		return badInput("Property group " + p.GroupName + " does not exist") // the text is modelled
+	}
 	if old := st.properties.truth[p.Name]; old != nil && !old.Archived {
 		return &apiError{
 			status: http.StatusConflict, category: alreadyExists, subCategory: "Properties.PROPERTY_WITH_NAME_EXISTS",
@@ -166,6 +169,9 @@ func (st *state) updateProperty(c *call) answer {
 	wrong := p.validateOptions()
 	if !old.HubSpotDefined {
 		wrong = p.validate()
+	}
+	if wrong == "" && st.groups[p.GroupName] == "" {
+		wrong = "Property group " + p.GroupName + " does not exist"
 	}
 	if wrong != "" {
 		return st.fail(badInput(wrong))

@@ -100,6 +100,9 @@ func TestRecordedErrors(t *testing.T) {
 	f("metadata-err-schemas-scope.json", 403, "GET", propertiesPath, "")
 }
 
+// integrationGroup is the group that the recorded properties belong to.
+const integrationGroup = `{"name":"integrationcreatedproperties","label":"Integration Created Properties"}`
+
 // TestRecordedPartialSuccess compares 207 answers.
 func TestRecordedPartialSuccess(t *testing.T) {
 	c := newClient(t, Options{})
@@ -121,12 +124,13 @@ func TestRecordedPartialSuccess(t *testing.T) {
 		batch(`{"id":"101","properties":{"firstname":"x"}}`, `{"id":"unknownIdentifier888","properties":{"firstname":"x"}}`))
 
 	c = newClient(t, Options{})
+	c.must(201, "POST", propertiesPath+"/groups", integrationGroup)
 	c.must(201, "POST", propertiesPath+"/batch/create", recording(t, "custom__create__3-payload-batch-create-properties.json").Raw)
 	f("custom__update__3-response-batch-create-properties.json", "POST", propertiesPath+"/batch/create", batch(
-		`{"name":"age__c","label":"Age","groupName":"g","type":"number","fieldType":"number"}`,
-		`{"name":"hobby__c","label":"Hobby","groupName":"g","type":"string","fieldType":"text","hasUniqueValue":true}`,
-		`{"name":"interests__c","label":"I","groupName":"g","type":"string","fieldType":"text"}`,
-		`{"name":"isready__c","label":"R","groupName":"g","type":"bool","fieldType":"booleancheckbox","options":[{"label":"T","value":"true","description":"T"}]}`))
+		`{"name":"age__c","label":"Age","groupName":"contactinformation","type":"number","fieldType":"number"}`,
+		`{"name":"hobby__c","label":"Hobby","groupName":"contactinformation","type":"string","fieldType":"text","hasUniqueValue":true}`,
+		`{"name":"interests__c","label":"I","groupName":"contactinformation","type":"string","fieldType":"text"}`,
+		`{"name":"isready__c","label":"R","groupName":"contactinformation","type":"bool","fieldType":"booleancheckbox","options":[{"label":"T","value":"true","description":"T"}]}`))
 }
 
 // TestRecordedSuccess compares answers to writes: their shape, and that computed properties are among those recorded.
@@ -164,6 +168,7 @@ func TestRecordedSuccess(t *testing.T) {
 // TestRecordedProperties compares definitions, whole where the same was posted.
 func TestRecordedProperties(t *testing.T) {
 	c := newClient(t, Options{})
+	c.must(201, "POST", propertiesPath+"/groups", integrationGroup)
 	created := c.must(201, "POST", propertiesPath+"/batch/create", recording(t, "custom__create__3-payload-batch-create-properties.json").Raw)
 	if diff := cmp.Diff(normal(t, recording(t, "custom__create__4-response-batch-create-properties.json")), normal(t, created)); diff != "" {
 		t.Errorf("create (-recorded +sandbox):\n%s", diff)
@@ -175,8 +180,8 @@ func TestRecordedProperties(t *testing.T) {
 		t.Errorf("update (-recorded +sandbox):\n%s", diff)
 	}
 
-	c.must(201, "POST", propertiesPath, `{"name":"hobby__c","label":"Hobby","groupName":"g","type":"string","fieldType":"text"}`)
-	c.must(201, "POST", propertiesPath, `{"name":"autogen","label":"A","groupName":"g","type":"enumeration","fieldType":"select","options":[{"label":"Yes","value":"true"}]}`)
+	c.must(201, "POST", propertiesPath, `{"name":"hobby__c","label":"Hobby","groupName":"contactinformation","type":"string","fieldType":"text"}`)
+	c.must(201, "POST", propertiesPath, `{"name":"autogen","label":"A","groupName":"contactinformation","type":"enumeration","fieldType":"select","options":[{"label":"Yes","value":"true"}]}`)
 	recording(t, "metadata-contacts-properties-sampled.json").Get("results").ForEach(func(_, p gjson.Result) bool {
 		name := p.Get("name").Str
 		status, answer := c.call("GET", propertiesPath+"/"+name, "")

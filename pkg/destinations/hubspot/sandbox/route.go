@@ -45,6 +45,7 @@ var routes = []route{
 	{"POST", "contacts/batch/archive", "contacts/batch/archive", writeContacts, generalPolicy, true, (*state).archiveContacts},
 	{"POST", "contacts/search", "contacts/search", readContacts, searchPolicy, false, (*state).searchContacts},
 	{"POST", "contacts", "contacts/create", writeContacts, generalPolicy, false, (*state).createContact},
+	{"GET", "contacts", "contacts/list", readContacts, generalPolicy, false, (*state).listContacts},
 	{"GET", "contacts/*", "contacts/read", readContacts, generalPolicy, false, (*state).readContact},
 	{"PATCH", "contacts/*", "contacts/update", writeContacts, generalPolicy, false, (*state).updateContact},
 	{"DELETE", "contacts/*", "contacts/archive", writeContacts, generalPolicy, false, (*state).archiveContact},
@@ -54,6 +55,8 @@ var routes = []route{
 	{"POST", "properties/batch/archive", "properties/batch/archive", writeSchemas, generalPolicy, true, (*state).archiveProperties},
 	{"GET", "properties", "properties/list", readSchemas, generalPolicy, false, (*state).listProperties},
 	{"POST", "properties", "properties/create", writeSchemas, generalPolicy, false, (*state).createProperty},
+	{"GET", "properties/groups", "properties/groups/list", readSchemas, generalPolicy, false, (*state).listGroups},
+	{"POST", "properties/groups", "properties/groups/create", writeSchemas, generalPolicy, false, (*state).createGroup},
 	{"GET", "properties/*", "properties/read", readSchemas, generalPolicy, false, (*state).readProperty},
 	{"PATCH", "properties/*", "properties/update", writeSchemas, generalPolicy, false, (*state).updateProperty},
 	{"DELETE", "properties/*", "properties/archive", writeSchemas, generalPolicy, false, (*state).archiveProperty},
@@ -68,6 +71,7 @@ var routes = []route{
 	{"POST", "definitions/*/property", "definitions/property/create", eventDefinition, generalPolicy, false, (*state).createEventProperty},
 
 	{"GET", "account-info/details", "account-info", "", generalPolicy, false, (*state).accountInfo},
+	{"POST", "oauth/private-apps/get/access-token-info", "token-info", "", generalPolicy, false, (*state).tokenInfo},
 }
 
 // datedVersions are the API versions named by a date.
@@ -120,6 +124,8 @@ func place(p []string) (version string, rest []string) {
 		return p[2], eventPlace(p[3:])
 	case at(0, "account-info") && (at(1, "v3") || dated(1)):
 		return p[1], append([]string{"account-info"}, p[2:]...)
+	case at(0, "oauth") && at(1, "v2"):
+		return p[1], append([]string{"oauth"}, p[2:]...)
 	}
 	return "", nil
 }

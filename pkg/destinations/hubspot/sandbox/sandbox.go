@@ -43,6 +43,12 @@ type Options struct {
 	MissingScopes []string
 	// Properties are custom contact properties that exist from the start, and again after Reset.
 	Properties []Property
+	// Required are the account's rules for writes. Only version 2026-09 keeps them, as in HubSpot.
+	Required []Requirement
+	// KeepOldEmail makes an e-mail address that is replaced a secondary one of its contact. Modelled: by default it is gone.
+	KeepOldEmail bool
+	// NoTokenInfo makes the account unable to say what its token may do, as for tokens that no private app has.
+	NoTokenInfo bool
 	// LifecycleStage is what new contacts get when the write names none: a setting of the account; "" for none.
 	LifecycleStage string
 
@@ -175,6 +181,8 @@ func readBody(r io.Reader, size int64) ([]byte, error) {
 func (s *Sandbox) do(ctx context.Context, c *call) (answer, error) {
 	s.mu.Lock()
 	f, st := s.takeFaultLocked(c), s.st
+	st.arrived++
+	c.number, c.faulty = st.arrived, f != nil
 	s.mu.Unlock()
 	if f != nil {
 		return s.doFaulty(ctx, c, f, st)
@@ -189,6 +197,6 @@ func (s *Sandbox) do(ctx context.Context, c *call) (answer, error) {
 func (s *Sandbox) apply(c *call, st *state) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.begin(s.opts.Now())
+	st.begin(s.opts.Now(), c)
 	return st.answer(c)
 }

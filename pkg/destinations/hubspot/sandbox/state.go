@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,16 +14,20 @@ import (
 type state struct {
 	opts *Options
 
+	arrived uint64 // calls so far
+
 	// of the call in hand
-	seq         uint64
+	seq         uint64 // its number
 	now         stamp
 	correlation string
+	version     string // of the API
 
 	// changes that are not visible yet, oldest first; all wait for the same lag
 	pending []pendingChange
 
 	contacts    contactBook
 	properties  registry[property]
+	groups      map[string]string // of properties: labels by name
 	definitions registry[definition]
 	burned      map[string]bool // names of deleted definitions
 	events      eventLog
@@ -39,6 +44,7 @@ func newState(o *Options) *state {
 		opts:        o,
 		contacts:    newContactBook(),
 		properties:  newRegistry[property](),
+		groups:      map[string]string{},
 		definitions: newRegistry[definition](),
 		burned:      map[string]bool{},
 		events:      newEventLog(),
@@ -46,20 +52,24 @@ func newState(o *Options) *state {
 	}
 	for _, p := range defaultProperties() {
 		st.properties.put(p.Name, p)
+		st.groups[p.GroupName] = p.GroupName
 	}
 	created := stampOf(o.Now())
 	for _, p := range o.Properties {
 		p.created, p.updated = created.at, created.at
+		p.GroupName = cmp.Or(p.GroupName, "contactinformation")
+		st.groups[p.GroupName] = p.GroupName
 		st.properties.put(p.Name, newProperty(p))
 	}
 	return st
 }
 
-// begin starts a call at t: changes that are due become visible.
-func (st *state) begin(t time.Time) {
-	st.seq++
+// begin starts c at t: changes that are due become visible.
+func (st *state) begin(t time.Time, c *call) {
+	st.seq = c.number
 	st.now = stampOf(t)
 	st.correlation = correlationID(st.seq)
+	st.version = c.version
 	for len(st.pending) > 0 && !st.pending[0].due.After(t) {
 		st.pending[0].apply()
 		st.pending = st.pending[1:]
@@ -150,23 +160,6 @@ func (st *state) shuffle(n int) []int {
 		order[0], order[n-1] = order[n-1], order[0]
 	}
 	return order
-}
-
-// accountInfo answers GET /account-info/v3/details, which tells whose midnight ends the day's quota.
-func (st *state) accountInfo(*call) answer {
-	_, offset := st.now.at.In(st.opts.TimeZone).Zone()
-	sign := '+'
-	if offset < 0 {
-		sign, offset = '-', -offset
-	}
-	ms := offset * 1000
-	if sign == '-' {
-		ms = -ms
-	}
-	body := fmt.Appendf(nil, `{"portalId":%s,"accountType":"STANDARD","timeZone":"%s","companyCurrency":"USD","additionalCurrencies":[],`+
-		`"utcOffset":"%c%02d:%02d","utcOffsetMilliseconds":%d,"uiDomain":"app.hubspot.com","dataHostingLocation":"na1"}`,
-		st.opts.HubID, st.opts.TimeZone, sign, offset/3600, offset/60%60, ms)
-	return answer{status: http.StatusOK, body: body}
 }
 
 // registry holds definitions by name twice: as written, and as visible after the lag. Values are immutable; a change puts a new one.

@@ -21,6 +21,8 @@ const (
 	invalidDate         = "INVALID_DATE"
 	invalidOption       = "INVALID_OPTION"
 	conflictingValue    = "CONFLICTING_UNIQUE_VALUE"
+	missingRequired     = "MISSING_REQUIRED_PROPERTY"
+	missingConditional  = "MISSING_CONDITIONAL_REQUIRED_PROPERTY"
 	valueTooLong        = "PROPERTY_VALUE_TOO_LONG" // modelled: the real code is not known
 )
 
