@@ -78,7 +78,23 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 		BrowserNewPerDay int           `yaml:"browser_new_per_day"`
 		Hold             time.Duration `yaml:"hold"`
 	}
+	type properties struct {
+		Map     map[string]string `yaml:"map"`
+		Only    []string          `yaml:"only"`
+		Except  []string          `yaml:"except"`
+		Write   map[string]string `yaml:"write"`
+		Null    string            `yaml:"null"`
+		Unknown string            `yaml:"unknown"`
+		Options string            `yaml:"options"`
+		Group   string            `yaml:"group"`
+	}
 	type hubspot struct {
+		IDProperty    string     `yaml:"id_property"`
+		MissingKey    string     `yaml:"missing_key"`
+		ContactEvents Words      `yaml:"contact_events"`
+		TimeZone      string     `yaml:"time_zone"`
+		Properties    properties `yaml:"properties"`
+
 		AccessToken Secret        `yaml:"access_token"`
 		HubID       Text          `yaml:"hub_id"`
 		BaseURL     string        `yaml:"base_url"`
@@ -94,6 +110,11 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 	want := hubspot{
 		AccessToken: "pat-from-env", HubID: "020546336", BaseURL: "https://api.hubapi.com", EventsURL: "https://api.hubapi.com",
 		APIVersion: "2026-03", LateAfter: 100 * time.Second,
+		IDProperty: "email", MissingKey: "skip", ContactEvents: Words{}, TimeZone: "UTC",
+		Properties: properties{
+			Map: map[string]string{}, Only: []string{}, Except: []string{}, Write: map[string]string{},
+			Null: "ignore", Unknown: "strip", Options: "keep", Group: "contactinformation",
+		},
 		Events: events{Create: true, Define: []string{}, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -12,6 +12,7 @@ import (
 var (
 	settingsType        = reflect.TypeFor[Settings]()
 	deferredType        = reflect.TypeFor[deferred]()
+	wordsType           = reflect.TypeFor[Words]()
 	sizeType            = reflect.TypeFor[Size]()
 	durationType        = reflect.TypeFor[time.Duration]()
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -176,6 +177,9 @@ func (d *decoder) decodeMap(n *node, at place, v reflect.Value) {
 }
 
 func (d *decoder) decodeSlice(n *node, at place, v reflect.Value) {
+	if n.kind == scalar && v.Type() == wordsType {
+		n = &node{kind: sequence, line: n.line, items: []*node{n}}
+	}
 	if n.kind != sequence {
 		d.report(n.line, at, "must be a list, not %s", shown(n, at))
 		return

@@ -14,6 +14,9 @@ import (
 // A string field is filled by the same rule; the type says that numbers are expected.
 type Text string
 
+// Words is a list of text; a single value is a list of one.
+type Words []string
+
 // Size is a number of bytes: 1048576, or with a unit, 1MiB. Units are KB, MB, GB (powers of 1000) and KiB, MiB, GiB (of 1024).
 type Size int64
 

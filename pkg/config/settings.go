@@ -30,7 +30,7 @@ func NewSettings(name, path string, data []byte) (Settings, error) {
 // so defaults go in first. All problems are returned at once, as a [Problems]; what was good has been decoded nevertheless, so that a
 // component can check on.
 //
-// Besides Go's own types it knows [Secret], [Text], [Size], [time.Duration], Settings (a part to decode later) and
+// Besides Go's own types it knows [Secret], [Text], [Words], [Size], [time.Duration], Settings (a part to decode later) and
 // [encoding.TextUnmarshaler].
 func (s Settings) Decode(into any) error {
 	d := decoder{file: s.file}

@@ -42,19 +42,21 @@ func benchRig(b *testing.B) *rig {
 }
 
 func BenchmarkMapUser(b *testing.B) {
-	s := benchRig(b).dest.account.schema.get()
-	ev := benchBatch()[0].Event
+	d := benchRig(b).dest
+	batch := benchBatch()[:1]
+	s := &contactSend{d: d, batch: batch, schema: d.account.schema.get()}
+	ev := batch[0].Event
 	b.SetBytes(int64(len(ev.JSON)))
 	b.ReportAllocs()
 	for b.Loop() {
 		w := write{id: "a@b.co"}
-		w.add(0, ev, s)
+		s.add(&w, 0)
 	}
 }
 
 func BenchmarkUpsertBody(b *testing.B) {
-	s := benchRig(b).dest.account.schema.get()
-	writes := merge(benchBatch(), s)
+	d := benchRig(b).dest
+	writes, _, _ := (&contactSend{d: d, batch: benchBatch(), schema: d.account.schema.get()}).merge()
 	body := appendUpsert(nil, writes)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()

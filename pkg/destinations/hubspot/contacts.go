@@ -35,7 +35,21 @@ func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []des
 		}
 		return
 	}
-	writes := merge(batch, s.schema)
+	writes, needs, options := s.merge()
+	if len(needs)+len(options) > 0 {
+		changed, err := s.provide(ctx, needs, options)
+		if err != nil {
+			s.settle(writes, err)
+			return
+		}
+		if changed {
+			writes, _, _ = s.merge()
+		}
+	}
+	if err := s.prepare(ctx, writes); err != nil {
+		s.settle(writes, err)
+		return
+	}
 	for len(writes) > maxContacts {
 		s.deliver(ctx, writes[:maxContacts], 0)
 		writes = writes[maxContacts:]
@@ -187,8 +201,9 @@ func (s *contactSend) adopt(writes []*write, res *upsertAnswer) {
 func (s *contactSend) delivered(w *write, u *upserted, correlation string) {
 	s.opaque = 0
 	detail := w.appendDetail(make([]byte, 0, 256), u, correlation)
+	memory := s.remember(w)
 	for _, i := range w.entries {
-		s.out[i] = destinations.Outcome{Detail: detail}
+		s.out[i] = destinations.Outcome{Detail: detail, Memory: memory}
 	}
 	for _, p := range w.stripped {
 		s.d.metrics.Stripped(s.d.client.destination, p.name, p.reason)
@@ -279,7 +294,7 @@ func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bo
 				changed = true
 			}
 		case len(holders) == 1: // else a value is bad, and it is not said whose
-			holders[0].refuse(p.property, s.batch, s.schema)
+			holders[0].refuse(p.property)
 			changed = true
 		}
 	}
@@ -358,7 +373,7 @@ func final(status int, r *refusal) bool {
 // again must not come after a newer one.
 func (s *contactSend) apart(ctx context.Context, w *write) {
 	older, newer := w.entries[:len(w.entries)/2], w.entries[len(w.entries)/2:]
-	s.deliver(ctx, []*write{w.part(older, s.batch, s.schema)}, 0)
+	s.deliverPart(ctx, s.part(w, older))
 	for _, i := range older {
 		var reject *destinations.RejectError
 		if err := s.out[i].Err; err != nil && !errors.As(err, &reject) {
@@ -368,7 +383,17 @@ func (s *contactSend) apart(ctx context.Context, w *write) {
 			return
 		}
 	}
-	s.deliver(ctx, []*write{w.part(newer, s.batch, s.schema)}, 0)
+	s.deliverPart(ctx, s.part(w, newer))
+}
+
+// deliverPart sends a part of a write that was taken apart.
+func (s *contactSend) deliverPart(ctx context.Context, w *write) {
+	writes := []*write{w}
+	if err := s.prepare(ctx, writes); err != nil {
+		s.settle(writes, err)
+		return
+	}
+	s.deliver(ctx, writes, 0)
 }
 
 // unsent is the outcome of an entry that was not sent because another one met err.

@@ -141,13 +141,14 @@ func FuzzBodies(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	d := testDestination(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if !json.Valid(body) || len(body) == 0 || gjson.ParseBytes(body).Type != gjson.JSON || !utf8.Valid(body) {
 			return
 		}
 		ev := &event.Event{ID: "1", JSON: event.Normalize(body)}
 		e := destinations.Entry{Event: ev, Plan: destinations.Plan{ID: "a@b.co"}}
-		w := merge([]destinations.Entry{e}, s)
+		w, _, _ := (&contactSend{d: d, batch: []destinations.Entry{e}, schema: s}).merge()
 		var contacts struct {
 			Inputs []struct{ Properties map[string]string }
 		}

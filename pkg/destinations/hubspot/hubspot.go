@@ -47,8 +47,15 @@ type Settings struct {
 	EventsURL   string        `yaml:"events_url"`  // default: base_url
 	APIVersion  config.Text   `yaml:"api_version"` // of the CRM calls: 2026-03, 2026-09, v3
 	// LateAfter is how late HubSpot may still apply a call that got no answer.
-	LateAfter time.Duration  `yaml:"late_after"`
-	Events    EventsSettings `yaml:"events"`
+	LateAfter time.Duration `yaml:"late_after"`
+	// IDProperty is the property that identifies contacts: email, another one with unique values, or hs_object_id.
+	IDProperty string `yaml:"id_property"`
+	MissingKey string `yaml:"missing_key"` // what happens to events without one: skip, reject
+	// ContactEvents are event types that write the contact too: a list, or all.
+	ContactEvents config.Words       `yaml:"contact_events"`
+	TimeZone      string             `yaml:"time_zone"` // whose calendar days dates are
+	Properties    PropertiesSettings `yaml:"properties"`
+	Events        EventsSettings     `yaml:"events"`
 }
 
 // EventsSettings are what stands under `events:`.
@@ -67,6 +74,10 @@ func DefaultSettings() Settings {
 		BaseURL:    "https://api.hubapi.com",
 		APIVersion: "2026-03",
 		LateAfter:  100 * time.Second,
+		IDProperty: emailProperty,
+		MissingKey: missingSkip,
+		TimeZone:   "UTC",
+		Properties: PropertiesSettings{Null: nullIgnore, Unknown: unknownStrip, Options: optionsKeep, Group: "contactinformation"},
 		Events:     EventsSettings{Create: true, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
 	}
 }
@@ -79,6 +90,7 @@ type Destination struct {
 	paths     paths
 	lateAfter time.Duration
 	events    EventsSettings
+	contacts  *contacts
 	named     map[string]bool // events.define, cleaned
 
 	log     *slog.Logger
@@ -99,6 +111,8 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 		return nil, err
 	}
 	problems = append(problems, set.check(s)...)
+	contacts, ps := set.compileContacts(s)
+	problems = append(problems, ps...)
 	if err := problems.Err(); err != nil {
 		return nil, err
 	}
@@ -118,7 +132,7 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	}
 	d := &Destination{
 		hubID: string(set.HubID), baseURL: trimURL(set.BaseURL), eventsURL: trimURL(set.EventsURL),
-		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter, events: set.Events,
+		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter, events: set.Events, contacts: contacts,
 		named: map[string]bool{},
 		log:   log, cache: env.Cache, metrics: env.Metrics,
 	}

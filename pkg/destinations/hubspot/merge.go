@@ -7,7 +7,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 )
 
@@ -24,7 +23,20 @@ const (
 )
 
 // written is one property of a write with its value as it travels.
-type written struct{ name, value string }
+type written struct {
+	name, value string
+	policy      policy
+	entry       int // of the batch, whose value it is; the newest one of an append
+	// older are the values of other entries, to be written in turn where value is refused: those of older entries, the newest first, as if the entries
+	// had been sent one by one. For if_empty, which takes the first value, they are those of later entries, the oldest first.
+	older []older
+}
+
+// older is a value that another entry of the write has for a property.
+type older struct {
+	value string
+	entry int
+}
 
 // stripped is a property that was left out.
 type stripped struct{ name, reason string }
@@ -35,31 +47,41 @@ type write struct {
 	entries  []int // of the batch, oldest first
 	values   []written
 	stripped []stripped
-	refused  []written // values that HubSpot refused
-	collided []string  // names that several members of one user object clean to; the last one with a value counts
+	collided []string // names that several members of one user object clean to; the last one with a value counts
 }
 
-// merge makes one write for each identity in batch, in the order of their oldest entries.
-func merge(batch []destinations.Entry, s *schema) []*write {
-	writes := make([]*write, 0, min(len(batch), maxContacts))
-	byID := make(map[string]*write, min(len(batch), maxContacts))
-	for i := range batch {
-		id := batch[i].Plan.ID
+// merge makes one write for each identity in the batch, in the order of their oldest entries. It also lists what the account lacks and the
+// policy makes.
+func (s *contactSend) merge() (writes []*write, needs []need, options []needOption) {
+	writes = make([]*write, 0, min(len(s.batch), maxContacts))
+	byID := make(map[string]*write, min(len(s.batch), maxContacts))
+	for i := range s.batch {
+		id := s.batch[i].Plan.ID
 		w := byID[id]
 		if w == nil {
 			w = &write{id: id}
 			byID[id] = w
 			writes = append(writes, w)
 		}
-		w.add(i, batch[i].Event, s)
+		s.add(w, i)
 	}
-	return writes
+	return writes, nil, nil
+}
+
+// part is a write of some entries of a merged one.
+func (s *contactSend) part(w *write, entries []int) *write {
+	p := &write{id: w.id}
+	for _, i := range entries {
+		s.add(p, i)
+	}
+	return p
 }
 
 // add merges the event of entry i, newer than those before it, into the write.
-func (w *write) add(i int, ev *event.Event, s *schema) {
+func (s *contactSend) add(w *write, i int) {
 	w.entries = append(w.entries, i)
-	if ev.Type() != identifyType {
+	ev := s.batch[i].Event
+	if !s.d.contacts.describes(ev.Type()) {
 		return // only makes sure that the contact is there
 	}
 	var seen [16]string // names of this event, for collisions
@@ -68,7 +90,7 @@ func (w *write) add(i int, ev *event.Event, s *schema) {
 		if absent(v) {
 			return true
 		}
-		p := s.find(k.Str)
+		p := s.schema.find(k.Str)
 		if p == nil {
 			if name := cleanName(k.Str); name != emailProperty {
 				w.strip(name, reasonUnknown)
@@ -92,23 +114,32 @@ func (w *write) add(i int, ev *event.Event, s *schema) {
 			w.collided = append(w.collided, name)
 		}
 		names = append(names, name)
-		w.set(name, text, p.multi && text[0] == ';')
+		w.set(written{name: name, value: text, policy: s.d.contacts.properties.policyOf(name), entry: i})
 		return true
 	})
 }
 
-// set gives the property a newer value, which replaces the older one or is added to it.
-func (w *write) set(name, value string, add bool) {
-	for i := range w.values {
-		if w.values[i].name == name {
-			if add {
-				value = addOptions(w.values[i].value, value)
-			}
-			w.values[i].value = value
-			return
-		}
+// set gives the property a newer value, by its policy. One that begins with a semicolon is added to those that are chosen.
+func (w *write) set(v written) {
+	i := w.find(v.name)
+	if i < 0 {
+		w.values = append(w.values, v)
+		return
 	}
-	w.values = append(w.values, written{name, value})
+	old := &w.values[i]
+	if v.policy == ifEmpty {
+		old.older = append(old.older, older{v.value, v.entry})
+		return
+	}
+	v.older = append([]older{{old.value, old.entry}}, old.older...)
+	if strings.HasPrefix(v.value, ";") {
+		v.value = addOptions(old.value, v.value)
+	}
+	*old = v
+}
+
+func (w *write) find(name string) int {
+	return slices.IndexFunc(w.values, func(v written) bool { return v.name == name })
 }
 
 // addOptions is what HubSpot would have after old and then more, which begins with a semicolon.
@@ -153,7 +184,7 @@ func addStripped(all []stripped, name, reason string) []stripped {
 
 // drop takes out the property and says whether it was there.
 func (w *write) drop(name, reason string) bool {
-	i := slices.IndexFunc(w.values, func(v written) bool { return v.name == name })
+	i := w.find(name)
 	if i < 0 {
 		return false
 	}
@@ -162,29 +193,19 @@ func (w *write) drop(name, reason string) bool {
 	return true
 }
 
-// refuse takes out the value of a property that HubSpot refuses. The newest value of the other entries takes its place, as if the entries had
-// been sent one by one.
-func (w *write) refuse(name string, batch []destinations.Entry, s *schema) {
-	i := slices.IndexFunc(w.values, func(v written) bool { return v.name == name })
-	w.refused = append(w.refused, w.values[i])
+// refuse takes out the value of a property that HubSpot refuses. The next one of the other entries takes its place.
+func (w *write) refuse(name string) {
+	i := w.find(name)
+	v := w.values[i]
+	refused := v.value
+	for len(v.older) > 0 && v.older[0].value == refused {
+		v.older = v.older[1:]
+	}
 	w.drop(name, reasonRefused)
-	for _, entry := range slices.Backward(w.entries) {
-		for _, v := range w.part([]int{entry}, batch, s).values {
-			if v.name == name && !slices.Contains(w.refused, v) {
-				w.set(v.name, v.value, false)
-				return
-			}
-		}
+	if len(v.older) > 0 {
+		v.value, v.entry, v.older = v.older[0].value, v.older[0].entry, v.older[1:]
+		w.values = append(w.values, v)
 	}
-}
-
-// part is a write of some entries of a merged one.
-func (w *write) part(entries []int, batch []destinations.Entry, s *schema) *write {
-	p := &write{id: w.id}
-	for _, i := range entries {
-		p.add(i, batch[i].Event, s)
-	}
-	return p
 }
 
 // appendUpsert appends the body of a batch upsert. The trace id of each input is its index; HubSpot's results and errors name it, and

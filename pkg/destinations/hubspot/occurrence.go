@@ -159,7 +159,7 @@ func (o *occurrence) fill(def *definition) {
 					o.cut = append(o.cut, c.name)
 				}
 			}
-			o.values = append(o.values, written{c.name, text})
+			o.values = append(o.values, written{name: c.name, value: text})
 		}
 	}
 }

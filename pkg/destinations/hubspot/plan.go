@@ -30,7 +30,7 @@ func (d *Destination) Plan(ev *event.Event) ([]destinations.Plan, error) {
 		return []destinations.Plan{contact}, nil
 	}
 	// An event belongs to a contact that HubSpot may not have yet.
-	contact.IfNew = true
+	contact.IfNew = !d.contacts.describes(ev.Type())
 	return []destinations.Plan{contact, {Lane: laneEvents, Key: id, ID: id}}, nil
 }
 
