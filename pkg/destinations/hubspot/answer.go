@@ -193,6 +193,7 @@ type upserted struct {
 	done    bool
 	id      string
 	created bool
+	stage   string // lifecyclestage as it is now; "" where the answer does not say
 	refused *refusal
 }
 
@@ -246,6 +247,8 @@ func (a *upsertAnswer) addResult(r gjson.Result) {
 			u.id = v.String()
 		case "new":
 			u.created = v.Bool()
+		case "properties":
+			u.stage = v.Get(stageProperty).Str
 		case "objectWriteTraceId":
 			trace = v.String()
 		}

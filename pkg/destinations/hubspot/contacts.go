@@ -24,6 +24,7 @@ type contactSend struct {
 	schema  *schema
 	stop    error // the outcome of everything not sent yet, once one call has met what the others would meet too
 	opaque  int   // refusals in a row that name no reason
+	known   map[string]*known
 }
 
 func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
@@ -69,11 +70,8 @@ func (s *contactSend) deliver(ctx context.Context, writes []*write, round int) {
 		s.settle(writes, err)
 		return
 	}
-	a, err := s.d.client.do(ctx, p, request{
-		endpoint: endpointUpsert, method: http.MethodPost, url: s.d.baseURL + s.d.paths.contacts + "/batch/upsert",
-		body: appendUpsert(make([]byte, 0, 512*len(writes)), writes),
-	})
-	if fault := s.d.fault(s.d.account.crm, a, err, true); fault != nil {
+	a, fault := s.call(ctx, p, writes)
+	if fault != nil {
 		s.broken(ctx, writes, a, fault)
 		return
 	}
@@ -82,6 +80,15 @@ func (s *contactSend) deliver(ctx context.Context, writes []*write, round int) {
 		return
 	}
 	s.refused(ctx, writes, a, round)
+}
+
+// call sends the writes. fault is what it met that is not about them.
+func (s *contactSend) call(ctx context.Context, p *permit, writes []*write) (a *answer, fault error) {
+	a, err := s.d.client.do(ctx, p, request{
+		endpoint: endpointUpsert, method: http.MethodPost, url: s.d.baseURL + s.d.paths.contacts + "/batch/upsert",
+		body: appendUpsert(make([]byte, 0, 512*len(writes)), writes),
+	})
+	return a, s.d.fault(s.d.account.crm, a, err, true)
 }
 
 // settle gives all entries of the writes one outcome.
@@ -136,12 +143,17 @@ func (s *contactSend) answered(ctx context.Context, writes []*write, a *answer, 
 	res := parseUpsert(a.body, len(writes))
 	s.adopt(writes, &res)
 	var again, unnamed []*write
+	var stuck []*stuckStage
 	var done []destinations.OutputName
 	for i, w := range writes {
 		u := &res.inputs[i]
 		switch {
 		case u.done:
-			s.delivered(w, u, a.correlation)
+			if stage := s.stuck(w, u, a.correlation); stage != nil {
+				stuck = append(stuck, stage)
+			} else {
+				s.delivered(w, u, a.correlation)
+			}
 			for _, i := range w.entries {
 				done = append(done, s.batch[i].Name)
 			}
@@ -156,6 +168,7 @@ func (s *contactSend) answered(ctx context.Context, writes []*write, a *answer, 
 		}
 	}
 	s.d.contactPoison.cleared(time.Now(), done)
+	s.free(ctx, stuck)
 	if len(again) > 0 {
 		s.deliver(ctx, again, round+1)
 	}

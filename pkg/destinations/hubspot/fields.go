@@ -2,6 +2,9 @@ package hubspot
 
 import (
 	"context"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -24,10 +27,156 @@ func (s *contactSend) provide(context.Context, []need, []needOption) (changed bo
 	return false, nil
 }
 
+// known is what is known of one contact in a Send.
+type known struct {
+	memory  memory
+	changed bool            // memory has more than the entries brought
+	filled  map[string]bool // properties that were read, and those written since: whether they have a value
+	refused bool            // HubSpot does not let the contact be read
+}
+
+// knownOf is what is known of the write's contact.
+func (s *contactSend) knownOf(w *write) *known {
+	k := s.known[w.id]
+	if k == nil {
+		k = &known{memory: decodeMemory(s.batch[w.entries[0]].Memory)}
+		if s.known == nil {
+			s.known = make(map[string]*known, len(s.batch))
+		}
+		s.known[w.id] = k
+	}
+	return k
+}
+
+// isFilled says whether the property has a value in HubSpot, and whether that is known at all.
+func (k *known) isFilled(name string, now time.Time) (filled, sure bool) {
+	if k.refused {
+		return true, true
+	}
+	if filled, sure = k.filled[name]; sure {
+		return filled, true
+	}
+	filled = k.memory.filled(name, now)
+	return filled, filled
+}
+
 // prepare takes out of the writes what must not be written: what if_empty finds not empty, and what a later event wrote already. It is called
 // once for each write, before its first call; parts of a write that is taken apart are writes of their own. An error is the outcome of all of
 // them.
-func (s *contactSend) prepare(context.Context, []*write) error { return nil }
+func (s *contactSend) prepare(ctx context.Context, writes []*write) error {
+	now := time.Now()
+	var ids, names []string
+	for _, w := range writes {
+		s.dropOlder(w)
+		k := s.knownOf(w)
+		unsure := false
+		for i := range w.values {
+			v := &w.values[i]
+			if v.policy != ifEmpty {
+				continue
+			}
+			if _, sure := k.isFilled(v.name, now); !sure {
+				unsure = true
+				if !slices.Contains(names, v.name) {
+					names = append(names, v.name)
+				}
+			}
+		}
+		if unsure {
+			ids = append(ids, w.id)
+		}
+	}
+	if len(ids) > 0 {
+		if err := s.look(ctx, ids, names); err != nil {
+			return err
+		}
+	}
+	for _, w := range writes {
+		s.dropFilled(w, now)
+	}
+	return nil
+}
+
+// look reads what is not known of the contacts.
+func (s *contactSend) look(ctx context.Context, ids, names []string) error {
+	read, err := s.d.readContacts(ctx, s.permits, s.d.contacts.key, ids, names)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		k := s.known[id]
+		k.refused = read.refused[id]
+		if k.filled == nil {
+			k.filled = make(map[string]bool, len(names))
+		}
+		for _, name := range names {
+			if !k.memory.filled(name, time.Now()) {
+				k.filled[name] = read.found[id][name] != ""
+			}
+		}
+	}
+	return nil
+}
+
+// dropFilled takes out what if_empty finds not empty.
+func (s *contactSend) dropFilled(w *write, now time.Time) {
+	k := s.knownOf(w)
+	for _, v := range slices.Clone(w.values) {
+		if v.policy != ifEmpty {
+			continue
+		}
+		if filled, _ := k.isFilled(v.name, now); filled {
+			reason := reasonFilled
+			if k.refused {
+				reason = reasonRefused
+			}
+			w.drop(v.name, reason)
+		}
+	}
+}
+
+// dropOlder takes out values of bulk and replayed events where a later event's was delivered.
+func (s *contactSend) dropOlder(w *write) {
+	k := s.knownOf(w)
+	if len(k.memory) == 0 {
+		return
+	}
+	for i := 0; i < len(w.values); i++ {
+		v := &w.values[i]
+		v.older = slices.DeleteFunc(v.older, func(o older) bool { return s.isOlder(k, v.name, o.value, o.entry) })
+		if !s.isOlder(k, v.name, v.value, v.entry) {
+			continue
+		}
+		if len(v.older) == 0 {
+			w.drop(v.name, reasonOlder)
+			i--
+			continue
+		}
+		v.value, v.entry, v.older = v.older[0].value, v.older[0].entry, v.older[1:]
+	}
+}
+
+func (s *contactSend) isOlder(k *known, name, value string, entry int) bool {
+	return k.memory.older(name, s.batch[entry].Event, adds(value))
+}
+
+// adds says whether a value is added to the options that a property has.
+func adds(value string) bool { return strings.HasPrefix(value, ";") }
 
 // remember is what a write leaves for the next one of its ID; nil leaves what is there.
-func (s *contactSend) remember(*write) []byte { return nil }
+func (s *contactSend) remember(w *write) []byte {
+	k := s.knownOf(w)
+	now := time.Now()
+	for i := range w.values {
+		v := &w.values[i]
+		k.memory = k.memory.note(v.name, v.value, adds(v.value), s.batch[v.entry].Event.Effective(), now)
+		k.changed = true
+		if k.filled != nil {
+			k.filled[v.name] = v.value != ""
+		}
+	}
+	if !k.changed {
+		return nil
+	}
+	return k.memory.encode()
+}

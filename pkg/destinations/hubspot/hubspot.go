@@ -218,7 +218,7 @@ func (d *Destination) Lanes() []destinations.LaneSpec {
 	return []destinations.LaneSpec{
 		{
 			Name: laneContacts, MaxKeys: maxContacts, MaxBytes: maxBatchBytes, InFlight: callsInFlight,
-			LateAfter: d.lateAfter, MarksKeys: true,
+			LateAfter: d.lateAfter, MarksKeys: true, Remembers: true,
 		},
 		// Events carry a uuid that HubSpot takes once, so a call may be repeated at any time.
 		{Name: laneEvents, MaxEntries: maxEvents, MaxBytes: maxBatchBytes, InFlight: callsInFlight},

@@ -20,6 +20,8 @@ const (
 	reasonValue    = "value"     // the value does not fit the property's type
 	reasonLimit    = "limit"     // more than 50 in one event
 	reasonRefused  = "refused"   // HubSpot refused it, the rest was delivered
+	reasonFilled   = "not empty" // HubSpot has a value, and the policy is if_empty
+	reasonOlder    = "older"     // a later event's value was delivered before
 )
 
 // written is one property of a write with its value as it travels.

@@ -18,11 +18,8 @@ const endpointRead = "contacts.batch_read"
 // categoryNotFound is HubSpot's word for a record that does not exist.
 const categoryNotFound = "OBJECT_NOT_FOUND"
 
-// The contact id as a property, and the other e-mail addresses of a contact.
-const (
-	idProperty               = "hs_object_id"
-	additionalEmailsProperty = "hs_additional_emails"
-)
+// additionalEmailsProperty holds the other e-mail addresses of a contact.
+const additionalEmailsProperty = "hs_additional_emails"
 
 // contactsRead is what HubSpot has of contacts: the properties that have a value, by the id that was asked for.
 type contactsRead struct {
@@ -158,7 +155,7 @@ func (r *reader) assign(ctx context.Context, ids []string, res *readAnswer) erro
 // idsOf lists all that the contact could have been asked for by.
 func (r *reader) idsOf(c *contactRecord) []string {
 	switch r.by {
-	case idProperty:
+	case objectIDProperty:
 		return []string{c.id}
 	case emailProperty:
 		return append(strings.Split(c.values[additionalEmailsProperty], ";"), c.values[emailProperty])
@@ -170,7 +167,7 @@ func (r *reader) idsOf(c *contactRecord) []string {
 func (r *reader) body(ids []string) []byte {
 	dst := append(make([]byte, 0, 64+48*len(ids)), '{')
 	properties := r.properties
-	if r.by != idProperty {
+	if r.by != objectIDProperty {
 		dst = append(dst, `"idProperty":`...)
 		dst = event.AppendString(dst, r.by)
 		dst = append(dst, ',')

@@ -40,6 +40,7 @@ type rig struct {
 	yaml    string
 	offset  uint64
 	known   map[string]bool
+	memory  map[string][]byte // of contacts, as the router keeps it over restarts
 	results []result
 }
 
@@ -55,7 +56,7 @@ func newRig(t testing.TB, o sandbox.Options, extra string) *rig {
 	o.HubID, o.Token = testHub, testToken
 	r := &rig{
 		t: t, box: sandbox.New(o), logs: &syncBuffer{}, reg: prometheus.NewRegistry(),
-		cache: &memoryCache{values: map[string]cached{}}, known: map[string]bool{},
+		cache: &memoryCache{values: map[string]cached{}}, known: map[string]bool{}, memory: map[string][]byte{},
 		yaml: "access_token: " + testToken + "\nhub_id: \"" + testHub + "\"\n" + extra,
 	}
 	r.env = destinations.Env{
@@ -138,7 +139,19 @@ func (r *rig) send(batch []destinations.Entry) []destinations.Outcome {
 		}
 		return out
 	}
-	return r.dest.Send(ctx, p, batch)
+	remembers := batch[0].Plan.Lane == laneContacts
+	if remembers {
+		for i := range batch {
+			batch[i].Memory = r.memory[batch[i].Plan.ID]
+		}
+	}
+	out := r.dest.Send(ctx, p, batch)
+	for i, o := range out {
+		if remembers && o.Memory != nil {
+			r.memory[batch[i].Plan.ID] = o.Memory
+		}
+	}
+	return out
 }
 
 // run delivers the events until each has a final outcome: contacts first, then events; what is to be retried, again.

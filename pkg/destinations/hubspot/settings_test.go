@@ -40,7 +40,7 @@ func TestSettings(t *testing.T) {
 		t.Errorf("%+v, logs %q", d, logs)
 	}
 	want := []destinations.LaneSpec{
-		{Name: "contacts", MaxKeys: 100, MaxBytes: 8 << 20, InFlight: 4, LateAfter: 100 * time.Second, MarksKeys: true},
+		{Name: "contacts", MaxKeys: 100, MaxBytes: 8 << 20, InFlight: 4, LateAfter: 100 * time.Second, MarksKeys: true, Remembers: true},
 		{Name: "events", MaxEntries: 500, MaxBytes: 8 << 20, InFlight: 4},
 	}
 	if diff := cmp.Diff(want, d.Lanes()); diff != "" {
