@@ -22,3 +22,32 @@ func TestEvalIsLazy(t *testing.T) {
 	f(benchGo, 35)
 	f(benchJS, 33)
 }
+
+// TestValuesAreLazy is the same for expressions of one value, which share the view of their event.
+func TestValuesAreLazy(t *testing.T) {
+	ev := valueBenchEvent(t)
+	f := func(most float64, sources ...string) {
+		t.Helper()
+		var values []*Value
+		for _, src := range sources {
+			v, err := CompileValue(src, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			values = append(values, v)
+		}
+		got := testing.AllocsPerRun(200, func() {
+			view := NewView(ev)
+			for _, v := range values {
+				if _, err := v.Eval(view); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		if got > most {
+			t.Errorf("%q: %v allocations, want at most %v", sources, got, most)
+		}
+	}
+	f(2, "$.traits.Plan", "$.user.email", "$.utm.source")
+	f(180, benchMapping...)
+}

@@ -28,6 +28,9 @@
 // What is wrong with a template is found when it is compiled, names that nobody declares included. When it runs, reading a field of something that the
 // event does not have means skip; every other failure is an error, which sends the event to the dead letters.
 //
+// [CompileValue] is for expressions that make one value, a property of a contact for example. The languages are the same; what differs is that the
+// result is not made a name: scripts keep their JSON types, templates print text, and what does not exist is absent, not null.
+//
 // A template has 20 ms, and bounds on the size of what it builds. They stop accidents (an endless loop, a regular expression
 // that a client's text sends into backtracking). They are no sandbox for scripts of strangers.
 package filters

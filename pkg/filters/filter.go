@@ -68,10 +68,7 @@ func Compile(src string, o Options) (*Filter, error) {
 		o.Limit = DefaultLimit
 	}
 	if len(src) > maxSourceBytes {
-		return nil, &SyntaxError{
-			Line: 1, Column: 1, What: fmt.Sprintf("the template is %d bytes long", len(src)),
-			Fix: fmt.Sprintf("a template has at most %d bytes", maxSourceBytes),
-		}
+		return nil, tooLong(src)
 	}
 	switch {
 	case src == "" || strings.Contains(src, "{{"):
@@ -92,6 +89,13 @@ func Compile(src string, o Options) (*Filter, error) {
 			return nil, err
 		}
 		return &Filter{format: JavaScript, engine: s, warnings: warnings}, nil
+	}
+}
+
+func tooLong(src string) error {
+	return &SyntaxError{
+		Line: 1, Column: 1, What: fmt.Sprintf("the template is %d bytes long", len(src)),
+		Fix: fmt.Sprintf("a template has at most %d bytes", maxSourceBytes),
 	}
 }
 
@@ -134,7 +138,7 @@ func result(text string, ok bool) Result {
 
 // tableName rewrites what a template printed as Jitsu does. "<no value>" is what Go templates print for a missing field.
 func tableName(text string) string {
-	text = strings.ToLower(strings.TrimSpace(strings.ReplaceAll(text, "<no value>", "null")))
+	text = strings.ToLower(strings.TrimSpace(strings.ReplaceAll(text, noValue, "null")))
 	var b strings.Builder
 	b.Grow(len(text))
 	for _, r := range text {

@@ -2,6 +2,7 @@ package filters
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/dop251/goja"
 	"github.com/tidwall/gjson"
@@ -11,7 +12,7 @@ import (
 // reads become values of the engine: a filter on two fields of an event with fifty should pay for two. What the script
 // writes stays in here; the event does not change.
 type object struct {
-	runtime *goja.Runtime
+	space   *space
 	json    string
 	members []member // in the order of json, then of writing
 	read    bool     // members holds what json does
@@ -29,21 +30,31 @@ type member struct {
 	value goja.Value // nil until it is asked for
 }
 
-// newValue makes a JSON value one of the engine. Arrays are real ones, so that all their methods work.
-func newValue(rt *goja.Runtime, v gjson.Result) goja.Value {
+// space is where the values of one event live.
+type space struct {
+	runtime *goja.Runtime
+	// numbers are those that the engine would print in another way than the event has them: beyond 53 bits it rounds. Nil: nobody wants to know.
+	// Two that it takes for one have "".
+	numbers map[float64]string
+}
+
+// value makes a JSON value one of the engine. Arrays are real ones, so that all their methods work.
+func (s *space) value(v gjson.Result) goja.Value {
+	rt := s.runtime
 	switch {
 	case v.IsObject():
-		return rt.NewDynamicObject(&object{runtime: rt, json: v.Raw})
+		return rt.NewDynamicObject(&object{space: s, json: v.Raw})
 	case v.IsArray():
 		var elements []any
 		v.ForEach(func(_, e gjson.Result) bool {
-			elements = append(elements, newValue(rt, e))
+			elements = append(elements, s.value(e))
 			return true
 		})
 		return rt.NewArray(elements...)
 	case v.Type == gjson.String:
 		return rt.ToValue(v.Str)
 	case v.Type == gjson.Number:
+		s.keep(v)
 		return rt.ToValue(v.Num)
 	case v.Type == gjson.Null:
 		return goja.Null()
@@ -51,6 +62,21 @@ func newValue(rt *goja.Runtime, v gjson.Result) goja.Value {
 		return rt.ToValue(v.Type == gjson.True)
 	}
 }
+
+// keep remembers how the event writes a number.
+func (s *space) keep(v gjson.Result) {
+	if s.numbers == nil || len(v.Raw) <= maxExactDigits && !strings.ContainsAny(v.Raw, ".eE") {
+		return
+	}
+	if raw, ok := s.numbers[v.Num]; ok && raw != v.Raw {
+		s.numbers[v.Num] = ""
+		return
+	}
+	s.numbers[v.Num] = v.Raw
+}
+
+// maxExactDigits is how many digits a whole number may have to be exact as a float64, whatever they are.
+const maxExactDigits = 15
 
 func (o *object) readMembers() {
 	if o.read {
@@ -88,7 +114,7 @@ func (o *object) Get(key string) goja.Value {
 	}
 	m := &o.members[i]
 	if m.value == nil {
-		m.value = newValue(o.runtime, gjson.Parse(m.json))
+		m.value = o.space.value(gjson.Parse(m.json))
 	}
 	return m.value
 }

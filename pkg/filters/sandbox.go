@@ -46,13 +46,16 @@ var limitRegexps = sync.OnceFunc(func() {
 type script struct {
 	program   *goja.Program
 	options   Options
-	timestamp bool // it mentions _timestamp, which makes the field mandatory
+	path      []step // of the field that is all it reads; nil for others
+	timestamp bool   // it mentions _timestamp, which makes the field mandatory
 
 	runtime *goja.Runtime // nil: to be made before the next run
 	main    goja.Callable
 	grown   goja.Value
 	timer   *time.Timer
 	members []member      // of the event in hand; reused
+	space   space         // of the event in hand
+	out     []byte        // the last result as JSON; reused
 	fired   chan struct{} // receives one value each time that timer fires
 }
 
@@ -107,27 +110,41 @@ func checkGrown(rt *goja.Runtime, v goja.Value) goja.Value {
 }
 
 func (s *script) eval(view string) (text string, ok bool, err error) {
-	if s.timestamp && !gjson.Get(view, event.FieldTimestamp).Exists() {
-		return "", false, errors.New("the script uses _timestamp, and the event has none")
+	err = s.on(view, func(v goja.Value) (err error) {
+		text, ok, err = scriptText(v)
+		return err
+	})
+	if err != nil {
+		text, ok = "", false
 	}
-	if s.runtime == nil {
-		if err := s.start(); err != nil {
-			return "", false, err
-		}
-	}
-	root := &object{runtime: s.runtime, json: view, members: s.members[:0]}
-	text, ok, err = s.run(s.runtime.NewDynamicObject(root))
-	clear(root.members)
-	s.members = root.members
 	if errors.Is(err, errSkip) {
-		return "", false, nil
+		err = nil
 	}
 	return text, ok, err
 }
 
+// on runs the script on a view and gives what it came to to take, within the limit.
+func (s *script) on(view string, take func(goja.Value) error) error {
+	if s.timestamp && !gjson.Get(view, event.FieldTimestamp).Exists() {
+		return errors.New("the script uses _timestamp, and the event has none")
+	}
+	if s.runtime == nil {
+		if err := s.start(); err != nil {
+			return err
+		}
+	}
+	s.space.runtime = s.runtime
+	clear(s.space.numbers)
+	root := &object{space: &s.space, json: view, members: s.members[:0]}
+	err := s.run(s.runtime.NewDynamicObject(root), take)
+	clear(root.members)
+	s.members = root.members
+	return err
+}
+
 // run calls the script and everything that it left to be done later, within the limit. After a script that ran away, the engine may
 // be in any state, so the next event gets a new one.
-func (s *script) run(ev *goja.Object) (text string, ok bool, err error) {
+func (s *script) run(ev *goja.Object, take func(goja.Value) error) (err error) {
 	rt := s.runtime
 	began := time.Now()
 	rt.ClearInterrupt() // of a script that ended before it came to notice
@@ -152,9 +169,9 @@ func (s *script) run(ev *goja.Object) (text string, ok bool, err error) {
 		v, err = settled(v)
 	}
 	if err != nil {
-		return "", false, runError(rt, err)
+		return runError(rt, err)
 	}
-	return scriptText(v)
+	return take(v)
 }
 
 // settled returns what the promise v came to, and v itself when it is none. All jobs have run by now, and nothing outside

@@ -147,13 +147,17 @@ func compileScript(src string, o Options) (s *script, warnings []string, err err
 		return nil, nil, syntaxErr
 	}
 	warnings = completeBody(p.function)
+	path := fieldPath(p.function)
 	p.function.Async = awaits // without one, no promise is needed, which is faster
 	boundStrings(p.function)
 	program, err := goja.CompileAST(p.program, false)
 	if err != nil {
 		return nil, nil, compileError(src, err)
 	}
-	s = &script{program: program, options: o, timestamp: strings.Contains(src, event.FieldTimestamp)}
+	s = &script{program: program, options: o, path: path, timestamp: strings.Contains(src, event.FieldTimestamp)}
+	if len(path) > 0 {
+		return s, warnings, nil // mostly nobody needs its engine
+	}
 	if err := s.start(); err != nil {
 		return nil, nil, compileError(src, err)
 	}

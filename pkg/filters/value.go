@@ -1,0 +1,203 @@
+package filters
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
+)
+
+// Value is a compiled expression for one value, such as a property that is made of an event. It is not for concurrent use.
+type Value struct {
+	format   string
+	warnings []string
+
+	constant gjson.Result
+	template *goTemplate
+	path     []step // of a script that only reads one field; nil for others
+	script   *script
+}
+
+// View is an event as expressions see it. It is made when the first of them asks, so that all expressions of one event share it.
+type View struct {
+	event *event.Event
+	text  string // the whole
+	own   string // the client's part of it
+}
+
+// NewView returns the view of ev, which must stay unchanged while the view is used.
+func NewView(ev *event.Event) *View { return &View{event: ev} }
+
+func (v *View) json() string {
+	if v.text == "" {
+		const envelope = 256 // bytes that it adds, mostly
+		v.text = string(v.event.AppendView(make([]byte, 0, len(v.event.JSON)+envelope)))
+	}
+	return v.text
+}
+
+// root returns the JSON in which a path that begins with name is to be followed: the client's own where the envelope adds nothing to that.
+func (v *View) root(name string) string {
+	if v.text != "" || fromEnvelope[name] {
+		return v.json()
+	}
+	if v.own == "" {
+		v.own = string(v.event.JSON)
+	}
+	return v.own
+}
+
+// fromEnvelope are members that the view has and the client's JSON may lack.
+var fromEnvelope = set(event.FieldEventID, event.FieldAPIKey, event.FieldTimestamp, event.FieldSource, event.FieldSourceIP, event.FieldUserAgent, "eventn_ctx")
+
+// What is a constant for values although [Compile] would take it for JavaScript: numbers as JSON has them, and what begins with a digit, such as dates,
+// versions and identifiers.
+var (
+	number     = regexp.MustCompile(`^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?$`)
+	digitsEtc  = regexp.MustCompile(`^[0-9][0-9A-Za-z:._-]*$`)
+	noConstant = set("null", "undefined", "NaN", "Infinity")
+)
+
+// CompileValue parses src and finds everything that can be known to be wrong with it: an error is a [*SyntaxError].
+//
+// The language follows from the text as for [Compile], except that quotes belong to JavaScript and that numbers, true, false and words that begin with
+// a digit are constants.
+func CompileValue(src string, o Options) (*Value, error) {
+	if o.Limit <= 0 {
+		o.Limit = DefaultLimit
+	}
+	switch {
+	case len(src) > maxSourceBytes:
+		return nil, tooLong(src)
+	case strings.TrimSpace(src) == "":
+		return nil, &SyntaxError{Line: 1, Column: 1, What: "the expression is empty", Fix: `write '""' for the empty text`}
+	case strings.Contains(src, "{{"):
+		t, err := compileGo(src, o)
+		if err != nil {
+			return nil, err
+		}
+		return &Value{format: Go, template: t}, nil
+	case src == "true" || src == "false" || number.MatchString(src):
+		return &Value{format: Constant, constant: gjson.Parse(src)}, nil
+	case digitsEtc.MatchString(src) || plainName.MatchString(src) && !noConstant[src] || isURL(src):
+		if err := notMeant(src); err != nil {
+			return nil, err
+		}
+		return &Value{format: Constant, constant: textResult(src)}, nil
+	}
+	s, warnings, err := compileScript(src, o)
+	if err != nil {
+		return nil, forValues(err)
+	}
+	s.space.numbers = map[float64]string{}
+	for i, w := range warnings {
+		warnings[i] = strings.ReplaceAll(w, "every event is skipped", "it never has a value")
+	}
+	return &Value{format: JavaScript, script: s, path: s.path, warnings: warnings}, nil
+}
+
+// notMeant refuses what would be a constant and is written like a field.
+func notMeant(src string) error {
+	root, _, dotted := strings.Cut(src, ".")
+	switch {
+	case absent[root] != "" || builtins[root] && dotted || src == "destinationId" || src == "destinationType":
+		return &SyntaxError{
+			Line: 1, Column: 1, What: fmt.Sprintf("%q would be a constant text, not an expression", src),
+			Fix: fmt.Sprintf(`write (%s) for the expression, or '"%s"' for the text`, src, src),
+		}
+	case fieldRoots[root] && dotted:
+		return &SyntaxError{
+			Line: 1, Column: 1, What: fmt.Sprintf("%q would be a constant text, not a field", src),
+			Fix: fmt.Sprintf(`write $.%s for the field, or '"%s"' for the text`, strings.TrimPrefix(src, "event."), src),
+		}
+	}
+	return nil
+}
+
+// forValues says in an error how constants are written here.
+func forValues(err error) error {
+	var syntax *SyntaxError
+	if errors.As(err, &syntax) && syntax.Fix == constantFix {
+		syntax.Fix = `a constant text of several words stands in double quotes inside single ones: '"Gold plan"'`
+	}
+	return err
+}
+
+// Format returns the language of the expression: [Go], [JavaScript] or [Constant].
+func (v *Value) Format() string { return v.format }
+
+// Warnings returns what works but is hardly meant.
+func (v *Value) Warnings() []string { return v.warnings }
+
+// Eval evaluates the expression. The result does not exist when there is no value: undefined, a field of something that the event does not have,
+// a Go template that prints nothing. A script's null is null. One that fails has an error; it wraps [ErrLimit] when the expression ran away.
+//
+// What a script gives keeps its JSON type. Numbers that it only passes on stay as the event has them, however long.
+// A Go template gives text, trimmed and without what it prints for missing fields.
+func (v *Value) Eval(view *View) (gjson.Result, error) {
+	switch {
+	case v.template != nil:
+		text, err := v.retry(func() (string, error) {
+			text, _, err := v.template.eval(view.json())
+			return text, templateError(err)
+		})
+		if text = strings.TrimSpace(strings.ReplaceAll(text, noValue, "")); err != nil || text == "" {
+			return gjson.Result{}, err
+		}
+		return textResult(text), nil
+	case v.script != nil:
+		if len(v.path) > 0 {
+			if r, ok := walk(view.root(v.path[0].name), v.path); ok {
+				return r, nil
+			}
+		}
+		json, err := v.retry(func() (string, error) { return v.script.json(view.json()) })
+		if errors.Is(err, errSkip) {
+			return gjson.Result{}, nil
+		}
+		if json == "" || err != nil {
+			return gjson.Result{}, err
+		}
+		return gjson.Parse(json), nil
+	}
+	return v.constant, nil
+}
+
+// executing is how text/template begins what it says of a template that failed.
+var executing = regexp.MustCompile(`^template: ` + goName + `:(\d+):(\d+): executing "[^"]*" at (.*)$`)
+
+// templateError gives the place in the words of all other errors.
+func templateError(err error) error {
+	var failed template.ExecError
+	if !errors.As(err, &failed) || errors.Is(err, ErrLimit) {
+		return err
+	}
+	m := executing.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err
+	}
+	column, _ := strconv.Atoi(m[2])
+	return fmt.Errorf("line %s, column %d: %.200s", m[1], column+1, m[3])
+}
+
+// noValue is what Go templates print for a missing field.
+const noValue = "<no value>"
+
+// retry runs an evaluation, and once more when its time was up; see [Filter.evalView].
+func (v *Value) retry(eval func() (string, error)) (string, error) {
+	text, err := eval()
+	if errors.Is(err, errTime) {
+		text, err = eval()
+	}
+	return text, err
+}
+
+func textResult(s string) gjson.Result {
+	return gjson.Result{Type: gjson.String, Str: s, Raw: string(event.AppendString(nil, s))}
+}
