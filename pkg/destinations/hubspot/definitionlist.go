@@ -204,13 +204,7 @@ func (d *Destination) listDefinitions(ctx context.Context, ps *permits) (map[str
 	list := map[string]*definition{}
 	after := ""
 	for range maxDefinitionPages {
-		query := url.Values{"limit": {"100"}, "includeProperties": {"true"}}
-		if after != "" {
-			query.Set("after", after)
-		}
-		a, err := d.call(ctx, ps, request{
-			endpoint: endpointDefinitions, method: http.MethodGet, url: d.eventsURL + d.paths.definitions + "?" + query.Encode(),
-		})
+		a, err := d.call(ctx, ps, request{endpoint: endpointDefinitions, method: http.MethodGet, url: d.definitionsPage(after)})
 		if err != nil {
 			return nil, err
 		}
@@ -225,6 +219,15 @@ func (d *Destination) listDefinitions(ctx context.Context, ps *permits) (map[str
 		after = next
 	}
 	return list, nil
+}
+
+// definitionsPage is where the page of the list after a place stands; "" is the first.
+func (d *Destination) definitionsPage(after string) string {
+	query := url.Values{"limit": {"100"}, "includeProperties": {"true"}}
+	if after != "" {
+		query.Set("after", after)
+	}
+	return d.eventsURL + d.paths.definitions + "?" + query.Encode()
 }
 
 // loadDefinition reads one definition anew.

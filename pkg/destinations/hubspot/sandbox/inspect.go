@@ -197,3 +197,10 @@ func (ct *contact) export() Contact {
 	}
 	return out
 }
+
+// ForgetCalls empties the list of calls and their counts; the account stays as it is.
+func (s *Sandbox) ForgetCalls() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = callLog{}
+}
