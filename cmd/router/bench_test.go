@@ -110,7 +110,13 @@ func benchService(b *testing.B) (*service, *sandbox.Sandbox) {
 	hub := sandbox.New(sandbox.Options{HubID: demoHub, Token: demoToken, Properties: demoProperties()})
 	remote := httptest.NewServer(hub)
 	b.Cleanup(remote.Close)
-	env := map[string]string{"DEMO_DATA": b.TempDir(), "DEMO_PORT": "0", "DEMO_HUBSPOT": remote.URL}
+	return benchServiceAt(b, remote.URL), hub
+}
+
+// benchServiceAt is a router on a temporary directory that delivers to the HubSpot at a URL.
+func benchServiceAt(b *testing.B, hubspot string) *service {
+	b.Helper()
+	env := map[string]string{"DEMO_DATA": b.TempDir(), "DEMO_PORT": "0", "DEMO_HUBSPOT": hubspot}
 	cfg, err := config.Parse("bench.yaml", demoConfig, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 	if err != nil {
 		b.Fatal(err)
@@ -122,7 +128,7 @@ func benchService(b *testing.B) (*service, *sandbox.Sandbox) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return srv, hub
+	return srv
 }
 
 // BenchmarkIngest compares requests per second over loopback with those of a bare handler. burst: accepted and durable, nothing

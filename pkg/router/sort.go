@@ -14,7 +14,9 @@ import (
 
 const (
 	handoverRecords = 1000
-	handoverLinger  = 5 * time.Millisecond
+	// handoverRest is the pause after a hand-over: under load the next one then holds more, and costs one sync all the same. An event that
+	// comes when nothing else does waits for nothing.
+	handoverRest = 5 * time.Millisecond
 )
 
 // sort reads the log and hands its records over to the lanes until ctx ends.
@@ -31,12 +33,14 @@ func (r *Router) sort(ctx context.Context) error {
 	}
 	defer r.mark.close()
 	h := newHandover(r)
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for {
-		most, linger := handoverRecords, handoverLinger
+		most := handoverRecords
 		if position < log.Offset(suspects.to) {
-			most, linger = 1, 0 // one of these killed the process: find out which
+			most = 1 // one of these killed the process: find out which
 		}
-		records, err := reader.ReadBatch(ctx, most, linger)
+		records, err := reader.ReadBatch(ctx, most, 0)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -71,6 +75,13 @@ func (r *Router) sort(ctx context.Context) error {
 		}
 		if err := r.log.Reclaim(position); err != nil {
 			return fmt.Errorf("reclaim the log below %d: %w", position, err)
+		}
+		if len(records) < most {
+			rest.Reset(handoverRest)
+			select {
+			case <-rest.C:
+			case <-ctx.Done():
+			}
 		}
 	}
 }

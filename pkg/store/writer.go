@@ -120,23 +120,31 @@ func (s *Store) signal() {
 }
 
 // commitInterval is the least time from the start of one transaction to that of the next. What comes meanwhile shares the next one: each costs
-// an fsync, which the log's have to wait for as well.
-const commitInterval = 2 * time.Millisecond
+// an fsync, which the log's have to wait for as well. After a quiet time commitBurst transactions need not wait: those of one event.
+const (
+	commitInterval = 2 * time.Millisecond
+	commitQuiet    = 10 * time.Millisecond
+	commitBurst    = 3
+)
 
 // write is the writer: it takes what waits, writes it in one transaction and answers.
 func (s *Store) write() {
 	defer close(s.stopped)
-	var last time.Time
-	for s.await() {
-		if wait := commitInterval - time.Since(last); wait > 0 {
+	var began, ended time.Time // of the last transaction
+	for burst := 0; s.await(); burst-- {
+		if time.Since(ended) >= commitQuiet {
+			burst = commitBurst
+		}
+		if wait := commitInterval - time.Since(began); wait > 0 && burst <= 0 {
 			time.Sleep(wait)
 		}
-		last = time.Now()
+		began = time.Now()
 		if err := s.begin(); err != nil {
 			s.fail(fmt.Errorf("begin: %w", err))
 			continue
 		}
 		s.writeGroup(s.take())
+		ended = time.Now()
 	}
 }
 
