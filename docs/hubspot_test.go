@@ -47,6 +47,7 @@ func (d *deployment) drained(t *testing.T) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
+		sorted := strings.Contains(d.get(t, "/metrics"), "\nrouter_log_unsorted_records 0\n") // first: what is sorted is in a lane
 		var status struct{ Lanes []struct{ Entries int } }
 		if err := json.Unmarshal([]byte(d.get(t, "/readyz")), &status); err != nil {
 			t.Fatal(err)
@@ -55,7 +56,7 @@ func (d *deployment) drained(t *testing.T) {
 		for _, l := range status.Lanes {
 			left += l.Entries
 		}
-		if left == 0 && strings.Contains(d.get(t, "/metrics"), "\nrouter_log_unsorted_records 0\n") {
+		if left == 0 && sorted {
 			return
 		}
 		if time.Now().After(deadline) {
