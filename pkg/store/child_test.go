@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -131,6 +132,7 @@ func crashWorkOff(s *Store, lane LaneID) {
 				batch := &Batch{
 					Progress: []Progress{{Lane: lane, Block: b.ID, Finished: step - done, Done: bitmap(step)}},
 					Retries:  []Retry{{Ref: Ref{b.ID, crashEntries - 1}, Attempt: step}},
+					Memories: []Memory{{s.Hash("memory", itoa(uint64(b.ID))), crashMemory(b.ID, step)}},
 				}
 				if step == crashEntries {
 					batch.Delivered = []uint64{s.Hash("key", itoa(uint64(b.ID)))}
@@ -144,6 +146,11 @@ func crashWorkOff(s *Store, lane LaneID) {
 			}
 		}
 	}
+}
+
+// crashMemory has a size of its own for each block and step.
+func crashMemory(block BlockID, step int) []byte {
+	return bytes.Repeat([]byte{byte(block), byte(step)}, 1+int(block)*int(block)%1000)
 }
 
 func bitmap(n int) []byte {
@@ -297,6 +304,13 @@ func (a *crashAcked) checkStep(t *testing.T, s *Store, block BlockID, done int) 
 	}
 	if _, delivered := s.Known(s.Hash("key", itoa(uint64(block)))); delivered != (done == crashEntries) {
 		t.Errorf("block %d: %d entries are finished, delivered is %v", block, done, delivered)
+	}
+	var want []byte
+	if done > 0 {
+		want = crashMemory(block, done)
+	}
+	if got := mustRecall(t, s, s.Hash("memory", itoa(uint64(block)))); !slices.Equal(got[0], want) {
+		t.Errorf("block %d: %d entries are finished, %.10x is remembered", block, done, got[0])
 	}
 	a.done[block] = done
 }

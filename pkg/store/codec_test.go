@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestBlockCodec(t *testing.T) {
@@ -103,6 +104,29 @@ func FuzzLoadHashes(f *testing.F) {
 		w.adopt(&st)
 		if seen, _ := w.has(2); !seen {
 			t.Error("not there after adding")
+		}
+	})
+}
+
+// FuzzLoadMemories: any row in the table of memories gives a usable index.
+func FuzzLoadMemories(f *testing.F) {
+	row := memoryRow{id: 1}
+	row.append(7, 1, []byte("seven"))
+	row.append(8, 2, nil)
+	f.Add(int64(1), row.heads, row.data)
+	f.Add(int64(-1), row.heads[:20], []byte{})
+	f.Add(int64(1<<62), bytes.Repeat([]byte{0xff}, 14*300), row.data)
+	f.Fuzz(func(t *testing.T, id int64, heads, data []byte) {
+		row := memoryRow{id: id, heads: heads, data: data}
+		m := newMemories(time.Hour, 10, 1<<20)
+		m.indexLocked(&row, 0)
+		row.youngest()
+		for i := range row.count() + 1 {
+			if i < row.count() {
+				hash, _, _ := row.head(i)
+				m.index.removeLocked(hash)
+			}
+			row.get(i, 7)
 		}
 	})
 }

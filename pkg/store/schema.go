@@ -131,6 +131,14 @@ CREATE TABLE cache (
 	at    INTEGER NOT NULL,
 	value BLOB
 );
+`, `
+-- What destinations remember of identities, some hundred bytes each: rows of about a page. Of several with one hash the last counts.
+CREATE TABLE memories (
+	id    INTEGER PRIMARY KEY,
+	crc   INTEGER NOT NULL,  -- CRC-32C of id, heads and data
+	heads BLOB NOT NULL,     -- 14 bytes each, little endian: hash (8), when it was made in Unix seconds (4), size (2)
+	data  BLOB NOT NULL      -- one behind the other
+);
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.

@@ -18,7 +18,9 @@ type Stats struct {
 	BlockBytes      int64 // of the blocks handed over since Open
 	BlockBytesDisk  int64 // the same after compression
 	Seen, Known     int   // hashes in memory
-	HashBytes       int64 // memory that they take
+	Memories        int   // hashes of which something is remembered
+	MemoryBytes     int64 // of their rows on the disk
+	HashBytes       int64 // memory that all hashes take
 	IdentityHits    int64
 	IdentityMisses  int64
 	UnwrittenCaches int
@@ -36,7 +38,8 @@ func (s *Store) Stats() Stats {
 		FileBytes: fileSize(s.path), WALBytes: fileSize(s.path + "-wal"), FreePages: s.stats.freePages.Load(),
 		Commits: s.stats.commits.Load(), Batches: s.stats.batches.Load(), CommitTime: time.Duration(s.stats.commitNanos.Load()),
 		BlockBytes: s.stats.blockRaw.Load(), BlockBytesDisk: s.stats.blockStored.Load(),
-		Seen: s.seen.len(), Known: s.known.len(), HashBytes: s.seen.bytes() + s.known.bytes(),
+		Seen: s.seen.len(), Known: s.known.len(), HashBytes: s.seen.bytes() + s.known.bytes() + s.memories.index.bytes(),
+		Memories: s.memories.index.len(), MemoryBytes: s.memories.totalBytes(),
 		IdentityHits: hits, IdentityMisses: misses, UnwrittenCaches: unwritten,
 	}
 }

@@ -44,6 +44,9 @@ type Options struct {
 	SeenWindow   time.Duration // how long de-duplication remembers at least; 0: 24 hours
 	SeenMax      int           // how many ids it remembers at most, 11 to 16 bytes of memory each; 0: 10,000,000
 	KnownMax     int           // known keys remembered, as large each; 0: 4,000,000
+	MemoryWindow time.Duration // how long a Memory is kept at least; 0: 7 days
+	MemoryMax    int           // how many are kept at most, 20 to 28 bytes of memory each; 0: 1,000,000
+	MemoryBytes  int64         // that they may take, and half as much again on the disk; 0: 256 MiB
 	Logger       *slog.Logger  // nil: slog.Default
 
 	// For tests and benchmarks.
@@ -61,6 +64,15 @@ func (o Options) withDefaults() Options {
 	}
 	if o.KnownMax == 0 {
 		o.KnownMax = 4_000_000
+	}
+	if o.MemoryWindow == 0 {
+		o.MemoryWindow = 7 * 24 * time.Hour
+	}
+	if o.MemoryMax == 0 {
+		o.MemoryMax = 1_000_000
+	}
+	if o.MemoryBytes == 0 {
+		o.MemoryBytes = 256 << 20
 	}
 	if o.vacuumAbove == 0 {
 		o.vacuumAbove = vacuumAbove
@@ -97,6 +109,7 @@ type Store struct {
 	seen       *window
 	known      *window
 	identities *identityCache
+	memories   *memories
 
 	mu      sync.Mutex // guards the fields below
 	queue   []*request
@@ -116,7 +129,7 @@ type Store struct {
 }
 
 // Open opens the store in dir, which it makes where it is missing, for this process alone.
-// The caller must Close it. Opening takes time for the hashes of de-duplication, not for the lanes.
+// The caller must Close it. Opening takes time for the hashes of de-duplication and memories, not for the lanes.
 func Open(dir string, opts Options) (_ *Store, err error) {
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -179,6 +192,7 @@ func newStore(path string, opts Options) *Store {
 		seen:       newWindow("seen", opts.SeenWindow, opts.SeenMax),
 		known:      newWindow("known", 0, opts.KnownMax),
 		identities: newIdentityCache(identitiesPerMap),
+		memories:   newMemories(opts.MemoryWindow, opts.MemoryMax, opts.MemoryBytes),
 		caches:     make(map[string]*cacheValue),
 		lanes:      make(map[LaneID]*lane),
 		byName:     make(map[LaneName]LaneID),
@@ -205,7 +219,7 @@ func (s *Store) open() (err error) {
 	s.nextBlock = nextBlock
 	s.setHashKey(key)
 	now := time.Now()
-	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now)); err != nil {
+	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w)); err != nil {
 		return err
 	}
 	last, err := s.w.queryInt(`SELECT max(id) FROM calls`)

@@ -18,12 +18,14 @@ type tx struct {
 	made       map[LaneName]LaneID
 	seen       [2][]uint64
 	known      [2][]uint64
+	memories   []Memory
 	identities []Identity // as they are now in the table
 	hidden     []idKey    // whose state is to be read again
 	raw        int64
 	stored     int64
 
 	seenStep, knownStep windowStep
+	memoryStep          memoryStep
 }
 
 func (s *Store) newTx() *tx {
@@ -39,9 +41,14 @@ func (t *tx) apply(group []*request) error {
 	}
 	t.seenStep = t.s.seen.step(t.now, t.seen)
 	t.knownStep = t.s.known.step(t.now, t.known)
+	var err error
+	if t.memoryStep, err = t.s.memories.step(t.s, t.now, t.memories); err != nil {
+		return err
+	}
 	return first(
 		func() error { return t.s.seen.write(t.s.w, &t.seenStep) },
 		func() error { return t.s.known.write(t.s.w, &t.knownStep) },
+		func() error { return t.s.memories.write(t.s.w, &t.memoryStep) },
 		t.writeLanes,
 		t.writeState,
 	)
@@ -68,6 +75,7 @@ func (t *tx) applyRequest(req *request) error {
 	t.seen[0] = append(t.seen[0], b.Seen...)
 	t.known[0] = append(t.known[0], b.Known...)
 	t.known[1] = append(t.known[1], b.Delivered...)
+	t.memories = append(t.memories, b.Memories...)
 	return first(
 		func() error { return t.putBlocks(b.Blocks, req.blobs) },
 		func() error { return t.putIdentities(b.Identities) },
@@ -249,6 +257,7 @@ func (t *tx) adopt() {
 	}
 	s.seen.adopt(&t.seenStep)
 	s.known.adopt(&t.knownStep)
+	s.memories.adopt(&t.memoryStep)
 	s.identities.adopt(t.identities, t.hidden)
 	t.adoptLanes()
 	s.stats.blockRaw.Add(t.raw)

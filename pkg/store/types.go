@@ -97,6 +97,12 @@ type Identity struct {
 	Seen   time.Time
 }
 
+// Memory replaces what is remembered under a hash; without data it is forgotten.
+type Memory struct {
+	Hash uint64
+	Data []byte // at most MaxMemory bytes; never a secret
+}
+
 // DeadLetter is an entry that can not be delivered, kept whole.
 type DeadLetter struct {
 	ID          int64 // given by the store
@@ -132,6 +138,7 @@ type Batch struct {
 
 	// By dispatchers.
 	Delivered   []uint64 // hashes of keys that the remote now has
+	Memories    []Memory // for Recall
 	Progress    []Progress
 	Retries     []Retry // to put, replacing an earlier one of the same entry; finished entries' rows go with Progress
 	Calls       []Call  // to put

@@ -22,8 +22,8 @@ type window struct {
 	max   int           // most hashes
 	part  int           // a bucket is closed at this many
 
-	hashSet          // its lock also guards buckets
-	buckets []bucket // oldest first; only the writer changes them
+	hashMap[uint8]          // its lock also guards buckets
+	buckets        []bucket // oldest first; only the writer changes them
 
 	nextBucket int64 // these belong to the writer
 	nextRow    int64

@@ -209,11 +209,11 @@ func tableRows(t *testing.T, s *Store, table string) (n int64) {
 	return n
 }
 
-// TestHashSet compares with a map, with hashes that crowd in few places too.
-func TestHashSet(t *testing.T) {
+// TestHashMap compares with a map, with hashes that crowd in few places too.
+func TestHashMap(t *testing.T) {
 	f := func(name string, n int, next func() uint64) {
 		t.Run(name, func(t *testing.T) {
-			var set hashSet
+			var set hashMap[uint8]
 			want := make(map[uint64]uint8)
 			for range n {
 				h, tag := next(), uint8(rand.IntN(4))
@@ -229,6 +229,19 @@ func TestHashSet(t *testing.T) {
 				}
 				if ok {
 					count++
+				}
+			}
+			for h, tag := range want {
+				if rand.IntN(2) == 0 && tag != 2 {
+					set.removeLocked(h)
+					delete(want, h)
+					count--
+				}
+			}
+			set.removeLocked(next() ^ 1<<41) // never put
+			for h, tag := range want {
+				if got, ok := set.getLocked(h); ok != (tag != 2) || ok && got != tag {
+					t.Fatalf("after removals %x: %d %v, want %d", h, got, ok, tag)
 				}
 			}
 			if set.len() != count {
@@ -251,9 +264,9 @@ func TestHashSet(t *testing.T) {
 
 func has(m map[uint64]uint8, h uint64) bool { _, ok := m[h]; return ok }
 
-// TestHashSetSize: 16 bytes a hash at most, whatever the count.
-func TestHashSetSize(t *testing.T) {
-	var set hashSet
+// TestHashMapSize: 16 bytes a hash at most, whatever the count.
+func TestHashMapSize(t *testing.T) {
+	var set hashMap[uint8]
 	for n := 1; n <= 1_000_000; n++ {
 		set.putLocked(rand.Uint64(), 0)
 		if n >= 20_000 && n%10_000 == 0 {

@@ -3,22 +3,23 @@ package store
 import (
 	"math/bits"
 	"sync"
+	"unsafe"
 )
 
-// hashSet maps 8-byte hashes to a tag. It is a flat table with linear probing: 9 bytes a slot, filled to between 0.57
-// and 0.8, so 11 to 16 bytes a hash, where a Go map takes 20 to 40.
+// hashMap maps 8-byte hashes to a tag. It is a flat table with linear probing, filled to between 0.57 and 0.8. With tags of one byte that is
+// 11 to 16 bytes a hash, where a Go map takes 20 to 40; with tags of 8 bytes 20 to 28.
 //
 // It is split by the hashes' upper bits, so that growing stops the writer for a 64th of the set only; the slot rises with
 // the hash, so growing reads and writes memory in order.
-type hashSet struct {
+type hashMap[T any] struct {
 	mu     sync.RWMutex // guards the fields below
-	shards [64]hashShard
+	shards [64]hashShard[T]
 	n      int
 }
 
-type hashShard struct {
+type hashShard[T any] struct {
 	keys []uint64 // 0: empty
-	tags []uint8
+	tags []T
 	n    int
 }
 
@@ -31,7 +32,7 @@ func hashKey(h uint64) uint64 {
 }
 
 // find returns the slot of k, or the empty slot where it belongs.
-func (s *hashShard) find(k uint64) (slot int, found bool) {
+func (s *hashShard[T]) find(k uint64) (slot int, found bool) {
 	hi, _ := bits.Mul64(k<<6, uint64(len(s.keys)))
 	for i := int(hi); ; {
 		switch s.keys[i] {
@@ -47,21 +48,21 @@ func (s *hashShard) find(k uint64) (slot int, found bool) {
 }
 
 // getLocked returns the tag of h.
-func (s *hashSet) getLocked(h uint64) (tag uint8, ok bool) {
+func (s *hashMap[T]) getLocked(h uint64) (tag T, ok bool) {
 	k := hashKey(h)
 	sh := &s.shards[k>>58]
 	if sh.n == 0 {
-		return 0, false
+		return tag, false
 	}
 	slot, found := sh.find(k)
 	if !found {
-		return 0, false
+		return tag, false
 	}
 	return sh.tags[slot], true
 }
 
 // putLocked sets the tag of h and returns the one that it had.
-func (s *hashSet) putLocked(h uint64, tag uint8) (old uint8, had bool) {
+func (s *hashMap[T]) putLocked(h uint64, tag T) (old T, had bool) {
 	k := hashKey(h)
 	shard := k >> 58
 	sh := &s.shards[shard]
@@ -77,11 +78,54 @@ func (s *hashSet) putLocked(h uint64, tag uint8) (old uint8, had bool) {
 	sh.keys[slot], sh.tags[slot] = k, tag
 	sh.n++
 	s.n++
-	return 0, false
+	return old, false
+}
+
+// removeLocked removes h. What was put behind it for want of a place moves up.
+func (s *hashMap[T]) removeLocked(h uint64) {
+	k := hashKey(h)
+	sh := &s.shards[k>>58]
+	if sh.n == 0 {
+		return
+	}
+	hole, found := sh.find(k)
+	if !found {
+		return
+	}
+	size := len(sh.keys)
+	for i := hole; ; {
+		if i++; i == size {
+			i = 0
+		}
+		if sh.keys[i] == 0 {
+			break
+		}
+		hi, _ := bits.Mul64(sh.keys[i]<<6, uint64(size))
+		// It may move to the hole if it wants a place no later than that, going round.
+		if (i-int(hi)+size)%size >= (i-hole+size)%size {
+			sh.keys[hole], sh.tags[hole] = sh.keys[i], sh.tags[i]
+			hole = i
+		}
+	}
+	var none T
+	sh.keys[hole], sh.tags[hole] = 0, none
+	sh.n--
+	s.n--
+}
+
+// eachLocked calls f with every hash.
+func (s *hashMap[T]) eachLocked(f func(h uint64, tag T)) {
+	for i := range s.shards {
+		for j, k := range s.shards[i].keys {
+			if k != 0 {
+				f(k, s.shards[i].tags[j])
+			}
+		}
+	}
 }
 
 // drop removes all hashes whose tag is in gone, shard by shard: look-ups go on meanwhile.
-func (s *hashSet) drop(gone func(tag uint8) bool) {
+func (s *hashMap[T]) drop(gone func(tag T) bool) {
 	for i := range s.shards {
 		s.mu.Lock()
 		sh := &s.shards[i]
@@ -100,9 +144,9 @@ func (s *hashSet) drop(gone func(tag uint8) bool) {
 }
 
 // resize moves the hashes whose tag is not gone to a table of size slots.
-func (s *hashShard) resize(size int, gone func(tag uint8) bool) {
+func (s *hashShard[T]) resize(size int, gone func(tag T) bool) {
 	old := *s
-	*s = hashShard{keys: make([]uint64, size), tags: make([]uint8, size)}
+	*s = hashShard[T]{keys: make([]uint64, size), tags: make([]T, size)}
 	for i, k := range old.keys {
 		if k == 0 || gone != nil && gone(old.tags[i]) {
 			continue
@@ -113,19 +157,20 @@ func (s *hashShard) resize(size int, gone func(tag uint8) bool) {
 	}
 }
 
-func (s *hashSet) len() int {
+func (s *hashMap[T]) len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.n
 }
 
 // bytes is the memory that the tables take.
-func (s *hashSet) bytes() int64 {
+func (s *hashMap[T]) bytes() int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	slots := 0
 	for i := range s.shards {
 		slots += len(s.shards[i].keys)
 	}
-	return int64(slots) * 9
+	var tag T
+	return int64(slots) * (8 + int64(unsafe.Sizeof(tag)))
 }

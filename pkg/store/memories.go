@@ -1,0 +1,409 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql/driver"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// MaxMemory is the most bytes of a memory.
+const MaxMemory = 4096
+
+const (
+	memoryHead        = 8 + 4 + 2 // bytes: hash, time in Unix seconds, size; little endian
+	memoryRowBytes    = 4000      // of a row, which then fits a page; a memory that is larger has a row of its own
+	memoryRowCount    = 255       // most memories of a row
+	memoryTidyRows    = 4         // that one transaction takes away, and as many for each that it writes
+	memoryTidyShare   = 16        // rows are not tidied, but for their age, below this part of what memories may take
+	memoryTidyPause   = time.Minute
+	memoryRecentShare = 32 // part of what memories may take that is kept at hand
+)
+
+// memories keeps some bytes for each hash that was given any: what it was given last, for a while.
+//
+// They are appended to rows of about a page, so that a commit writes few pages whatever hashes it is about; a table by hash would touch a
+// page for each. An index says in which row the memory of a hash is. One that has a newer is dead. The oldest rows are taken away as they get too old
+// or when much is dead: then what is alive in them is appended anew.
+//
+//	rows   | a b c | d a | e f |    index   a → 2nd row, b, c → 1st row, ...
+//
+// The newest row is written again until it is full, as in a window.
+type memories struct {
+	keep     time.Duration // they are kept for at least this long,
+	most     int           // while there are no more than these
+	maxBytes int64         // and they take no more than this
+
+	index  hashMap[uint64] // to places; its lock also guards recent
+	recent []memoryRow     // the newest rows without a gap
+
+	total int64 // bytes of rows; guarded by index.mu, only the writer changes it
+
+	recentBytes int   // these belong to the writer
+	deleted     int64 // rows below are
+	first, next int64 // rows from first on are in use; those before are deleted one transaction later, when the index shows nobody there any more
+	live        int64 // of what is the newest of its hash
+	ageChecked  time.Time
+}
+
+// memoryRow is a row of memories: their heads, and their data one behind the other.
+type memoryRow struct {
+	id          int64
+	heads, data []byte
+}
+
+func (r *memoryRow) count() int { return len(r.heads) / memoryHead }
+func (r *memoryRow) bytes() int { return len(r.heads) + len(r.data) }
+
+// head returns what a row says of its ith memory.
+func (r *memoryRow) head(i int) (hash uint64, at uint32, size int) {
+	h := r.heads[i*memoryHead:]
+	return binary.LittleEndian.Uint64(h), binary.LittleEndian.Uint32(h[8:]), int(binary.LittleEndian.Uint16(h[12:]))
+}
+
+// get returns the data of the ith memory; ok is false when that is not one of hash.
+func (r *memoryRow) get(i int, hash uint64) (data []byte, ok bool) {
+	if i >= r.count() {
+		return nil, false
+	}
+	start := 0
+	for j := range i {
+		_, _, size := r.head(j)
+		start += size
+	}
+	found, _, size := r.head(i)
+	if found != hash || start+size > len(r.data) {
+		return nil, false
+	}
+	return r.data[start : start+size : start+size], true
+}
+
+func (r *memoryRow) append(hash uint64, at uint32, data []byte) {
+	r.heads = binary.LittleEndian.AppendUint64(r.heads, hash)
+	r.heads = binary.LittleEndian.AppendUint32(r.heads, at)
+	r.heads = binary.LittleEndian.AppendUint16(r.heads, uint16(len(data)))
+	r.data = append(r.data, data...)
+}
+
+// youngest is when the last memory of a row was made.
+func (r *memoryRow) youngest() (at uint32) {
+	for i := range r.count() {
+		_, t, _ := r.head(i)
+		at = max(at, t)
+	}
+	return at
+}
+
+func (r *memoryRow) sum() uint32 {
+	var id [8]byte
+	binary.LittleEndian.PutUint64(id[:], uint64(r.id))
+	return crc32.Update(crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, r.heads), castagnoli, r.data)
+}
+
+// A place is a row's id, a number in it, and the size of what is there.
+func memoryPlace(row int64, i, size int) uint64 {
+	return uint64(row)<<21 | uint64(i)<<13 | uint64(size)
+}
+
+func placeRow(p uint64) int64   { return int64(p >> 21) }
+func placeNumber(p uint64) int  { return int(p >> 13 & 0xff) }
+func placeBytes(p uint64) int64 { return memoryHead + int64(p&0x1fff) }
+
+func newMemories(keep time.Duration, most int, maxBytes int64) *memories {
+	return &memories{keep: keep, most: most, maxBytes: maxBytes, first: 1, next: 1}
+}
+
+// memoryStep is what one transaction does to the memories. It takes effect with adopt.
+type memoryStep struct {
+	rows    []memoryRow // to write; the first may be there already, with less in it
+	had     int         // how many the first had
+	next    int64
+	gone    []placedHash // to be forgotten
+	first   int64        // rows below are no longer in use
+	freed   int64        // bytes that they had
+	checked time.Time
+}
+
+type placedHash struct{ hash, place uint64 }
+
+// step plans what a transaction writes. It reads the rows that it takes away.
+func (m *memories) step(s *Store, now time.Time, add []Memory) (st memoryStep, err error) {
+	st = memoryStep{next: m.next, first: m.first, checked: m.ageChecked}
+	if len(add) == 0 {
+		return st, nil
+	}
+	bytes := 0
+	for i := range add {
+		if len(add[i].Data) > MaxMemory {
+			return st, fmt.Errorf("memory of %d bytes, at most %d", len(add[i].Data), MaxMemory)
+		}
+		bytes += memoryHead + len(add[i].Data)
+	}
+	if n := len(m.recent); n > 0 { // only the writer changes it
+		st.rows = append(st.rows, m.recent[n-1])
+		st.had = m.recent[n-1].count()
+	}
+	// What is alive in old rows goes first: it may be what is replaced by this transaction.
+	if err := m.tidy(s, now, &st, memoryTidyRows*(2+bytes/memoryRowBytes)); err != nil {
+		return st, err
+	}
+	for i := range add {
+		st.add(add[i].Hash, uint32(now.Unix()), add[i].Data)
+	}
+	return st, nil
+}
+
+func (st *memoryStep) add(hash uint64, at uint32, data []byte) {
+	n := len(st.rows)
+	if n == 0 || st.rows[n-1].count() == memoryRowCount || st.rows[n-1].bytes()+memoryHead+len(data) > memoryRowBytes {
+		st.rows = append(st.rows, memoryRow{id: st.next})
+		st.next++
+		n++
+	}
+	st.rows[n-1].append(hash, at, data)
+}
+
+// tidy takes up to rows of the oldest rows away: while there is too much, or too much that is dead, or they are too old.
+func (m *memories) tidy(s *Store, now time.Time, st *memoryStep, rows int) error {
+	old := uint32(max(0, now.Add(-m.keep).Unix()))
+	count, live := m.index.n, m.live // only the writer changes them
+	over := func() bool { return count > m.most || live > m.maxBytes }
+	forget := func(hash, p uint64) {
+		st.gone = append(st.gone, placedHash{hash, p})
+		count--
+		live -= placeBytes(p)
+	}
+	for ; rows > 0 && st.first < m.next-1; rows-- {
+		total := m.total - st.freed
+		needed := over() || total > m.maxBytes/memoryTidyShare && (total > 4*live || total > m.maxBytes+m.maxBytes/2)
+		if !needed && now.Sub(st.checked) < memoryTidyPause {
+			return nil
+		}
+		row := memoryRow{id: st.first}
+		if err := s.w.memoryRow(&row); err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		if !needed && row.count() > 0 && row.youngest() >= old {
+			st.checked = now
+			return nil
+		}
+		if row.count() == 0 { // lost
+			m.index.eachLocked(func(hash, p uint64) {
+				if placeRow(p) == row.id {
+					forget(hash, p)
+				}
+			})
+		}
+		for i := range row.count() {
+			hash, at, _ := row.head(i)
+			p, ok := m.index.getLocked(hash)
+			data, whole := row.get(i, hash)
+			switch {
+			case !ok || placeRow(p) != row.id || placeNumber(p) != i: // dead
+			case at < old || over() || len(data) == 0 || !whole:
+				forget(hash, p)
+			default:
+				st.add(hash, at, data)
+			}
+		}
+		st.freed += int64(row.bytes())
+		st.first++
+	}
+	return nil
+}
+
+// write is the database's part of st.
+func (m *memories) write(c *conn, st *memoryStep) error {
+	for i := range st.rows {
+		r := &st.rows[i]
+		if i == 0 && r.count() == st.had {
+			continue // it was full
+		}
+		if err := c.exec(`INSERT OR REPLACE INTO memories (id, crc, heads, data) VALUES (?, ?, ?, ?)`, r.id, int64(r.sum()), r.heads, r.data); err != nil {
+			return err
+		}
+	}
+	if m.first > m.deleted {
+		return c.exec(`DELETE FROM memories WHERE id < ?`, m.first)
+	}
+	return nil
+}
+
+// adopt is the memory's part of st, once it is committed.
+func (m *memories) adopt(st *memoryStep) {
+	m.deleted, m.first, m.next, m.ageChecked = m.first, st.first, st.next, st.checked
+	if len(st.rows) == 0 {
+		return
+	}
+	m.index.mu.Lock()
+	defer m.index.mu.Unlock()
+	m.total -= st.freed
+	for _, g := range st.gone {
+		m.index.removeLocked(g.hash)
+		m.live -= placeBytes(g.place)
+	}
+	if st.had > 0 {
+		tail := len(m.recent) - 1
+		m.total -= int64(m.recent[tail].bytes())
+		m.recentBytes -= m.recent[tail].bytes()
+		m.recent = m.recent[:tail]
+	}
+	from := st.had
+	for i := range st.rows {
+		m.indexLocked(&st.rows[i], from)
+		from = 0
+		m.total += int64(st.rows[i].bytes())
+		m.recentBytes += st.rows[i].bytes()
+	}
+	m.recent = append(m.recent, st.rows...)
+	n := 0
+	for ; m.recentBytes > int(m.maxBytes/memoryRecentShare) && n < len(m.recent)-1; n++ {
+		m.recentBytes -= m.recent[n].bytes()
+	}
+	clear(m.recent[:n])
+	m.recent = m.recent[n:]
+}
+
+// indexLocked takes the memories of a row into the index, from the given one on.
+func (m *memories) indexLocked(row *memoryRow, from int) {
+	for i := from; i < min(row.count(), memoryRowCount); i++ {
+		hash, _, size := row.head(i)
+		p := memoryPlace(row.id, i, min(size, MaxMemory)) // both bounds hold but for damage
+		old, had := m.index.putLocked(hash, p)
+		if had {
+			m.live -= placeBytes(old)
+		}
+		m.live += placeBytes(p)
+	}
+}
+
+// load makes the index. It reads of each row only the heads, and does not check them: that is done when the row is used.
+func (m *memories) load(c *conn) error {
+	m.index.mu.Lock()
+	defer m.index.mu.Unlock()
+	return c.query(`SELECT id, heads, length(data) FROM memories ORDER BY id`, func(r []driver.Value) error {
+		row := memoryRow{id: toInt(r[0]), heads: toBytes(r[1])}
+		if m.next == 1 {
+			m.first = row.id
+		}
+		m.next = row.id + 1
+		m.total += int64(len(row.heads)) + toInt(r[2])
+		m.indexLocked(&row, 0)
+		return nil
+	})
+}
+
+func (m *memories) totalBytes() int64 {
+	m.index.mu.RLock()
+	defer m.index.mu.RUnlock()
+	return m.total
+}
+
+// placedMemory says where the memory of the ith hash is.
+type placedMemory struct {
+	i     int
+	place uint64
+}
+
+// find looks the memories of some of hashes up. Those of recent rows go into found; the places of others are returned, by row.
+func (m *memories) find(hashes []uint64, which []int, found [][]byte) (elsewhere []placedMemory) {
+	m.index.mu.RLock()
+	defer m.index.mu.RUnlock()
+	for _, i := range which {
+		p, ok := m.index.getLocked(hashes[i])
+		if !ok {
+			continue
+		}
+		if row := placeRow(p); len(m.recent) > 0 && row >= m.recent[0].id {
+			found[i], _ = m.recent[row-m.recent[0].id].get(placeNumber(p), hashes[i])
+			continue
+		}
+		elsewhere = append(elsewhere, placedMemory{i, p})
+	}
+	slices.SortFunc(elsewhere, func(a, b placedMemory) int { return cmp.Compare(a.place, b.place) })
+	return elsewhere
+}
+
+// Recall returns what is remembered under each of hashes, nil where that is nothing. It is what Commits that returned have written, and must
+// not be changed. What is damaged is left out, with a line in the log. A store that is open read-only remembers nothing.
+func (s *Store) Recall(ctx context.Context, hashes []uint64) (found [][]byte, err error) {
+	found = make([][]byte, len(hashes))
+	which := make([]int, len(hashes))
+	for i := range which {
+		which[i] = i
+	}
+	// One may be moved between the look at the index and that at its row. When the row is gone the index is up to date.
+	for range 4 {
+		places := s.memories.find(hashes, which, found)
+		if len(places) == 0 {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		which = which[:0]
+		err := s.read(func(c *conn) error {
+			return c.snapshot(func() (err error) {
+				which, err = s.readMemories(c, hashes, places, found)
+				return err
+			})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("recall: %w", err)
+		}
+	}
+	for i := range found {
+		if len(found[i]) == 0 {
+			found[i] = nil
+		}
+	}
+	return found, nil
+}
+
+// readMemories reads memories from their rows. It returns those whose row is not there.
+func (s *Store) readMemories(c *conn, hashes []uint64, places []placedMemory, found [][]byte) (missing []int, err error) {
+	row := memoryRow{}
+	for _, p := range places {
+		if id := placeRow(p.place); row.id != id {
+			row = memoryRow{id: id}
+			switch err := c.memoryRow(&row); {
+			case errors.Is(err, ErrDamaged):
+				s.opts.Logger.Error("what is remembered of some identities can not be read and is left out", "error", err.Error())
+			case err != nil:
+				return nil, err
+			}
+		}
+		data, ok := row.get(placeNumber(p.place), hashes[p.i])
+		if !ok {
+			missing = append(missing, p.i)
+		}
+		found[p.i] = data
+	}
+	return missing, nil
+}
+
+// memoryRow reads a row whose id is set. One that is not there stays empty, and so does one that is damaged.
+func (c *conn) memoryRow(row *memoryRow) error {
+	damaged := false
+	err := c.query(`SELECT crc, heads, data FROM memories WHERE id = ?`, func(r []driver.Value) error {
+		read := memoryRow{id: row.id, heads: toBytes(r[1]), data: toBytes(r[2])}
+		if damaged = int64(read.sum()) != toInt(r[0]); !damaged {
+			*row = read
+		}
+		return nil
+	}, row.id)
+	switch {
+	case err == nil && damaged:
+		return fmt.Errorf("%w: row %d of memories: checksum does not match", ErrDamaged, row.id)
+	case code(err) == sqlite3.SQLITE_CORRUPT:
+		return fmt.Errorf("%w: row %d of memories: %w", ErrDamaged, row.id, err)
+	}
+	return err
+}
