@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"eventrouter/pkg/destinations"
@@ -104,6 +105,19 @@ func (l *lane) acquire(ctx context.Context) destinations.Permit {
 func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 	began := time.Now()
 	res := &result{unit: u, sent: true, began: began}
+	batch := make([]destinations.Entry, len(u.entries))
+	for i, e := range u.entries {
+		batch[i] = e.Entry
+		batch[i].Attempt = e.attempts + u.attempts + 1
+	}
+	if err := l.recall(ctx, u.entries, batch); err != nil {
+		permit.Release()
+		if ctx.Err() == nil {
+			res.outcomes = slices.Repeat([]destinations.Outcome{{Err: err}}, len(batch))
+		}
+		l.report(res)
+		return
+	}
 	if l.spec.LateAfter > 0 && u.call == 0 {
 		u.call = l.account.router.store.NextCall()
 		mark := store.Call{ID: u.call, Lane: l.id, Entries: refs(u.entries)}
@@ -112,11 +126,6 @@ func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 			l.report(res) // nothing was sent; a store that fails ends the process
 			return
 		}
-	}
-	batch := make([]destinations.Entry, len(u.entries))
-	for i, e := range u.entries {
-		batch[i] = e.Entry
-		batch[i].Attempt = e.attempts + u.attempts + 1
 	}
 	res.outcomes = l.send(ctx, permit, batch)
 	l.report(res)

@@ -23,5 +23,6 @@
 //	dispatcher   the goroutine that fills and sends a lane's calls
 //	batch        the entries of one call
 //	outcome      what became of an entry: delivered, skipped, retry, blocked, dead letter
+//	memory       what a destination wants to know of an ID when it next delivers to it
 //	dead letter  an entry that can not be delivered, kept whole with the reason
 package router

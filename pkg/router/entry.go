@@ -19,6 +19,7 @@ type entry struct {
 	block   *block
 	record  []byte // the event as stored; points into its block
 	persons []*person
+	memory  uint64 // the hash of its ID among the store's memories; set by a call, in lanes that have Remembers
 
 	// Guarded by account.mu.
 	busy     bool // in a call, or waiting to be sent again unchanged

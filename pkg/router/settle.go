@@ -254,6 +254,7 @@ func (s *settlement) deliver(u *unit, e *entry, o destinations.Outcome) {
 			s.batch.Delivered = append(s.batch.Delivered, hash)
 		}
 	}
+	s.remember(e, o.Memory)
 	received, ifNew := e.Event.Received, e.Plan.IfNew
 	s.counts = append(s.counts, func() { l.metrics().delivered(a.route, l.spec.Name, ifNew, s.now.Sub(received)) })
 	if len(o.Detail) > 0 {
