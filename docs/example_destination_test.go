@@ -90,6 +90,16 @@ func (d *jsonLines) Send(_ context.Context, p destinations.Permit, batch []desti
 	return outcomes
 }
 
+// Test implements destinations.Tester.
+func (d *jsonLines) Test(context.Context) []destinations.Finding {
+	if _, err := os.Stat(filepath.Dir(d.file)); err != nil {
+		return []destinations.Finding{{
+			Check: "directory", Level: destinations.FindingError, Text: err.Error(), Fix: "make the directory, or name another file",
+		}}
+	}
+	return []destinations.Finding{{Check: "directory", Level: destinations.FindingOK, Text: "the directory is there"}}
+}
+
 func (d *jsonLines) write(batch []destinations.Entry) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -22,7 +22,7 @@ func TestExampleIsShown(t *testing.T) {
 		}
 		shown += b.text
 	}
-	for _, method := range []string{"newJSONLines", ") Plan(", ") Lanes(", ") Hub(", ") Acquire(", ") Send("} {
+	for _, method := range []string{"newJSONLines", ") Plan(", ") Lanes(", ") Hub(", ") Acquire(", ") Send(", ") Test("} {
 		if !strings.Contains(shown, method) {
 			t.Errorf("adding-a-destination.md does not show %s", method)
 		}

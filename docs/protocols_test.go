@@ -111,7 +111,11 @@ func TestRoutes(t *testing.T) {
 				method, path = "POST", span
 			}
 			secret := map[string]string{"client": "js.change-me", "server": "s2s.change-me"}[row[1]]
-			if status, message := answer(t, method, "http://"+d.router+path+"?token="+secret, "[]"); status != http.StatusOK {
+			body := "[]"
+			if path == "/api/v1/destinations/test" {
+				body = `{"destination":"my_hubspot"}`
+			}
+			if status, message := answer(t, method, "http://"+d.router+path+"?token="+secret, body); status != http.StatusOK {
 				t.Errorf("%s %s: %d %s", method, path, status, message)
 			}
 			n++

@@ -17,6 +17,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
@@ -25,10 +26,11 @@ import (
 
 type checkCmd struct {
 	configFlag
+	Live bool `help:"Ask the remotes too, without writing anything: token, account, scopes, tier, properties, events and quota."`
 }
 
 // Run implements the command.
-func (c *checkCmd) Run(s streams) error {
+func (c *checkCmd) Run(ctx context.Context, s streams) error {
 	cfg, err := load(c.Config)
 	if err != nil {
 		return err
@@ -38,6 +40,9 @@ func (c *checkCmd) Run(s streams) error {
 	}
 	fmt.Fprintf(s.out, "%s: ok: %s, %s, %s\n", c.Config, count(len(cfg.APIKeys), "API key"), count(len(cfg.Destinations), "destination"),
 		count(len(cfg.Warnings), "warning"))
+	if c.Live {
+		return checkLive(ctx, s, cfg, quiet(&destinations.Shared{}, nil))
+	}
 	return nil
 }
 

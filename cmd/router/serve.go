@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
@@ -112,8 +113,9 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err != nil {
 		return srv, fmt.Errorf("open the log in %s: %w", logDir(server.DataDir), err)
 	}
+	shared := &destinations.Shared{}
 	made, _, err := routes(cfg, parts{
-		logger: logger, metrics: destinations.NewMetrics(srv.registry), cache: storeCache{srv.store}, shared: &destinations.Shared{}, transport: transport,
+		logger: logger, metrics: destinations.NewMetrics(srv.registry), cache: storeCache{srv.store}, shared: shared, transport: transport,
 	})
 	if err != nil {
 		return srv, usageError{err}
@@ -127,7 +129,10 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}
 	srv.ingest, err = ingest.New(ingest.Options{
 		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, Refused: srv.router.Refused, Ready: srv.ready,
-		Metrics:    fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
+		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
+		Admin: map[string]fasthttp.RequestHandler{
+			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{cfg, quiet(shared, transport)}),
+		},
 		Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err

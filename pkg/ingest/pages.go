@@ -53,6 +53,20 @@ func (s *Server) metricsPage(ctx *fasthttp.RequestCtx) {
 	s.opts.Metrics(ctx)
 }
 
+// adminPage answers with one of Options.Admin; false: there is none for the request.
+func (s *Server) adminPage(ctx *fasthttp.RequestCtx) bool {
+	answer := s.opts.Admin[string(ctx.Method())+" "+string(bytes.TrimSuffix(ctx.Path(), []byte{'/'}))]
+	if answer == nil {
+		return false
+	}
+	if r := s.refuseAdmin(ctx); r != nil {
+		s.refuse(ctx, r)
+		return true
+	}
+	answer(ctx)
+	return true
+}
+
 var (
 	refuseWrongAdmin = &refusal{status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "Wrong token"}
 	refuseNoAdmin    = &refusal{

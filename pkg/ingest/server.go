@@ -44,6 +44,8 @@ type Options struct {
 	Ready func() (detail []byte, ok bool)
 	// Metrics serves the Prometheus page. nil: 404.
 	Metrics fasthttp.RequestHandler
+	// Admin are further pages for who may see admin pages, by method and path: "POST /api/v1/destinations/test".
+	Admin map[string]fasthttp.RequestHandler
 
 	Registerer prometheus.Registerer // for ingest's own metrics; nil: not registered anywhere
 	Logger     *slog.Logger          // nil: discarded
@@ -104,6 +106,7 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 		s.preflight(ctx)
 	case r == routeServer && ctx.IsOptions():
 		ctx.SetStatusCode(fasthttp.StatusOK)
+	case r == routeNone && s.adminPage(ctx):
 	case !ctx.IsGet() && !ctx.IsHead():
 		s.notFound(ctx)
 	case r == routePing:
