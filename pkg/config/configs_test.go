@@ -101,6 +101,8 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 		EventsURL   string        `yaml:"events_url"`
 		APIVersion  Text          `yaml:"api_version"`
 		LateAfter   time.Duration `yaml:"late_after"`
+		DailyBudget int           `yaml:"daily_budget"`
+		QuotaShare  float64       `yaml:"quota_share"`
 		Events      events        `yaml:"events"`
 	}
 	var got hubspot
@@ -109,7 +111,7 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 	}
 	want := hubspot{
 		AccessToken: "pat-from-env", HubID: "020546336", BaseURL: "https://api.hubapi.com", EventsURL: "https://api.hubapi.com",
-		APIVersion: "2026-03", LateAfter: 100 * time.Second,
+		APIVersion: "2026-03", LateAfter: 100 * time.Second, QuotaShare: 1,
 		IDProperty: "email", MissingKey: "skip", ContactEvents: Words{}, TimeZone: "UTC",
 		Properties: properties{
 			Map: map[string]string{}, Only: []string{}, Except: []string{}, Write: map[string]string{},

@@ -17,7 +17,8 @@ type Metrics struct {
 	calls     *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	quotaWait *prometheus.CounterVec
-	quotaLeft *prometheus.GaugeVec
+	refused   *prometheus.CounterVec
+	quotaLeft *quotaLeft
 	stripped  *prometheus.CounterVec
 
 	mu    sync.Mutex
@@ -38,16 +39,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		quotaWait: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_quota_wait_seconds_total", Help: "Time that ready entries waited for quota.",
 		}, []string{"destination", "policy"}),
-		quotaLeft: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "router_quota_remaining", Help: "Calls that the remote's quota still allows, as last told or counted.",
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_quota_refused_total", Help: "Calls that the remote refused for want of quota (HTTP 429).",
 		}, []string{"destination", "policy"}),
+		quotaLeft: &quotaLeft{
+			desc: prometheus.NewDesc("router_quota_remaining", "Calls that a quota still allows, as last told and counted since.",
+				[]string{"destination", "policy"}, nil),
+			read: map[string]func(func(string, int)){},
+		},
 		stripped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_stripped_properties_total",
 			Help: "Properties left out of deliveries, by name (the first 200 per destination, then _other) and reason.",
 		}, []string{"destination", "property", "reason"}),
 		names: map[string]map[string]bool{},
 	}
-	reg.MustRegister(m.calls, m.duration, m.quotaWait, m.quotaLeft, m.stripped)
+	reg.MustRegister(m.calls, m.duration, m.quotaWait, m.refused, m.quotaLeft, m.stripped)
 	return m
 }
 
@@ -62,9 +68,39 @@ func (m *Metrics) QuotaWait(destination, policy string, d time.Duration) {
 	m.quotaWait.WithLabelValues(destination, policy).Add(d.Seconds())
 }
 
-// QuotaRemaining says how many calls policy still allows.
-func (m *Metrics) QuotaRemaining(destination, policy string, n int) {
-	m.quotaLeft.WithLabelValues(destination, policy).Set(float64(n))
+// QuotaRefused counts a call that the remote refused for want of quota of policy.
+func (m *Metrics) QuotaRefused(destination, policy string) {
+	m.refused.WithLabelValues(destination, policy).Inc()
+}
+
+// QuotaRemaining has read tell, whenever somebody asks, how many calls each policy still allows. A later one of the same destination replaces
+// it.
+func (m *Metrics) QuotaRemaining(destination string, read func(set func(policy string, left int))) {
+	m.quotaLeft.mu.Lock()
+	defer m.quotaLeft.mu.Unlock()
+	m.quotaLeft.read[destination] = read
+}
+
+// quotaLeft collects what remains at the time of asking: it grows again without a call.
+type quotaLeft struct {
+	desc *prometheus.Desc
+
+	mu   sync.Mutex // guards the fields below
+	read map[string]func(set func(policy string, left int))
+}
+
+// Describe implements [prometheus.Collector].
+func (q *quotaLeft) Describe(ch chan<- *prometheus.Desc) { ch <- q.desc }
+
+// Collect implements [prometheus.Collector].
+func (q *quotaLeft) Collect(ch chan<- prometheus.Metric) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for destination, read := range q.read {
+		read(func(policy string, left int) {
+			ch <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, float64(left), destination, policy)
+		})
+	}
 }
 
 // Stripped counts a property that was left out, for a reason such as "unknown", "read-only" or "value".

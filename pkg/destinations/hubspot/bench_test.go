@@ -155,13 +155,13 @@ func BenchmarkPlan(b *testing.B) {
 
 // BenchmarkAcquire is a permit of a window that is as full as that of events can be, without the wait for it.
 func BenchmarkAcquire(b *testing.B) {
-	w := newWindow(eventsPolicy, 1<<60, time.Hour)
+	w := newWindow(eventsPolicy, 1<<50, time.Hour, nil)
 	for range eventsPerSecond {
 		w.ended = append(w.ended, time.Now().Add(time.Hour))
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := w.acquire(context.Background())
+		p, err := w.acquire(context.Background(), terms{share: 1})
 		if err != nil {
 			b.Fatal(err)
 		}

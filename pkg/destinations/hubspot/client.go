@@ -133,35 +133,42 @@ func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) 
 	return a, nil
 }
 
+// maxServerWait is the longest wait that a 5xx is believed to ask for: it may be a proxy's.
+const maxServerWait = 5 * time.Minute
+
 // learn tells the quota what an answer says of it. A window that refuses is closed before the call's place is given on.
 func (c *client) learn(p *permit, a *answer) {
 	w := p.window
+	wait := a.retryAfter(time.Now())
 	switch {
 	case a.status == http.StatusTooManyRequests:
-		c.limit(w, a)
+		c.limit(w, a, wait)
+	case a.status >= 500 && wait > 0:
+		w.refused(min(wait, maxServerWait))
 	case a.status < 500:
 		w.works()
+		if w.day != nil {
+			w.day.works()
+		}
 	}
 	rates := parseRates(a.header)
 	p.end(&rates)
-	if w.exhausted() {
-		w.exhaust(c.account.dayEnd(time.Now()))
-	}
-	c.showQuota(w)
 }
 
 // limit takes in a 429. Those that HubSpot documents carry no Retry-After, so the policy says how long.
-func (c *client) limit(w *window, a *answer) {
+func (c *client) limit(w *window, a *answer, wait time.Duration) {
 	r := parseRefusal(a.body)
-	wait := a.retryAfter(time.Now())
+	policy := w.policy
 	switch {
-	case r.policy == "DAILY" && w == c.account.crm:
-		w.exhaust(c.account.dayEnd(time.Now()))
+	case r.policy == "DAILY" && w.day != nil:
+		policy = dailyPolicy
+		w.day.exhaust(time.Now())
 	case r.policy == "SECONDLY", r.policy == "" && strings.Contains(r.message, "secondly limit") && !strings.Contains(r.message, "ten_secondly"):
 		w.refused(max(wait, time.Second))
 	default:
 		w.refused(wait)
 	}
+	c.metrics.QuotaRefused(c.destination, policy)
 }
 
 // exchange sends req and reads the whole answer.
@@ -192,16 +199,6 @@ func (c *client) exchange(req *http.Request) (*answer, error) {
 		status: res.StatusCode, header: res.Header, body: body,
 		correlation: shorten(strings.ReplaceAll(res.Header.Get("X-HubSpot-Correlation-Id"), string(c.token), c.token.String())),
 	}, nil
-}
-
-func (c *client) showQuota(w *window) {
-	burst, daily, ok := w.remaining()
-	if ok {
-		c.metrics.QuotaRemaining(c.destination, w.policy, burst)
-	}
-	if daily >= 0 {
-		c.metrics.QuotaRemaining(c.destination, dailyPolicy, daily)
-	}
 }
 
 // progress tells how far a request got.

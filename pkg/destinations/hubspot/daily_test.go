@@ -58,7 +58,7 @@ func TestDailyRefusal(t *testing.T) {
 			r.box.Inject(sandbox.Fault{Endpoint: "account-info", Status: 404})
 			time.Sleep(at) // the bubble begins at midnight UTC
 			if zone != "" {
-				r.dest.account.setZone(zone, 0)
+				r.dest.account.day.setZone(zone, 0)
 			}
 			mustDeliver(t, r.run(people(1)...))
 			r.box.Inject(sandbox.Fault{Endpoint: upsertEndpoint, Times: 1, Status: 429, Body: `{"policyName":"DAILY","errorType":"RATE_LIMIT"}`})

@@ -65,7 +65,7 @@ func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 			until = now.Add(wait)
 		}
 		return destinations.Block(a.err(), destinations.AccountScope, until)
-	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType:
+	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusRequestURITooLong, http.StatusUnsupportedMediaType:
 		return a.noSuchPath()
 	}
 	switch {
@@ -118,16 +118,6 @@ func (f *failure) since(began time.Time) error {
 		return f.err
 	}
 	return nil
-}
-
-// opens is when the window may be tried again.
-func (w *window) opens() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.spent.After(w.closed) {
-		return w.spent
-	}
-	return w.closed
 }
 
 // call makes a call that changes nothing that a repetition would spoil. An error is an outcome; statuses in accept are not errors.

@@ -90,7 +90,7 @@ func FuzzParseDefinitions(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := &newAccount().definitions
+		c := &newAccount(newDay()).definitions
 		c.replace(list, time.Time{})
 		again, _, err := parseDefinitions(c.encode(), "1")
 		if err != nil || len(again) > len(list) {

@@ -35,7 +35,10 @@ const (
 	maxContacts   = 100
 	maxEvents     = 500
 	maxBatchBytes = 8 << 20
-	callsInFlight = 4
+	// callsInFlight is how many contacts calls may wait for an answer. The quota allows 19 to 25 a second, so this uses it up while an answer takes
+	// less than about 0.7 s; when they are faster there are fewer in flight, for calls are spread.
+	callsInFlight  = 16
+	eventsInFlight = 4
 )
 
 // Settings are what stands under `hubspot:` or `config:` of a destination of this type.
@@ -48,6 +51,10 @@ type Settings struct {
 	APIVersion  config.Text   `yaml:"api_version"` // of the CRM calls: 2026-03, 2026-09, v3
 	// LateAfter is how late HubSpot may still apply a call that got no answer.
 	LateAfter time.Duration `yaml:"late_after"`
+	// DailyBudget is how many calls a day this router may make in the account; 0: all that the account has.
+	DailyBudget int `yaml:"daily_budget"`
+	// QuotaShare is the part of the account's limits that this router may use, of ten seconds and of what the day begins with.
+	QuotaShare float64 `yaml:"quota_share"`
 	// IDProperty is the property that identifies contacts: email, another one with unique values, or hs_object_id.
 	IDProperty string `yaml:"id_property"`
 	MissingKey string `yaml:"missing_key"` // what happens to events without one: skip, reject
@@ -74,6 +81,7 @@ func DefaultSettings() Settings {
 		BaseURL:    "https://api.hubapi.com",
 		APIVersion: "2026-03",
 		LateAfter:  100 * time.Second,
+		QuotaShare: 1,
 		IDProperty: emailProperty,
 		MissingKey: missingSkip,
 		TimeZone:   "UTC",
@@ -89,6 +97,7 @@ type Destination struct {
 	eventsURL string
 	paths     paths
 	lateAfter time.Duration
+	terms     terms
 	events    EventsSettings
 	contacts  *contacts
 	named     map[string]bool // events.define, cleaned
@@ -132,7 +141,7 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	}
 	d := &Destination{
 		hubID: string(set.HubID), baseURL: trimURL(set.BaseURL), eventsURL: trimURL(set.EventsURL),
-		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter, events: set.Events, contacts: contacts,
+		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter, terms: terms{set.QuotaShare, set.DailyBudget}, events: set.Events, contacts: contacts,
 		named: map[string]bool{},
 		log:   log, cache: env.Cache, metrics: env.Metrics,
 	}
@@ -142,8 +151,11 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	for _, name := range set.Events.Define {
 		d.named[shortName(name, d.hubID)] = true
 	}
-	d.account = destinations.Of(env.Shared, d.accountKey(set.AccessToken), newAccount)
+	today := destinations.Of(env.Shared, d.cacheKey("day"), newDay)
+	today.remember(d.cache, d.cacheKey("day"))
+	d.account = destinations.Of(env.Shared, d.accountKey(set.AccessToken), func() *account { return newAccount(today) })
 	d.client = newClient(env, d.account, set.AccessToken)
+	d.metrics.QuotaRemaining(env.Name, d.quotaLeft)
 	return d, nil
 }
 
@@ -176,6 +188,12 @@ func (set *Settings) check(s config.Settings) (ps config.Problems) {
 	if set.LateAfter <= 0 {
 		fail("late_after", "must be more than 0")
 	}
+	if set.DailyBudget < 0 {
+		fail("daily_budget", "must not be negative; 0 is no limit")
+	}
+	if set.QuotaShare <= 0 || set.QuotaShare > 1 {
+		fail("quota_share", "must be more than 0 and at most 1, such as 0.8 to leave a fifth of the account's calls to others")
+	}
 	if set.Events.NewPerAccount < 0 {
 		fail("events.new_per_account", "must not be negative")
 	}
@@ -198,7 +216,7 @@ func trimURL(s string) string { return strings.TrimRight(s, "/") }
 // newTransport is http.DefaultTransport with as many kept connections to one host as there are calls in flight.
 func newTransport() http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 4 * callsInFlight
+	t.MaxIdleConnsPerHost = 2 * (callsInFlight + eventsInFlight)
 	return t
 }
 
@@ -221,7 +239,7 @@ func (d *Destination) Lanes() []destinations.LaneSpec {
 			LateAfter: d.lateAfter, MarksKeys: true, Remembers: true,
 		},
 		// Events carry a uuid that HubSpot takes once, so a call may be repeated at any time.
-		{Name: laneEvents, MaxEntries: maxEvents, MaxBytes: maxBatchBytes, InFlight: callsInFlight},
+		{Name: laneEvents, MaxEntries: maxEvents, MaxBytes: maxBatchBytes, InFlight: eventsInFlight},
 	}
 }
 
@@ -244,9 +262,17 @@ func (d *Destination) window(lane string) *window {
 	return d.account.crm
 }
 
+// termsOf are the destination's terms in a window: sending events takes nothing from anybody.
+func (d *Destination) termsOf(w *window) terms {
+	if w.day == nil {
+		return terms{share: 1}
+	}
+	return d.terms
+}
+
 func (d *Destination) acquire(ctx context.Context, w *window) (*permit, error) {
 	began := time.Now()
-	p, err := w.acquire(ctx)
+	p, err := w.acquire(ctx, d.termsOf(w))
 	if waited := time.Since(began); waited > 0 {
 		d.metrics.QuotaWait(d.client.destination, w.policy, waited)
 	}
@@ -255,6 +281,22 @@ func (d *Destination) acquire(ctx context.Context, w *window) (*permit, error) {
 		return nil, destinations.Block(err, destinations.LaneScope, spent.until)
 	}
 	return p, err
+}
+
+// quotaLeft tells metrics what remains of each quota.
+func (d *Destination) quotaLeft(set func(policy string, left int)) {
+	for _, w := range []*window{d.account.crm, d.account.events} {
+		if n, ok := w.remaining(d.termsOf(w)); ok {
+			set(w.policy, n)
+		}
+	}
+	account, own := d.account.day.left(d.terms)
+	if account >= 0 {
+		set(dailyPolicy, account)
+	}
+	if own >= 0 {
+		set(budgetPolicy, own)
+	}
 }
 
 // permits hands out the permits of one Send: the one that it was given first.

@@ -155,7 +155,7 @@ func (c *liveCheck) noPermit(err error) {
 }
 
 func (c *liveCheck) dayIsOver() {
-	c.end(checkQuota, "the account's calls for today are used up; deliveries go on at about "+c.d.account.dayEnd(time.Now()).Format("2006-01-02 15:04 MST"),
+	c.end(checkQuota, "the account's calls for today are used up; deliveries go on at about "+c.d.account.day.ends(time.Now()).Format("2006-01-02 15:04 MST"),
 		"nothing is lost meanwhile; to have more, see what else uses the account's calls, or buy more in HubSpot")
 }
 
@@ -177,7 +177,7 @@ func (c *liveCheck) account(ctx context.Context) {
 	c.add(checkToken, destinations.FindingOK, "HubSpot accepts the access token", "")
 	is := gjson.ParseBytes(a.body)
 	if name := is.Get("timeZone").Str; name != "" {
-		c.d.account.setZone(name, is.Get("utcOffsetMilliseconds").Int())
+		c.d.account.day.setZone(name, is.Get("utcOffsetMilliseconds").Int())
 	}
 	switch hub := is.Get("portalId").String(); hub {
 	case c.d.hubID:

@@ -2,7 +2,7 @@ package hubspot
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,59 +12,64 @@ const (
 	burstPolicy  = "ten_secondly_rolling"
 	dailyPolicy  = "daily"
 	eventsPolicy = "events"
+	budgetPolicy = "daily_budget" // what the settings leave to the router
 )
 
 const (
 	// windowMargin is added to an interval: our clock and HubSpot's round differently.
 	windowMargin = time.Millisecond
-	// foreignNoise is how many calls of others an answer may seem to show when there are none, because calls in flight overtake each
-	// other.
-	foreignNoise = callsInFlight - 1
+	// together is how many calls may leave at once while more than half of a window is free: what comes at one moment need not wait, and a
+	// backlog is spread all the same.
+	together = 4
 )
+
+// terms say how much of the quotas one destination may use.
+type terms struct {
+	share float64 // of what the remote allows
+	daily int     // calls a day; 0: no limit of our own
+}
 
 // window is one rolling quota: at most max calls in any interval, as the remote counts them on arrival. A call's place is free again
 // one interval after its answer, which is never too early and late by no more than the way of that answer.
 //
 // Others may use the same token. What an answer says remains, set against the calls that were ours when it was made, tells how
 // many were theirs; they count for one interval or until the next answer.
+//
+// Who waits for a permit gets it in the order of asking: a call that loads or creates something waits for one call of each lane at most.
 type window struct {
 	policy string
+	day    *day // nil: the calls count in no day's budget
 
-	mu           sync.Mutex // guards the fields below
+	mu           sync.Mutex // guards the fields below; taken before day's
 	max          int        // calls per interval; 0: the remote names no limit
 	interval     time.Duration
 	inFlight     int         // permits given out and not answered
+	begun        int         // calls so far
 	last         time.Time   // when the last permit was given out
 	ended        []time.Time // when each answered call leaves the window, rising
 	foreign      int         // calls of others in the window
+	certain      bool        // they are more than our own calls in flight could look like
 	foreignUntil time.Time   // when the last of them has left
 	probing      bool        // what remains is unknown: one call in flight
 	closed       time.Time   // no call before this
-	daily        int         // calls left today; -1: unknown or unlimited
-	spent        time.Time   // the day's calls are used up until this
-	changed      chan struct{}
+	queue        []chan struct{}
 }
 
-func newWindow(policy string, most int, interval time.Duration) *window {
-	return &window{policy: policy, max: most, interval: interval, daily: -1, changed: make(chan struct{})}
-}
-
-// spentError says that the day's calls are used up.
-type spentError struct{ until time.Time }
-
-func (e *spentError) Error() string {
-	return fmt.Sprintf("the account's daily calls are used up until %s", e.until.UTC().Format(time.RFC3339))
+func newWindow(policy string, most int, interval time.Duration, d *day) *window {
+	return &window{policy: policy, max: most, interval: interval, day: d}
 }
 
 // permit is the right to make one call in a window.
 type permit struct {
 	window        *window
 	given, before time.Time // this permit and the one before it
+	date          string    // the day whose budget it counts in
 
 	mu   sync.Mutex // guards the fields below
 	used bool
 	gone bool
 	live int // our calls in the window when this one was sent, itself included
+	nth  int // of the window's calls
 }
 
 // Release gives an unused permit back.
@@ -76,13 +81,17 @@ func (p *permit) Release() {
 	if !idle {
 		return
 	}
-	p.window.mu.Lock()
-	defer p.window.mu.Unlock()
-	p.window.inFlight--
-	if p.window.last.Equal(p.given) {
-		p.window.last = p.before
+	w := p.window
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inFlight--
+	if w.last.Equal(p.given) {
+		w.last = p.before
 	}
-	p.window.wakeLocked()
+	if w.day != nil {
+		w.day.giveBack(p.date)
+	}
+	w.wakeLocked()
 }
 
 // begin marks the permit as used, just before the call is sent.
@@ -97,6 +106,8 @@ func (p *permit) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.expireLocked(time.Now())
+	w.begun++
+	p.nth = w.begun
 	p.live = w.inFlight + len(w.ended)
 }
 
@@ -115,16 +126,13 @@ func (p *permit) end(r *rates) {
 	now := time.Now()
 	w.expireLocked(now)
 	w.inFlight--
+	if w.day != nil {
+		w.day.end(now, r)
+	}
 	if w.max > 0 || r != nil && r.max > 0 {
 		w.ended = append(w.ended, now.Add(w.interval+windowMargin))
 	}
-	if r == nil {
-		return
-	}
-	if r.dailyRemaining >= 0 {
-		w.daily = r.dailyRemaining
-	}
-	if r.max <= 0 {
+	if r == nil || r.max <= 0 {
 		return
 	}
 	w.max = r.max
@@ -133,6 +141,7 @@ func (p *permit) end(r *rates) {
 	}
 	if r.remaining >= 0 {
 		w.foreign = max(0, r.max-r.remaining-p.live)
+		w.certain = w.foreign > w.begun-p.nth // those sent after it may have overtaken it
 		w.foreignUntil = now.Add(w.interval + windowMargin)
 	}
 }
@@ -147,8 +156,8 @@ func (w *window) works() {
 	}
 }
 
-// refused closes the window for d after a 429, then lets one call try.
-func (w *window) refused(d time.Duration) (until time.Time) {
+// refused closes the window for d, or one interval, then lets one call try.
+func (w *window) refused(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if d <= 0 {
@@ -159,80 +168,108 @@ func (w *window) refused(d time.Duration) (until time.Time) {
 	}
 	w.probing = true
 	w.wakeLocked()
-	return w.closed
-}
-
-// exhaust says that the day's calls are used up until then.
-func (w *window) exhaust(until time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.daily, w.spent, w.probing = -1, until, true
-	w.wakeLocked()
-}
-
-// exhausted reports whether the last answer said that nothing remains of the day.
-func (w *window) exhausted() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.daily == 0
 }
 
 // acquire waits for a permit. It returns a *spentError when the day's calls are used up.
-func (w *window) acquire(ctx context.Context) (*permit, error) {
-	var timer *time.Timer
+func (w *window) acquire(ctx context.Context, t terms) (*permit, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if p, _, _, err := w.try(t, nil); p != nil || err != nil {
+		return p, err
+	}
+	turn := make(chan struct{}, 1) // a token in it: something has changed
+	w.join(turn)
+	defer w.leave(turn)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		p, at, changed, err := w.try(t, turn)
+		if p != nil || err != nil {
+			return p, err
 		}
-		w.mu.Lock()
-		now := time.Now()
-		if now.Before(w.spent) {
-			err := &spentError{w.spent}
-			w.mu.Unlock()
-			return nil, err
-		}
-		ok, at := w.nextLocked(now)
-		if ok {
-			w.inFlight++
-			p := &permit{window: w, given: now, before: w.last}
-			w.last = now
-			w.mu.Unlock()
-			return p, nil
-		}
-		changed := w.changed
-		w.mu.Unlock()
 		var due <-chan time.Time
 		if !at.IsZero() {
-			if timer == nil {
-				timer = time.NewTimer(at.Sub(now))
-				defer timer.Stop()
-			} else {
-				timer.Reset(at.Sub(now))
-			}
+			timer.Reset(time.Until(at))
 			due = timer.C
 		}
 		select {
 		case <-due:
+		case <-turn:
 		case <-changed:
 		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// try gives out a permit if there is one, and if it is the caller's turn. Otherwise it says when to look again: at that time, when changed
+// is closed, or when the caller's turn is told.
+func (w *window) try(t terms, turn chan struct{}) (p *permit, at time.Time, changed <-chan struct{}, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if w.day != nil {
+		if err := w.day.spentBy(now, t); err != nil {
+			return nil, time.Time{}, nil, err
+		}
+	}
+	if len(w.queue) > 0 && w.queue[0] != turn {
+		return nil, time.Time{}, nil, nil
+	}
+	ok, at := w.nextLocked(now, t)
+	if !ok {
+		return nil, at, nil, nil
+	}
+	p = &permit{window: w, given: now, before: w.last}
+	if w.day != nil {
+		if p.date, changed, err = w.day.take(now, t); changed != nil || err != nil {
+			return nil, time.Time{}, changed, err
+		}
+	}
+	w.inFlight++
+	w.last = now
+	return p, time.Time{}, nil, nil
+}
+
+func (w *window) join(turn chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = append(w.queue, turn)
+}
+
+func (w *window) leave(turn chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.queue, turn)
+	w.queue = slices.Delete(w.queue, i, i+1)
+	w.wakeLocked()
+}
+
+// wakeLocked makes everyone who waits look again.
+func (w *window) wakeLocked() {
+	for _, turn := range w.queue {
+		select {
+		case turn <- struct{}{}:
+		default:
 		}
 	}
 }
 
 // nextLocked says whether a call may be made now, and else when to look again; zero: when something changes.
-func (w *window) nextLocked(now time.Time) (ok bool, at time.Time) {
+func (w *window) nextLocked(now time.Time, t terms) (ok bool, at time.Time) {
 	w.expireLocked(now)
 	if now.Before(w.closed) {
 		return false, w.closed
 	}
-	if w.probing && w.inFlight > 0 || w.daily >= 0 && w.daily <= w.inFlight {
+	if w.probing && w.inFlight > 0 {
 		return false, time.Time{}
 	}
 	if w.max <= 0 {
 		return true, time.Time{}
 	}
-	if free := w.freeLocked(); free > 0 {
-		at := w.last.Add(w.gapLocked(now, free))
+	if free := w.freeLocked(t); free > 0 {
+		at := w.last.Add(w.gapLocked(now, free, t))
 		return !at.After(now), at
 	}
 	if w.foreign > 0 {
@@ -247,7 +284,10 @@ func (w *window) nextLocked(now time.Time) (ok bool, at time.Time) {
 // gapLocked keeps calls apart so that the quota lasts: spent in one go it would leave everyone waiting for the rest of the window. Before the
 // k-th of our places is free again there is room for free+k calls. The calls come a tenth faster than that, so that with a backlog
 // the last of them is used.
-func (w *window) gapLocked(now time.Time, free int) (gap time.Duration) {
+func (w *window) gapLocked(now time.Time, free int, t terms) (gap time.Duration) {
+	if w.inFlight < together && 2*free > w.mostLocked(t) {
+		return 0
+	}
 	for k, at := range w.ended {
 		gap = max(gap, at.Sub(now)/time.Duration(free+k))
 	}
@@ -257,22 +297,41 @@ func (w *window) gapLocked(now time.Time, free int) (gap time.Duration) {
 	return gap * 9 / 10
 }
 
+// mostLocked is how many calls the terms allow in the window.
+func (w *window) mostLocked(t terms) int {
+	return max(1, int(t.share*float64(w.max)+1e-9)) // 0.29 × 100 is a little less than 29
+}
+
 // freeLocked is how many calls may be made now by what is known. Where others use the token some are left to them, for they
 // make calls between an answer and our next call.
-func (w *window) freeLocked() int {
-	free := w.max - w.foreign - w.inFlight - len(w.ended)
-	if w.foreign > foreignNoise {
+func (w *window) freeLocked(t terms) int {
+	ours := w.inFlight + len(w.ended)
+	free := w.max - w.foreign - ours
+	if w.foreign > 0 && w.certain {
 		free -= max(1, w.max/20)
 	}
-	return free
+	return min(free, w.mostLocked(t)-ours)
 }
 
 // remaining is what quota metrics show; ok is false when nothing is known.
-func (w *window) remaining() (burst, daily int, ok bool) {
+func (w *window) remaining(t terms) (n int, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.expireLocked(time.Now())
-	return max(0, w.max-w.foreign-w.inFlight-len(w.ended)), w.daily, w.max > 0
+	ours := w.inFlight + len(w.ended)
+	return max(0, min(w.max-w.foreign, w.mostLocked(t))-ours), w.max > 0
+}
+
+// opens is when the window may be tried again.
+func (w *window) opens() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.day != nil {
+		if spent := w.day.closed(); spent.After(w.closed) {
+			return spent
+		}
+	}
+	return w.closed
 }
 
 func (w *window) expireLocked(now time.Time) {
@@ -284,10 +343,4 @@ func (w *window) expireLocked(now time.Time) {
 	if w.foreign > 0 && !w.foreignUntil.After(now) {
 		w.foreign = 0
 	}
-}
-
-// wakeLocked makes everyone who waits look again.
-func (w *window) wakeLocked() {
-	close(w.changed)
-	w.changed = make(chan struct{})
 }

@@ -98,6 +98,7 @@ func TestQuotaIsUsedUpAndNotOverrun(t *testing.T) {
 	f(190, constantWay(75*time.Millisecond), 0.95)
 	f(100, constantWay(75*time.Millisecond), 0.95)
 	f(110, constantWay(10*time.Millisecond), 0.95)
+	f(190, constantWay(400*time.Millisecond), 0.9)
 	f(190, constantWay(0), 0.95)
 	f(190, func() time.Duration { return time.Duration(20+rand.IntN(100)) * time.Millisecond }, 0.95)
 }

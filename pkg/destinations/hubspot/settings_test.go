@@ -40,7 +40,7 @@ func TestSettings(t *testing.T) {
 		t.Errorf("%+v, logs %q", d, logs)
 	}
 	want := []destinations.LaneSpec{
-		{Name: "contacts", MaxKeys: 100, MaxBytes: 8 << 20, InFlight: 4, LateAfter: 100 * time.Second, MarksKeys: true, Remembers: true},
+		{Name: "contacts", MaxKeys: 100, MaxBytes: 8 << 20, InFlight: 16, LateAfter: 100 * time.Second, MarksKeys: true, Remembers: true},
 		{Name: "events", MaxEntries: 500, MaxBytes: 8 << 20, InFlight: 4},
 	}
 	if diff := cmp.Diff(want, d.Lanes()); diff != "" {
@@ -93,6 +93,9 @@ func TestSettingsProblems(t *testing.T) {
 	f("access_token: pat\nhub_id: 1\napi_version: 2025-09", "api_version: must be 2026-03, 2026-09 or v3")
 	f("access_token: pat\nhub_id: 1\nlate_after: 0s\nevents: {hold: -1s, new_per_account: -1, browser_new_per_day: -1}",
 		"late_after: must be more than 0", "events.hold: must not be negative", "events.new_per_account: must not", "events.browser_new_per_day: must not")
+	f("access_token: pat\nhub_id: 1\ndaily_budget: -1\nquota_share: 0", "router.yaml:3: destinations.crm.hubspot.daily_budget: must not be negative; 0 is no limit",
+		"router.yaml:4: destinations.crm.hubspot.quota_share: must be more than 0 and at most 1, such as 0.8 to leave a fifth")
+	f("access_token: pat\nhub_id: 1\nquota_share: 80", "quota_share: must be more than 0 and at most 1")
 	f("access_token: pat\nhub_id: 1\nevents: {creat: true}", `unknown key "creat"`)
 }
 
