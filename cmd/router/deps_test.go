@@ -19,8 +19,8 @@ var allowed = map[string][]string{
 	"pkg/destinations": {"pkg/config", "pkg/event"},
 	"pkg/router":       {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters", "pkg/log", "pkg/store"},
 
-	// A destination knows its contract and the leaves, never the router; a double of a remote knows nothing of ours.
-	"pkg/destinations/hubspot":         {"pkg/config", "pkg/destinations", "pkg/event"},
+	// A destination knows its contract, the leaves and the language of expressions, never the router; a double of a remote knows nothing of ours.
+	"pkg/destinations/hubspot":         {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters"},
 	"pkg/destinations/hubspot/sandbox": {},
 }
 

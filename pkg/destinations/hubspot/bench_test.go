@@ -57,11 +57,11 @@ func BenchmarkMapUser(b *testing.B) {
 func BenchmarkUpsertBody(b *testing.B) {
 	d := benchRig(b).dest
 	writes, _, _ := (&contactSend{d: d, batch: benchBatch(), schema: d.account.schema.get()}).merge()
-	body := appendUpsert(nil, writes)
+	body := appendBatch(nil, emailProperty, writes)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		body = appendUpsert(body[:0], writes)
+		body = appendBatch(body[:0], emailProperty, writes)
 	}
 }
 

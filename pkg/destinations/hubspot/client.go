@@ -31,6 +31,7 @@ const (
 // Endpoints name calls in metrics.
 const (
 	endpointUpsert         = "contacts.batch_upsert"
+	endpointUpdate         = "contacts.batch_update"
 	endpointProperties     = "contacts.properties"
 	endpointSend           = "events.send_batch"
 	endpointDefinitions    = "events.definitions"

@@ -43,8 +43,9 @@ func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []desti
 	s := &eventSend{d: d, permits: ps, batch: batch, out: out}
 	var entries []int
 	for i := range batch {
+		email, _ := d.contacts.eventPerson(batch[i].Event, batch[i].Plan.ID)
 		switch {
-		case d.account.emailRefused(batch[i].Plan.ID, time.Now()):
+		case d.account.emailRefused(email, time.Now()):
 			out[i].Err = destinations.Reject(errors.New("HubSpot refuses the e-mail address of the event's contact"))
 		default:
 			entries = append(entries, i)
@@ -65,6 +66,7 @@ func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []desti
 	all := make([]*occurrence, len(entries))
 	for n, i := range entries {
 		all[n] = newOccurrence(i, &batch[i], s.schema, d.hubID)
+		all[n].email, all[n].objectID = d.contacts.eventPerson(batch[i].Event, batch[i].Plan.ID)
 	}
 	ready := s.resolve(ctx, all)
 	if err := s.waitForLag(ctx, ready); err != nil {

@@ -147,12 +147,10 @@ func (s *contactSend) dropOlder(w *write) {
 		if !s.isOlder(k, v.name, v.value, v.entry) {
 			continue
 		}
-		if len(v.older) == 0 {
+		if !v.next() {
 			w.drop(v.name, reasonOlder)
 			i--
-			continue
 		}
-		v.value, v.entry, v.older = v.older[0].value, v.older[0].entry, v.older[1:]
 	}
 }
 

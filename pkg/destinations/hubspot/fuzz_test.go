@@ -152,10 +152,10 @@ func FuzzBodies(f *testing.F) {
 		var contacts struct {
 			Inputs []struct{ Properties map[string]string }
 		}
-		if err := json.Unmarshal(appendUpsert(nil, w), &contacts); err != nil || len(contacts.Inputs) != 1 {
-			t.Errorf("%s: %v in %s", body, err, appendUpsert(nil, w))
+		if err := json.Unmarshal(appendBatch(nil, emailProperty, w), &contacts); err != nil || len(contacts.Inputs) != 1 {
+			t.Errorf("%s: %v in %s", body, err, appendBatch(nil, emailProperty, w))
 		}
-		if detail := w[0].appendDetail(nil, &upserted{}, ""); !json.Valid(detail) {
+		if detail := w[0].appendDetail(nil, emailProperty, &upserted{}, ""); !json.Valid(detail) {
 			t.Errorf("detail %s", detail)
 		}
 		o := newOccurrence(0, &e, s, "1")

@@ -22,6 +22,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/filters"
 )
 
 // Names of the lanes.
@@ -120,16 +121,16 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 		return nil, err
 	}
 	problems = append(problems, set.check(s)...)
-	contacts, ps := set.compileContacts(s)
-	problems = append(problems, ps...)
-	if err := problems.Err(); err != nil {
-		return nil, err
-	}
 	log := env.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	log = log.With("destination", env.Name)
+	contacts, ps := set.compileContacts(s, filters.Options{Destination: env.Name, Type: "hubspot"}, log)
+	problems = append(problems, ps...)
+	if err := problems.Err(); err != nil {
+		return nil, err
+	}
 	if set.APIKey != "" {
 		log.Warn("api_key is not used: HubSpot switched API keys off on 2022-11-30; access_token is; remove api_key")
 	}

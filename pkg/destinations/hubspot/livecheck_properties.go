@@ -44,7 +44,7 @@ func (c *liveCheck) properties(ctx context.Context, seen schemaSeen) {
 	for name := range ps.only {
 		wanted[name] = "only"
 	}
-	for _, name := range ps.mapped {
+	for _, name := range c.d.contacts.expressions.names {
 		wanted[name] = "map"
 	}
 	for name := range ps.policies {

@@ -5,30 +5,34 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tidwall/gjson"
-
 	"eventrouter/pkg/event"
 )
 
-// emailProperty is the property that identifies contacts; it is written by every input, from the identity.
+// emailProperty is the property that identifies contacts where id_property says nothing else.
 const emailProperty = "email"
 
 // Reasons for leaving a property out, as metrics and details show them.
 const (
-	reasonUnknown  = "unknown"   // the account has no such property
-	reasonReadOnly = "read-only" // HubSpot computes it
-	reasonValue    = "value"     // the value does not fit the property's type
-	reasonLimit    = "limit"     // more than 50 in one event
-	reasonRefused  = "refused"   // HubSpot refused it, the rest was delivered
-	reasonFilled   = "not empty" // HubSpot has a value, and the policy is if_empty
-	reasonOlder    = "older"     // a later event's value was delivered before
+	reasonUnknown    = "unknown"    // the account has no such property
+	reasonReadOnly   = "read-only"  // HubSpot computes it
+	reasonExcluded   = "excluded"   // by only or except
+	reasonExpression = "expression" // the expression that makes it failed
+	reasonValue      = "value"      // the value does not fit the property's type
+	reasonOption     = "option"     // the property has no such option
+	reasonLength     = "length"     // the text is longer than HubSpot takes
+	reasonLimit      = "limit"      // more than 50 in one event
+	reasonRefused    = "refused"    // HubSpot refused it, the rest was delivered
+	reasonInUse      = "in-use"     // another contact has the e-mail address
+	reasonFilled     = "not empty"  // HubSpot has a value, and the policy is if_empty
+	reasonOlder      = "older"      // a later event's value was delivered before
 )
 
 // written is one property of a write with its value as it travels.
 type written struct {
 	name, value string
 	policy      policy
-	entry       int // of the batch, whose value it is; the newest one of an append
+	entry       int    // of the batch, whose value it is; the newest one of an append
+	how         string // what was made of the value that was sent; "": nothing to tell
 	// older are the values of other entries, to be written in turn where value is refused: those of older entries, the newest first, as if the entries
 	// had been sent one by one. For if_empty, which takes the first value, they are those of later entries, the oldest first.
 	older []older
@@ -38,6 +42,16 @@ type written struct {
 type older struct {
 	value string
 	entry int
+	how   string
+}
+
+// next replaces the value by the next one, if there is one.
+func (v *written) next() bool {
+	if len(v.older) == 0 {
+		return false
+	}
+	v.value, v.entry, v.how, v.older = v.older[0].value, v.older[0].entry, v.older[0].how, v.older[1:]
+	return true
 }
 
 // stripped is a property that was left out.
@@ -49,12 +63,13 @@ type write struct {
 	entries  []int // of the batch, oldest first
 	values   []written
 	stripped []stripped
-	collided []string // names that several members of one user object clean to; the last one with a value counts
+	collided []string // names that several members of one user object come to; one of them counts
 }
 
 // merge makes one write for each identity in the batch, in the order of their oldest entries. It also lists what the account lacks and the
 // policy makes.
 func (s *contactSend) merge() (writes []*write, needs []need, options []needOption) {
+	s.lacks = lacks{}
 	writes = make([]*write, 0, min(len(s.batch), maxContacts))
 	byID := make(map[string]*write, min(len(s.batch), maxContacts))
 	for i := range s.batch {
@@ -67,7 +82,7 @@ func (s *contactSend) merge() (writes []*write, needs []need, options []needOpti
 		}
 		s.add(w, i)
 	}
-	return writes, nil, nil
+	return writes, s.lacks.needs, s.lacks.options
 }
 
 // part is a write of some entries of a merged one.
@@ -82,60 +97,44 @@ func (s *contactSend) part(w *write, entries []int) *write {
 // add merges the event of entry i, newer than those before it, into the write.
 func (s *contactSend) add(w *write, i int) {
 	w.entries = append(w.entries, i)
-	ev := s.batch[i].Event
-	if !s.d.contacts.describes(ev.Type()) {
+	if !s.d.contacts.describes(s.batch[i].Event.Type()) {
 		return // only makes sure that the contact is there
 	}
-	var seen [16]string // names of this event, for collisions
-	names := seen[:0]
-	ev.User().ForEach(func(k, v gjson.Result) bool {
-		if absent(v) {
-			return true
-		}
-		p := s.schema.find(k.Str)
-		if p == nil {
-			if name := cleanName(k.Str); name != emailProperty {
-				w.strip(name, reasonUnknown)
-			}
-			return true
-		}
-		name := p.name
-		if name == emailProperty {
-			return true
-		}
-		if p.readOnly {
-			w.strip(name, reasonReadOnly)
-			return true
-		}
-		text, ok := p.format(v)
-		if !ok {
-			w.strip(name, reasonValue)
-			return true
-		}
-		if slices.Contains(names, name) && !slices.Contains(w.collided, name) {
-			w.collided = append(w.collided, name)
-		}
-		names = append(names, name)
-		w.set(written{name: name, value: text, policy: s.d.contacts.properties.policyOf(name), entry: i})
-		return true
-	})
+	r := reading{s: s, w: w, entry: i, values: s.found[:0]}
+	r.read(s.batch[i].Event)
+	for _, v := range r.values {
+		w.set(v.written)
+	}
+	clear(r.values)
+	s.found = r.values
 }
 
-// set gives the property a newer value, by its policy. One that begins with a semicolon is added to those that are chosen.
+// set gives the property a newer value, by its policy. One that begins with a semicolon is added to the options that are chosen; "" clears, and
+// what was there before does not come back.
 func (w *write) set(v written) {
 	i := w.find(v.name)
-	if i < 0 {
+	switch {
+	case v.policy == ifEmpty && v.value == "":
+		return // what is empty stays so, and what is not is not touched
+	case i < 0:
 		w.values = append(w.values, v)
 		return
 	}
 	old := &w.values[i]
 	if v.policy == ifEmpty {
-		old.older = append(old.older, older{v.value, v.entry})
+		old.older = append(old.older, older{v.value, v.entry, v.how})
 		return
 	}
-	v.older = append([]older{{old.value, old.entry}}, old.older...)
-	if strings.HasPrefix(v.value, ";") {
-		v.value = addOptions(old.value, v.value)
+	switch {
+	case v.value == "":
+	case old.value == "":
+		v.value = strings.TrimPrefix(v.value, ";")
+		v.older = []older{{entry: old.entry}}
+	default:
+		v.older = append([]older{{old.value, old.entry, old.how}}, old.older...)
+		if strings.HasPrefix(v.value, ";") {
+			v.value = addOptions(old.value, v.value)
+		}
 	}
 	*old = v
 }
@@ -195,39 +194,44 @@ func (w *write) drop(name, reason string) bool {
 	return true
 }
 
-// refuse takes out the value of a property that HubSpot refuses. The next one of the other entries takes its place.
-func (w *write) refuse(name string) {
-	i := w.find(name)
-	v := w.values[i]
-	refused := v.value
-	for len(v.older) > 0 && v.older[0].value == refused {
-		v.older = v.older[1:]
-	}
-	w.drop(name, reasonRefused)
-	if len(v.older) > 0 {
-		v.value, v.entry, v.older = v.older[0].value, v.older[0].entry, v.older[1:]
+// refuse takes out the value of a property that HubSpot does not take. The next one of the other entries takes its place.
+func (w *write) refuse(name, reason string) {
+	v := w.values[w.find(name)]
+	w.drop(name, reason)
+	v.older = slices.DeleteFunc(v.older, func(o older) bool { return o.value == v.value })
+	if v.next() {
 		w.values = append(w.values, v)
 	}
 }
 
-// appendUpsert appends the body of a batch upsert. The trace id of each input is its index; HubSpot's results and errors name it, and
-// without it one bad input would fail the whole call.
-func appendUpsert(dst []byte, writes []*write) []byte {
+// appendBatch appends the body of a batch upsert by the property key, or of a batch update by hs_object_id. The trace id of each input is its
+// index; HubSpot's results and errors name it, and without it one bad input would fail the whole call.
+func appendBatch(dst []byte, key string, writes []*write) []byte {
 	dst = append(dst, `{"inputs":[`...)
 	for i, w := range writes {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, `{"idProperty":"email","objectWriteTraceId":"`...)
+		dst = append(dst, '{')
+		if key != objectIDProperty {
+			dst = append(dst, `"idProperty":`...)
+			dst = event.AppendString(dst, key)
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `"objectWriteTraceId":"`...)
 		dst = strconv.AppendInt(dst, int64(i), 10)
 		dst = append(dst, `","id":`...)
 		dst = event.AppendString(dst, w.id)
-		dst = append(dst, `,"properties":{"email":`...)
-		dst = event.AppendString(dst, w.id)
-		if len(w.values) > 0 {
-			dst = appendMembers(append(dst, ','), w.values)
+		dst = append(dst, `,"properties":{`...)
+		if key != objectIDProperty {
+			dst = event.AppendString(dst, key)
+			dst = append(dst, ':')
+			dst = event.AppendString(dst, w.id)
+			if len(w.values) > 0 {
+				dst = append(dst, ',')
+			}
 		}
-		dst = append(dst, "}}"...)
+		dst = append(appendMembers(dst, w.values), "}}"...)
 	}
 	return append(dst, "]}"...)
 }
@@ -245,19 +249,23 @@ func appendMembers(dst []byte, values []written) []byte {
 	return dst
 }
 
-// appendDetail appends what became of a write.
-func (w *write) appendDetail(dst []byte, u *upserted, correlation string) []byte {
+// appendDetail appends what became of a write by the property key.
+func (w *write) appendDetail(dst []byte, key string, u *upserted, correlation string) []byte {
 	dst = append(dst, `{"contact_id":`...)
 	dst = event.AppendString(dst, u.id)
 	dst = append(dst, `,"new":`...)
 	dst = strconv.AppendBool(dst, u.created)
-	dst = append(dst, `,"written":["email"`...)
-	for _, v := range w.values {
-		dst = append(dst, ',')
-		dst = event.AppendString(dst, v.name)
+	names := make([]string, 0, 16)
+	if key != objectIDProperty {
+		names = append(names, key)
 	}
-	dst = append(dst, ']')
+	for _, v := range w.values {
+		names = append(names, v.name)
+	}
+	dst = append(dst, `,"written":`...)
+	dst = appendNames(dst, names)
 	dst = appendStripped(dst, w.stripped)
+	dst = w.appendCoerced(dst)
 	if len(w.collided) > 0 {
 		dst = append(dst, `,"collided":`...)
 		dst = appendNames(dst, w.collided)
@@ -267,6 +275,29 @@ func (w *write) appendDetail(dst []byte, u *upserted, correlation string) []byte
 	dst = append(dst, `,"correlation_id":`...)
 	dst = event.AppendString(dst, correlation)
 	return append(dst, '}')
+}
+
+// appendCoerced appends what was made of values.
+func (w *write) appendCoerced(dst []byte) []byte {
+	open := false
+	for _, v := range w.values {
+		if v.how == "" {
+			continue
+		}
+		if open {
+			dst = append(dst, ',')
+		} else {
+			dst = append(dst, `,"coerced":{`...)
+		}
+		open = true
+		dst = event.AppendString(dst, v.name)
+		dst = append(dst, ':')
+		dst = event.AppendString(dst, v.how)
+	}
+	if open {
+		dst = append(dst, '}')
+	}
+	return dst
 }
 
 func appendStripped(dst []byte, all []stripped) []byte {

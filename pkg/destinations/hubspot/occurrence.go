@@ -81,6 +81,7 @@ func eventName(s string) string {
 type occurrence struct {
 	entry      int // of the batch
 	email      string
+	objectID   string // of the contact
 	uuid       uuid.UUID
 	at         string
 	candidates []candidate
@@ -195,8 +196,14 @@ func appendSend(dst []byte, all []*occurrence) []byte {
 		}
 		dst = append(dst, `{"eventName":`...)
 		dst = event.AppendString(dst, o.def.qualified)
-		dst = append(dst, `,"email":`...)
-		dst = event.AppendString(dst, o.email)
+		if o.objectID != "" {
+			dst = append(dst, `,"objectId":`...)
+			dst = event.AppendString(dst, o.objectID)
+		}
+		if o.email != "" {
+			dst = append(dst, `,"email":`...)
+			dst = event.AppendString(dst, o.email)
+		}
 		dst = append(dst, `,"occurredAt":"`...)
 		dst = append(dst, o.at...)
 		dst = append(dst, `","uuid":"`...)

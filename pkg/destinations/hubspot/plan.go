@@ -2,8 +2,11 @@ package hubspot
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/tidwall/gjson"
 
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
@@ -15,23 +18,118 @@ const identifyType = "user_identify"
 // maxEmail is the length that fits into a mail envelope (RFC 5321).
 const maxEmail = 254
 
+// maxKey is how long the value of an id_property other than the e-mail may be. HubSpot takes more; nobody means it.
+const maxKey = 512
+
+// noIdentity is why events of nobody are skipped.
+const noIdentity = "no identity"
+
 // Plan implements [destinations.Destination].
 func (d *Destination) Plan(ev *event.Event) ([]destinations.Plan, error) {
-	email := strings.TrimSpace(ev.UserEmail())
-	if email == "" {
-		return nil, destinations.Skip("no identity")
-	}
-	id := strings.ToLower(email)
-	if err := checkEmail(id); err != nil {
+	id, err := d.contacts.person(ev)
+	switch {
+	case err != nil:
 		return nil, destinations.Reject(err)
+	case id == "" && d.contacts.rejectLost:
+		return nil, destinations.Reject(fmt.Errorf("the event has no %s, which identifies contacts (id_property); missing_key is %s", d.contacts.key, missingReject))
+	case id == "":
+		return nil, destinations.Skip(noIdentity)
 	}
-	contact := destinations.Plan{Lane: laneContacts, Key: id, ID: id}
+	// HubSpot compares some of these regardless of case: then the order of their writes must not depend on it.
+	key := strings.ToLower(id)
+	contact := destinations.Plan{Lane: laneContacts, Key: key, ID: id}
 	if ev.Type() == identifyType {
 		return []destinations.Plan{contact}, nil
 	}
-	// An event belongs to a contact that HubSpot may not have yet.
-	contact.IfNew = !d.contacts.describes(ev.Type())
-	return []destinations.Plan{contact, {Lane: laneEvents, Key: id, ID: id}}, nil
+	occurrence := destinations.Plan{Lane: laneEvents, Key: key, ID: id}
+	email, objectID := d.contacts.eventPerson(ev, id)
+	switch {
+	case email == "" && objectID == "" && d.contacts.describes(ev.Type()):
+		return []destinations.Plan{contact}, nil
+	case email == "" && objectID == "":
+		return nil, destinations.Skip(noIdentity) // HubSpot would not know whose the event is
+	case d.contacts.describes(ev.Type()):
+	case d.contacts.key == objectIDProperty:
+		return []destinations.Plan{occurrence}, nil // its contact exists
+	default:
+		contact.IfNew = true // an event belongs to a contact that HubSpot may not have yet
+	}
+	return []destinations.Plan{contact, occurrence}, nil
+}
+
+// person is the value by which HubSpot knows the event's person; "" when the event has none.
+func (c *contacts) person(ev *event.Event) (string, error) {
+	var v gjson.Result
+	switch {
+	case c.expressions.has(c.key):
+		var err error
+		if v, err = c.expressions.one(c.key, ev); err != nil {
+			return "", fmt.Errorf("properties.map.%s: %w", c.key, err)
+		}
+		if absent(v) && c.key == emailProperty {
+			v = text(ev.Email)
+		}
+	case c.key == emailProperty:
+		v = text(ev.UserEmail())
+	default:
+		v = memberFor(ev.User(), c.key)
+	}
+	if v.Type != gjson.String && v.Type != gjson.Number {
+		return "", nil
+	}
+	id, _ := plainText(v)
+	id = strings.TrimSpace(id)
+	switch {
+	case id == "":
+		return "", nil
+	case c.key == emailProperty:
+		id = strings.ToLower(id)
+		return id, checkEmail(id)
+	case c.key == objectIDProperty && !isDigits(id):
+		return "", errors.New("hs_object_id is not the number of a contact")
+	case len(id) > maxKey:
+		return "", fmt.Errorf("%s is longer than %d bytes", c.key, maxKey)
+	case strings.ContainsFunc(id, func(r rune) bool { return r == unicode.ReplacementChar || unicode.IsControl(r) }):
+		return "", fmt.Errorf("%s holds a character that does not print", c.key)
+	}
+	return strings.Clone(id), nil // else the whole event stays in memory
+}
+
+// eventPerson is how HubSpot finds the contact of a custom event of the person: by e-mail address, or by the contact's number. Both are "" when it
+// cannot.
+func (c *contacts) eventPerson(ev *event.Event, person string) (email, objectID string) {
+	switch c.key {
+	case emailProperty:
+		return person, ""
+	case objectIDProperty:
+		return "", person
+	}
+	email = strings.ToLower(strings.TrimSpace(ev.UserEmail()))
+	if email == "" || checkEmail(email) != nil {
+		return "", ""
+	}
+	return email, ""
+}
+
+// text is s as a value.
+func text(s string) gjson.Result { return gjson.Result{Type: gjson.String, Str: s} }
+
+// memberFor is the member of the user that means the property: the one of exactly that name, else the last one that comes to it.
+func memberFor(user gjson.Result, property string) (found gjson.Result) {
+	user.ForEach(func(k, v gjson.Result) bool {
+		if absent(v) {
+			return true
+		}
+		if k.Str == property {
+			found = v
+			return false
+		}
+		if cleanName(k.Str) == property || snakeName(k.Str) == property {
+			found = v
+		}
+		return true
+	})
+	return found
 }
 
 // checkEmail refuses what cannot be an e-mail address. It passes everything doubtful: HubSpot has the last word.

@@ -1,13 +1,16 @@
 package hubspot
 
 import (
+	"log/slog"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/filters"
 )
 
 // PropertiesSettings are what stands under `properties:`, the policy of contact properties. Names are HubSpot's.
@@ -59,6 +62,9 @@ type contacts struct {
 	events     eventNames     // that write the contact too, beside user_identify
 	zone       *time.Location // whose calendar days dates are
 	properties *properties
+
+	expressions *expressions
+	warned      sync.Map // properties whose policy does not fit their type
 }
 
 // describes says whether events of the type write what they know of their person.
@@ -70,24 +76,26 @@ func (c *contacts) describes(eventType string) bool {
 const objectIDProperty = "hs_object_id"
 
 // compileContacts checks the settings of contacts and compiles them.
-func (set *Settings) compileContacts(s config.Settings) (*contacts, config.Problems) {
+func (set *Settings) compileContacts(s config.Settings, o filters.Options, log *slog.Logger) (*contacts, config.Problems) {
 	var problems config.Problems
 	fail := func(key, format string, args ...any) { problems = append(problems, s.Problem(key, format, args...)) }
 	if !propertyName.MatchString(set.IDProperty) {
 		fail("id_property", "%s", badName(set.IDProperty))
+	}
+	if _, ok := set.Properties.Write[set.IDProperty]; ok {
+		fail("properties.write."+set.IDProperty, "is the property that identifies contacts, which has no policy")
 	}
 	if set.MissingKey != missingSkip && set.MissingKey != missingReject {
 		fail("missing_key", "must be %s or %s", missingSkip, missingReject)
 	}
 	return &contacts{
 		key: set.IDProperty, rejectLost: set.MissingKey == missingReject, events: contactEvents(set.ContactEvents, fail),
-		zone: timeZone(set.TimeZone, fail), properties: set.Properties.compile(fail),
+		zone: timeZone(set.TimeZone, fail), properties: set.Properties.compile(fail), expressions: set.Properties.expressions(o, log, fail),
 	}, problems
 }
 
 // properties is the compiled policy of properties.
 type properties struct {
-	mapped    []string // names that an expression makes, sorted
 	only      map[string]bool
 	except    map[string]bool
 	policies  map[string]policy
@@ -132,11 +140,31 @@ func (set *PropertiesSettings) compile(fail func(key, format string, args ...any
 		fail("properties.group", "must be the internal name of a property group: lower-case letters, digits and _, a letter first")
 	}
 	set.compileWrite(ps, fail)
-	ps.mapped = slices.Sorted(maps.Keys(set.Map))
-	for _, name := range ps.mapped {
+	for _, name := range slices.Sorted(maps.Keys(set.Map)) {
 		set.checkName(ps, "map", name, fail)
 	}
 	return ps
+}
+
+// expressions compiles those of map.
+func (set *PropertiesSettings) expressions(o filters.Options, log *slog.Logger, fail func(key, format string, args ...any)) *expressions {
+	x := &expressions{names: slices.Sorted(maps.Keys(set.Map)), options: o, log: log}
+	var first []*filters.Value
+	for _, name := range x.names {
+		src := set.Map[name]
+		v, err := filters.CompileValue(src, o)
+		if err != nil {
+			fail("properties.map."+name, "%v", err)
+			continue
+		}
+		for _, w := range v.Warnings() {
+			log.Warn("properties.map." + name + ": " + w)
+		}
+		x.sources = append(x.sources, src)
+		first = append(first, v)
+	}
+	x.free = [][]*filters.Value{first}
+	return x
 }
 
 func (set *PropertiesSettings) compileWrite(ps *properties, fail func(key, format string, args ...any)) {

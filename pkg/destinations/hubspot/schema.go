@@ -29,6 +29,7 @@ type property struct {
 	valueType
 	name      string
 	readOnly  bool
+	unique    bool   // no two contacts have the same value
 	typeName  string // as HubSpot has it, to be kept in the cache
 	fieldType string
 	choices   []option
@@ -41,12 +42,22 @@ type schema struct {
 	loaded     time.Time
 }
 
-// find returns the property that a client means by name: exactly that one, or one by its cleaned name; nil when there is none.
+// find returns the property that a client means by name: exactly that one, or one by its cleaned name, or, for firstName, first_name; nil
+// when there is none.
 func (s *schema) find(name string) *property {
 	if p := s.properties[name]; p != nil {
 		return p
 	}
-	name = cleanName(name)
+	if p := s.byClean(cleanName(name)); p != nil {
+		return p
+	}
+	if name = snakeName(name); name != "" {
+		return s.byClean(name)
+	}
+	return nil
+}
+
+func (s *schema) byClean(name string) *property {
 	if p := s.properties[name]; p != nil {
 		return p
 	}
@@ -67,6 +78,7 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 		}
 		p.readOnly = r.Get("modificationMetadata.readOnlyValue").Bool() || r.Get("readOnlyValue").Bool() || r.Get("calculated").Bool()
 		p.external = r.Get("externalOptions").Bool()
+		p.unique = r.Get("hasUniqueValue").Bool()
 		p.choices = parseOptions(r.Get("options"))
 		p.setType()
 		s.properties[p.name] = p
@@ -125,6 +137,9 @@ func (s *schema) encode() []byte {
 		dst = event.AppendString(dst, p.fieldType)
 		if p.readOnly {
 			dst = append(dst, `,"readOnlyValue":true`...)
+		}
+		if p.unique {
+			dst = append(dst, `,"hasUniqueValue":true`...)
 		}
 		if p.external {
 			dst = append(dst, `,"externalOptions":true`...)

@@ -102,7 +102,7 @@ func TestRecordedSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s, again, cmp.AllowUnexported(schema{}, property{}, valueType{}, option{})); diff != "" {
+	if diff := cmp.Diff(s, again, cmp.AllowUnexported(schema{}, property{}, valueType{}, option{}, choice{})); diff != "" {
 		t.Errorf("what comes out of the cache is something else: %s", diff)
 	}
 }

@@ -3,6 +3,7 @@ package hubspot
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,50 +36,95 @@ type valueType struct {
 	multi    bool // several options, joined by ;
 	external bool // options are kept elsewhere: not checked
 	// options maps each option's value, its value in lower case and its label in lower case to the value.
-	options map[string]string
+	options map[string]choice
 }
 
-// absent says whether a value counts as not sent: null and "".
+// choice is the option that a text means.
+type choice struct {
+	value string
+	label bool // by its label
+}
+
+// formatted is a value as it travels.
+type formatted struct {
+	text    string
+	how     string   // what was made of it, where that is more than another way to write the same; see the constants
+	missing []string // options that the property lacks, as they were sent
+}
+
+// What may be made of a value, as details show it.
+const (
+	madeNumber   = "number"   // digits of 1.5e3
+	madeBoolean  = "boolean"  // true of yes
+	madeDay      = "day"      // of a time, in time_zone
+	madeMidnight = "midnight" // a time of a day, UTC
+	madeSeconds  = "seconds"  // a time of a number too small for milliseconds
+	madeLabel    = "label"    // an option's value of its label
+	madeList     = "list"     // text of a list
+	madeJSON     = "json"     // text of an object
+)
+
+// absent says whether a value counts as not sent: null, "" and a list without anything in it.
 func absent(v gjson.Result) bool {
-	return v.Type == gjson.Null || v.Type == gjson.String && v.Str == ""
+	switch v.Type {
+	case gjson.Null:
+		return true
+	case gjson.String:
+		return v.Str == ""
+	case gjson.JSON:
+		items, ok := scalars(v)
+		return ok && len(items) == 0
+	}
+	return false
 }
 
-// format writes v as t wants it; ok is false when it does not fit.
+// format writes v as t wants it, days in UTC; ok is false when it does not fit.
 func (t *valueType) format(v gjson.Result) (text string, ok bool) {
+	f, reason := t.formatIn(v, time.UTC)
+	return f.text, reason == ""
+}
+
+// formatIn writes v as t wants it, days as they are in zone. When it does not fit there is a reason.
+func (t *valueType) formatIn(v gjson.Result, zone *time.Location) (f formatted, reason string) {
+	ok := true
 	switch t.kind {
 	case kindNumber:
-		return formatNumber(v)
+		f, ok = formatNumber(v)
 	case kindBool:
-		return formatBool(v)
+		f, ok = formatBool(v)
 	case kindDate:
-		at, ok := parseTime(v)
-		return at.Format(time.DateOnly), ok
+		f, ok = formatDay(v, zone)
 	case kindDatetime:
-		at, ok := parseTime(v)
-		return strconv.FormatInt(at.UnixMilli(), 10), ok
+		f, ok = formatTime(v)
 	case kindEnum:
-		return t.formatOption(v)
+		return t.formatOptions(v)
 	default:
-		text = plainText(v)
-		return text, len(text) <= maxStringValue || utf16Len(text) <= maxStringValue
+		f.text, f.how = plainText(v)
+		if len(f.text) > maxStringValue && utf16Len(f.text) > maxStringValue {
+			return f, reasonLength
+		}
 	}
+	if !ok {
+		return f, reasonValue
+	}
+	return f, ""
 }
 
 // plainText is v as text: a list of scalars joined by ;, other lists and objects as JSON.
-func plainText(v gjson.Result) string {
+func plainText(v gjson.Result) (text, how string) {
 	switch v.Type {
 	case gjson.String:
-		return v.Str
+		return v.Str, ""
 	case gjson.JSON:
 		if items, ok := scalars(v); ok {
-			return strings.Join(items, ";")
+			return strings.Join(items, ";"), madeList
 		}
 		var compact bytes.Buffer
 		if json.Compact(&compact, []byte(v.Raw)) == nil {
-			return compact.String()
+			return compact.String(), madeJSON
 		}
 	}
-	return v.Raw
+	return v.Raw, ""
 }
 
 // scalars returns the texts of a list without nested lists or objects; null and "" are left out.
@@ -93,22 +139,25 @@ func scalars(v gjson.Result) (items []string, ok bool) {
 			return false
 		}
 		if !absent(item) {
-			items = append(items, plainText(item))
+			text, _ := plainText(item)
+			items = append(items, text)
 		}
 		return true
 	})
 	return items, ok
 }
 
-func formatNumber(v gjson.Result) (string, bool) {
-	s := strings.TrimSpace(v.Str)
+func formatNumber(v gjson.Result) (f formatted, ok bool) {
+	f.text = strings.TrimSpace(v.Str)
 	if v.Type == gjson.Number {
-		s = v.Raw
-		if strings.ContainsAny(s, "eE") {
-			return expand(s)
+		f.text = v.Raw
+		if strings.ContainsAny(f.text, "eE") {
+			f.how = madeNumber
+			f.text, ok = expand(f.text)
+			return f, ok
 		}
 	}
-	return s, isDecimal(s)
+	return f, isDecimal(f.text)
 }
 
 // isDecimal is HubSpot's grammar of numbers: digits, perhaps a sign before and a part after one dot.
@@ -136,72 +185,117 @@ func expand(s string) (string, bool) {
 	return strconv.FormatFloat(f, 'f', -1, 64), true
 }
 
-func formatBool(v gjson.Result) (string, bool) {
+func formatBool(v gjson.Result) (f formatted, ok bool) {
 	switch v.Type {
 	case gjson.True, gjson.False:
-		return v.Raw, true
+		return formatted{text: v.Raw}, true
 	case gjson.String, gjson.Number:
-		switch strings.ToLower(strings.TrimSpace(plainText(v))) {
-		case "true", "yes", "1":
-			return "true", true
-		case "false", "no", "0":
-			return "false", true
+		text, _ := plainText(v)
+		switch strings.ToLower(strings.TrimSpace(text)) {
+		case "true":
+			return formatted{text: "true"}, true
+		case "false":
+			return formatted{text: "false"}, true
+		case "yes", "1":
+			return formatted{text: "true", how: madeBoolean}, true
+		case "no", "0":
+			return formatted{text: "false", how: madeBoolean}, true
 		}
 	}
-	return "", false
+	return f, false
 }
 
-func (t *valueType) formatOption(v gjson.Result) (string, bool) {
-	if !t.multi {
-		if v.IsArray() {
-			items, ok := scalars(v)
-			if !ok || len(items) != 1 {
-				return "", false
-			}
-			return t.option(items[0])
-		}
-		if v.Type == gjson.JSON {
-			return "", false
-		}
-		return t.option(plainText(v))
+func formatDay(v gjson.Result, zone *time.Location) (f formatted, ok bool) {
+	at, form, ok := parseTime(v)
+	if form == formDay || form >= formNumber && at.Equal(at.Truncate(24*time.Hour)) {
+		zone = time.UTC // it is a day already: HubSpot itself writes one as milliseconds at midnight UTC
 	}
+	if form != formDay {
+		f.how = madeDay
+	}
+	f.text = at.In(zone).Format(time.DateOnly)
+	return f, ok
+}
+
+func formatTime(v gjson.Result) (f formatted, ok bool) {
+	at, form, ok := parseTime(v)
+	switch form {
+	case formDay:
+		f.how = madeMidnight
+	case formSeconds:
+		f.how = madeSeconds
+	}
+	f.text = strconv.FormatInt(at.UnixMilli(), 10)
+	return f, ok
+}
+
+// formatOptions finds the options that v means. Of several, those that the property lacks are left out.
+func (t *valueType) formatOptions(v gjson.Result) (f formatted, reason string) {
 	items, ok := scalars(v)
 	add := "" // HubSpot adds a value that begins with a semicolon to what is there
-	if v.Type != gjson.JSON {
-		list := strings.TrimSpace(plainText(v))
+	switch {
+	case v.Type == gjson.JSON:
+		if !ok || !t.multi && len(items) != 1 {
+			return f, reasonValue
+		}
+	case t.multi:
+		list, _ := plainText(v)
+		list = strings.TrimSpace(list)
 		if strings.HasPrefix(list, ";") {
 			add = ";"
 		}
-		items, ok = strings.Split(list, ";"), true
+		items = strings.Split(list, ";")
+	default:
+		text, _ := plainText(v)
+		items = append(items, text)
 	}
-	if !ok {
-		return "", false
-	}
-	values := items[:0]
+	values := make([]string, 0, len(items))
 	for _, item := range items {
-		if item = strings.TrimSpace(item); item == "" {
+		if t.multi {
+			item = strings.TrimSpace(item)
+		}
+		if item == "" {
 			continue
 		}
-		value, ok := t.option(item)
+		value, how, ok := t.choose(item)
 		if !ok {
-			return "", false
+			f.missing = append(f.missing, item)
+			continue
 		}
-		values = append(values, value)
+		if how != "" {
+			f.how = how
+		}
+		if !slices.Contains(values, value) {
+			values = append(values, value)
+		}
 	}
-	return add + strings.Join(values, ";"), len(values) > 0
+	switch {
+	case len(values) > 0:
+		f.text = add + strings.Join(values, ";")
+		return f, ""
+	case len(f.missing) > 0:
+		return f, reasonOption
+	}
+	return f, reasonValue // semicolons alone
 }
 
-// option finds the option that s means. Yes and no stand for true and false, as on HubSpot's own forms.
+// option finds the option that s means.
 func (t *valueType) option(s string) (string, bool) {
+	value, _, ok := t.choose(s)
+	return value, ok
+}
+
+// choose finds the option that s means, and says how. Yes and no stand for true and false, as on HubSpot's own forms.
+func (t *valueType) choose(s string) (value, how string, ok bool) {
 	if t.external {
-		return s, true
+		return s, "", true
 	}
-	if value, ok := t.options[s]; ok {
-		return value, true
+	if c, ok := t.options[s]; ok {
+		return c.value, c.how(), true
 	}
 	lower := strings.ToLower(strings.TrimSpace(s))
-	if value, ok := t.options[lower]; ok {
-		return value, true
+	if c, ok := t.options[lower]; ok {
+		return c.value, c.how(), true
 	}
 	switch lower {
 	case "yes":
@@ -213,10 +307,17 @@ func (t *valueType) option(s string) (string, bool) {
 	case "false":
 		lower = "no"
 	default:
-		return "", false
+		return "", "", false
 	}
-	value, ok := t.options[lower]
-	return value, ok
+	c, ok := t.options[lower]
+	return c.value, madeBoolean, ok
+}
+
+func (c choice) how() string {
+	if c.label {
+		return madeLabel
+	}
+	return ""
 }
 
 // option of an enumeration.
@@ -224,20 +325,20 @@ type option struct{ value, label string }
 
 // setOptions makes the options known: exact values before those in lower case, values before labels, earlier ones before later ones.
 func (t *valueType) setOptions(all []option) {
-	t.options = make(map[string]string, 2*len(all))
-	put := func(name, value string) {
+	t.options = make(map[string]choice, 2*len(all))
+	put := func(name string, c choice) {
 		if _, ok := t.options[name]; !ok && name != "" {
-			t.options[name] = value
+			t.options[name] = c
 		}
 	}
 	for _, o := range all {
-		put(o.value, o.value)
+		put(o.value, choice{value: o.value})
 	}
 	for _, o := range all {
-		put(strings.ToLower(o.value), o.value)
+		put(strings.ToLower(o.value), choice{value: o.value})
 	}
 	for _, o := range all {
-		put(strings.ToLower(o.label), o.value)
+		put(strings.ToLower(o.label), choice{o.value, true})
 	}
 }
 
@@ -253,45 +354,60 @@ var timeLayouts = [...]string{
 // secondsBelow tells seconds from milliseconds: as seconds it is the year 5138, as milliseconds 1973.
 const secondsBelow = 1e11
 
+// form is how a client wrote a time.
+type form uint8
+
+const (
+	formTime    form = iota // a day and a time
+	formDay                 // a day alone
+	formNumber              // milliseconds since 1970
+	formSeconds             // seconds since 1970
+)
+
 // parseTime reads a time as clients write it, in UTC. HubSpot refuses those more than 1,000 years away.
-func parseTime(v gjson.Result) (time.Time, bool) {
+func parseTime(v gjson.Result) (at time.Time, f form, ok bool) {
 	switch v.Type {
 	case gjson.String:
 		s := strings.TrimSpace(v.Str)
 		for _, layout := range timeLayouts {
 			if at, err := time.Parse(layout, s); err == nil {
-				return at.UTC(), plausible(at)
+				if layout == time.DateOnly {
+					f = formDay
+				}
+				return at.UTC(), f, plausible(at)
 			}
 		}
 		if !isDecimal(s) {
-			return time.Time{}, false
+			return time.Time{}, f, false
 		}
 		return parseEpoch(s)
 	case gjson.Number:
 		return parseEpoch(v.Raw)
 	}
-	return time.Time{}, false
+	return time.Time{}, f, false
 }
 
 // parseEpoch reads seconds or milliseconds since 1970. Eight digits that make a date are one; four are a year, which is no time.
-func parseEpoch(s string) (time.Time, bool) {
+func parseEpoch(s string) (at time.Time, form form, ok bool) {
 	switch {
 	case len(s) == 4 && isDigits(s):
-		return time.Time{}, false
+		return time.Time{}, formTime, false
 	case len(s) == 8:
 		if at, err := time.Parse("20060102", s); err == nil && at.Year() >= 1900 && at.Year() < 2200 {
-			return at, true
+			return at, formDay, true
 		}
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || f > 1e14 || f < -1e14 {
-		return time.Time{}, false
+		return time.Time{}, formTime, false
 	}
+	form = formNumber
 	if f < secondsBelow && f > -secondsBelow {
 		f *= 1000
+		form = formSeconds
 	}
-	at := time.UnixMilli(int64(f)).UTC()
-	return at, plausible(at)
+	at = time.UnixMilli(int64(f)).UTC()
+	return at, form, plausible(at)
 }
 
 func plausible(at time.Time) bool { return at.Year() > 1100 && at.Year() < 2900 }
@@ -353,3 +469,28 @@ func cleanName(s string) string {
 	}
 	return string(b)
 }
+
+// snakeName is cleanName with an underscore where a word begins: firstName is first_name, userID user_id, HTTPPort http_port. It is "" for
+// names that are no such compound.
+func snakeName(s string) string {
+	var b []byte
+	for i := range len(s) {
+		if i > 0 && isUpper(s[i]) && (isLower(s[i-1]) || isUpper(s[i-1]) && i+1 < len(s) && isLower(s[i+1])) {
+			if b == nil {
+				b = append(make([]byte, 0, len(s)+4), s[:i]...)
+			}
+			b = append(b, '_')
+		}
+		if b != nil {
+			b = append(b, s[i])
+		}
+	}
+	if b == nil {
+		return ""
+	}
+	return cleanName(string(b))
+}
+
+func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
+
+func isLower(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
