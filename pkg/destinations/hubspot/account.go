@@ -17,6 +17,7 @@ type account struct {
 	day         *day
 	schema      schemaCache
 	definitions definitionCache
+	creations   creations
 
 	mu     sync.Mutex           // guards the fields below
 	ask    time.Time            // when to ask for the details
@@ -36,6 +37,7 @@ func newAccount(d *day) *account {
 	a.crm.probing = true
 	a.schema.init()
 	a.definitions.init()
+	a.creations.init()
 	return a
 }
 

@@ -15,6 +15,7 @@ import (
 const (
 	codeUnknownProperty = "PROPERTY_DOESNT_EXIST"
 	codeReadOnly        = "READ_ONLY_VALUE"
+	codeInvalidOption   = "INVALID_OPTION"
 	codeInvalidEmail    = "INVALID_EMAIL"
 	codeRequired        = "MISSING_REQUIRED_PROPERTY"
 	codeRequiredIf      = "MISSING_CONDITIONAL_REQUIRED_PROPERTY"

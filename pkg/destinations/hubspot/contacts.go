@@ -25,6 +25,7 @@ type contactSend struct {
 	lacks   lacks
 	found   []found // of one event; reused
 	known   map[string]*known
+	lag     lag
 }
 
 func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
@@ -91,6 +92,7 @@ func (s *contactSend) deliver(ctx context.Context, writes []*write, round int) {
 		s.settle(writes, s.stop)
 		return
 	}
+	s.waitForLag(ctx)
 	p, err := s.permits.next(ctx, s.d.account.crm)
 	if err != nil {
 		s.stop = err

@@ -23,8 +23,71 @@ type needOption struct {
 
 // provide makes what the batch needs in the account and the policy allows to make. changed says that s.schema is a newer one. An error is
 // the outcome of the whole batch.
-func (s *contactSend) provide(context.Context, []need, []needOption) (changed bool, err error) {
-	return false, nil
+func (s *contactSend) provide(ctx context.Context, needs []need, options []needOption) (changed bool, err error) {
+	s.d.account.creations.restore(s.d.cache, s.d.cacheKey("made"))
+	if err := s.provideProperties(ctx, needs); err != nil {
+		return false, err
+	}
+	if err := s.provideOptions(ctx, options); err != nil {
+		return false, err
+	}
+	var made time.Time
+	for i := range needs {
+		made = later(made, s.d.account.creations.madeAt(needs[i].name))
+	}
+	for i := range options {
+		made = later(made, s.d.account.creations.madeAt(options[i].property.name))
+	}
+	if err := pause(ctx, s.permits, time.Until(made.Add(fieldLag))); err != nil {
+		return false, err
+	}
+	before := s.schema
+	s.schema = s.d.account.schema.get()
+	return s.schema != before, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// lag is how a Send waits for HubSpot to know everywhere what was made a moment ago.
+type lag struct {
+	waiting bool          // before the next call
+	waited  time.Duration // in all
+}
+
+func (l *lag) over() bool { return l.waited >= lagInSend }
+
+// lagRetry is when the entries of a write that has waited enough are tried again.
+const lagRetry = 5 * time.Second
+
+// lags says whether a problem is put down to lag. The writes that have it wait, in this Send or for a later one.
+func (s *contactSend) lags(writes []*write, p *problem) bool {
+	if p.code != codeUnknownProperty && p.code != codeInvalidOption {
+		return false
+	}
+	lags := false
+	for _, w := range holding(writes, p.property) {
+		if s.d.account.creations.lags(p.property, p.code, w.values[w.find(p.property)].value, time.Now()) {
+			lags = true
+			w.late = s.lag.over()
+		}
+	}
+	s.lag.waiting = s.lag.waiting || lags
+	return lags
+}
+
+// waitForLag waits where the last call met it. When ctx ends the call that follows says so.
+func (s *contactSend) waitForLag(ctx context.Context) {
+	if !s.lag.waiting || s.lag.over() {
+		return
+	}
+	s.lag.waiting = false
+	s.lag.waited += lagStep
+	_ = pause(ctx, s.permits, lagStep)
 }
 
 // known is what is known of one contact in a Send.

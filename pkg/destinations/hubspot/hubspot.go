@@ -86,8 +86,11 @@ func DefaultSettings() Settings {
 		IDProperty: emailProperty,
 		MissingKey: missingSkip,
 		TimeZone:   "UTC",
-		Properties: PropertiesSettings{Null: nullIgnore, Unknown: unknownStrip, Options: optionsKeep, Group: "contactinformation"},
-		Events:     EventsSettings{Create: true, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
+		Properties: PropertiesSettings{
+			Null: nullIgnore, Unknown: unknownStrip, Options: optionsKeep, Group: "contactinformation",
+			NewPerAccount: 100, NewOptionsPerProperty: 200,
+		},
+		Events: EventsSettings{Create: true, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
 	}
 }
 

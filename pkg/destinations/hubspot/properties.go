@@ -23,6 +23,9 @@ type PropertiesSettings struct {
 	Unknown string            `yaml:"unknown"` // properties that the account lacks: strip, create
 	Options string            `yaml:"options"` // options that a property lacks: keep, create
 	Group   string            `yaml:"group"`   // where new properties go
+	// NewPerAccount bounds the properties that are made, in all, and NewOptionsPerProperty the options that a property is given.
+	NewPerAccount         int `yaml:"new_per_account"`
+	NewOptionsPerProperty int `yaml:"new_options_per_property"`
 }
 
 // Words of the settings.
@@ -103,6 +106,8 @@ type properties struct {
 	create    bool // properties that the account lacks
 	addOption bool // that a property lacks
 	group     string
+
+	newProperties, newOptions int // most to make, of a property's options
 }
 
 // policyOf is the policy of the property with that name, as configured.
@@ -120,7 +125,13 @@ var propertyName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
 func (set *PropertiesSettings) compile(fail func(key, format string, args ...any)) *properties {
 	ps := &properties{
 		only: set.names("only", set.Only, fail), except: set.names("except", set.Except, fail), policies: map[string]policy{},
-		group: set.Group,
+		group: set.Group, newProperties: set.NewPerAccount, newOptions: set.NewOptionsPerProperty,
+	}
+	if set.NewPerAccount < 0 {
+		fail("properties.new_per_account", "must not be negative")
+	}
+	if set.NewOptionsPerProperty < 0 {
+		fail("properties.new_options_per_property", "must not be negative")
 	}
 	for _, name := range slices.Sorted(maps.Keys(ps.only)) {
 		if ps.except[name] {

@@ -86,12 +86,20 @@ func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bo
 		if p.property == "" || p.property == s.d.contacts.key || p.code == codeRequired || p.code == codeRequiredIf {
 			continue
 		}
+		if s.lags(writes, &p) {
+			changed = changed || !s.lag.over()
+			continue
+		}
 		reason := reasonRefused
 		switch p.code {
 		case codeUnknownProperty:
 			reason = reasonUnknown
 			s.d.refreshSchema(ctx, s.permits, schemaAgain)
 			s.schema = s.d.account.schema.get()
+		case codeInvalidOption: // a person may have deleted it
+			if s.d.contacts.properties.addOption {
+				s.d.refreshSchema(ctx, s.permits, schemaAgain)
+			}
 		case codeReadOnly:
 			reason = reasonReadOnly
 		case codeInvalidEmail:
@@ -164,6 +172,8 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 	}
 	badEmail := s.d.contacts.key == emailProperty && r.badEmail()
 	switch {
+	case w.late:
+		s.settle([]*write{w}, destinations.RetryAfter(err, lagRetry))
 	case r.category == categoryNotFound:
 		s.settle([]*write{w}, destinations.Reject(fmt.Errorf("HubSpot has no contact with the id %s (correlation id %s)", w.id, a.correlation)))
 	case a.conflict(r):

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,18 +74,8 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 	}
 	s := &schema{properties: make(map[string]*property, 512), cleaned: map[string]*property{}, loaded: loaded}
 	results.ForEach(func(_, r gjson.Result) bool {
-		p := &property{name: r.Get("name").Str, typeName: r.Get("type").Str, fieldType: r.Get("fieldType").Str}
-		if p.name == "" {
-			return true
-		}
-		p.readOnly = r.Get("modificationMetadata.readOnlyValue").Bool() || r.Get("readOnlyValue").Bool() || r.Get("calculated").Bool()
-		p.external = r.Get("externalOptions").Bool()
-		p.unique = r.Get("hasUniqueValue").Bool()
-		p.choices = parseOptions(r.Get("options"))
-		p.setType()
-		s.properties[p.name] = p
-		if clean := cleanName(p.name); clean != p.name && s.cleaned[clean] == nil {
-			s.cleaned[clean] = p
+		if p := parseProperty(r); p != nil {
+			s.add(p)
 		}
 		return true
 	})
@@ -91,6 +83,43 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 		return nil, errors.New("the list of properties is empty")
 	}
 	return s, nil
+}
+
+// parseProperty reads the definition of a property; nil when it is none.
+func parseProperty(r gjson.Result) *property {
+	p := &property{name: r.Get("name").Str, typeName: r.Get("type").Str, fieldType: r.Get("fieldType").Str}
+	if p.name == "" {
+		return nil
+	}
+	p.readOnly = r.Get("modificationMetadata.readOnlyValue").Bool() || r.Get("readOnlyValue").Bool() || r.Get("calculated").Bool()
+	p.external = r.Get("externalOptions").Bool()
+	p.unique = r.Get("hasUniqueValue").Bool()
+	p.choices = parseOptions(r.Get("options"))
+	p.setType()
+	return p
+}
+
+// add puts a property into a schema that nobody uses yet.
+func (s *schema) add(p *property) {
+	s.properties[p.name] = p
+	if clean := cleanName(p.name); clean != p.name && (s.cleaned[clean] == nil || s.cleaned[clean].name == p.name) {
+		s.cleaned[clean] = p
+	}
+}
+
+// with is the property with more options, those that it lacks.
+func (p *property) with(more []option) *property {
+	q := *p
+	q.choices = slices.Clone(p.choices)
+	for _, o := range more {
+		if !slices.ContainsFunc(q.choices, func(have option) bool { return have.value == o.value }) {
+			q.choices = append(q.choices, o)
+		}
+	}
+	if len(q.choices) > len(p.choices) {
+		q.setType()
+	}
+	return &q
 }
 
 func parseOptions(list gjson.Result) (choices []option) {
@@ -191,6 +220,17 @@ func (c *schemaCache) put(s *schema) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = s
+}
+
+// learn puts one property into the schema.
+func (c *schemaCache) learn(p *property) *schema {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := *c.now
+	s.properties, s.cleaned = maps.Clone(s.properties), maps.Clone(s.cleaned)
+	s.add(p)
+	c.now = &s
+	return &s
 }
 
 // try counts a load, unless the last one was begun less than every ago.
@@ -301,6 +341,7 @@ func (d *Destination) loadSchema(ctx context.Context, permits *permits) (s *sche
 	if s, err = parseSchema(a.body, time.Now()); err != nil {
 		return nil, err
 	}
+	d.account.creations.keep(s, time.Now())
 	c.put(s)
 	if d.cache != nil {
 		d.cache.Store(d.cacheKey("properties"), s.encode())

@@ -59,7 +59,7 @@ func (st *state) readProperties(c *call) answer {
 	return a.finish(http.StatusOK)
 }
 
-// createProperty answers POST properties. An archived name is restored with the new definition.
+// createProperty answers POST properties. An archived name is restored with the new definition and its old type.
 func (st *state) createProperty(c *call) answer {
 	p, e := st.define(c.json)
 	if e != nil {
@@ -107,8 +107,8 @@ func (st *state) define(in gjson.Result) (*property, *apiError) {
 	if e := st.checkDefinition(&p); e != nil {
 		return nil, e
 	}
-	if old := st.properties.truth[p.Name]; old != nil {
-		p.created = old.created // restored
+	if old := st.properties.truth[p.Name]; old != nil { // restored: what it is stays, for contacts have values of it (modelled)
+		p.created, p.Type, p.FieldType = old.created, old.Type, old.FieldType
 	}
 	q := newProperty(p)
 	change(st, &st.properties, p.Name, q)
@@ -166,6 +166,9 @@ func (st *state) updateProperty(c *call) answer {
 	p := old.Property
 	p.merge(c.json)
 	p.updated = st.now.at
+	if p.ReadOnlyOptions && c.json.Get("options").Exists() {
+		return st.fail(badInput("The options of property '" + p.Name + "' cannot be changed")) // the text is modelled
+	}
 	wrong := p.validateOptions()
 	if !old.HubSpotDefined {
 		wrong = p.validate()
@@ -260,6 +263,9 @@ func (p *property) append(b []byte, stamped bool) []byte {
 	b = append(b, `,"modificationMetadata":{"archivable":true`...)
 	b = appendFlag(b, "readOnlyDefinition", p.HubSpotDefined)
 	b = appendFlag(b, "readOnlyValue", p.ReadOnlyValue)
+	if p.ReadOnlyOptions {
+		b = appendFlag(b, "readOnlyOptions", true)
+	}
 	b = append(b, '}')
 	b = appendFlag(b, "formField", !p.ReadOnlyValue)
 	return append(b, `,"dataSensitivity":"non_sensitive"}`...)

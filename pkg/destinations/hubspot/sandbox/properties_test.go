@@ -67,6 +67,11 @@ func TestPropertyLife(t *testing.T) {
 		t.Errorf("write to an archived property: %s", answer.Raw)
 	}
 	c.must(404, "PATCH", propertiesPath+"/plan_tier", `{"label":"x"}`)
+	other := strings.Replace(planTier, `"type":"enumeration","fieldType":"select"`, `"type":"string","fieldType":"text"`, 1)
+	if restored := c.must(201, "POST", propertiesPath, other); restored.Get("type").Str != "enumeration" || restored.Get("fieldType").Str != "select" {
+		t.Errorf("restored with another type: %s", restored.Raw)
+	}
+	c.must(204, "DELETE", propertiesPath+"/plan_tier", "")
 	if restored := c.must(201, "POST", propertiesPath, planTier); restored.Get("createdAt").Str != created || restored.Get("updatedAt").Str == created {
 		t.Errorf("restored: %s, created at %s", restored.Raw, created)
 	}
@@ -128,4 +133,16 @@ func TestCustomPropertyLimit(t *testing.T) {
 	if !slices.ContainsFunc(names, func(p Property) bool { return p.Name == "plan_tier" }) {
 		t.Error("Properties lacks the new one")
 	}
+}
+
+func TestReadOnlyOptions(t *testing.T) {
+	c := newClient(t, Options{Properties: []Property{{
+		Name: "fixed", Label: "Fixed", Type: "enumeration", FieldType: "select", GroupName: "contactinformation", ReadOnlyOptions: true,
+		Options: []Option{{Label: "A", Value: "a"}},
+	}}})
+	if !c.must(200, "GET", propertiesPath+"/fixed", "").Get("modificationMetadata.readOnlyOptions").Bool() {
+		t.Error("not shown as read-only")
+	}
+	c.must(400, "PATCH", propertiesPath+"/fixed", `{"options":[{"label":"B","value":"b"}]}`)
+	c.must(200, "PATCH", propertiesPath+"/fixed", `{"label":"Still"}`)
 }

@@ -22,6 +22,7 @@ type Property struct {
 	Options         []Option `json:"options"`
 	ExternalOptions bool     `json:"externalOptions"` // HubSpot takes the values from elsewhere, such as its users
 	ReadOnlyValue   bool     `json:"readOnlyValue"`
+	ReadOnlyOptions bool     `json:"readOnlyOptions"` // its options cannot be changed
 	Calculated      bool     `json:"calculated"`
 	HasUniqueValue  bool     `json:"hasUniqueValue"` // may identify contacts in upserts
 	Hidden          bool     `json:"hidden"`

@@ -1,0 +1,180 @@
+package hubspot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/hubspot/sandbox"
+)
+
+var planProperty = sandbox.Property{
+	Name: "plan", Label: "Plan", Type: "enumeration", FieldType: "select", GroupName: "contactinformation",
+	Options: []sandbox.Option{{Label: "Pro plan", Value: "pro", Description: "kept", DisplayOrder: 3}, {Label: "Yes", Value: "true"}},
+}
+
+func (r *rig) options(property string) (values []string) {
+	for _, p := range r.box.Properties() {
+		if p.Name == property {
+			for _, o := range p.Options {
+				values = append(values, o.Value)
+			}
+		}
+	}
+	return values
+}
+
+// Eight writers that know nothing of each other add options to one property at a time, through reads that lag: all options are there in
+// the end, those that were there before too.
+func TestOptionWritersLoseNothing(t *testing.T) {
+	for _, lag := range []time.Duration{0, 250 * time.Millisecond, 700 * time.Millisecond} {
+		t.Run(lag.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, sandbox.Options{Lag: lag, Properties: []sandbox.Property{planProperty}}, "properties: {options: create}\n")
+				// Calls take time, so that they overlap.
+				r.box.Inject(sandbox.Fault{Endpoint: "properties", Delay: 120 * time.Millisecond})
+				want := []string{"pro", "true"}
+				began := time.Now()
+				var wg sync.WaitGroup
+				for i := range 8 {
+					writer := *r
+					writer.env.Shared = &destinations.Shared{}
+					writer.reload()
+					var options []string
+					for j := range 3 {
+						options = append(options, fmt.Sprintf("plan %d-%d", i, j))
+					}
+					want = append(want, options...)
+					wg.Go(func() {
+						ps := &permits{d: writer.dest}
+						defer ps.release()
+						ctx := context.Background()
+						s := &contactSend{d: writer.dest, permits: ps}
+						var err error
+						if s.schema, err = writer.dest.contactSchema(ctx, ps); err != nil {
+							t.Error(err)
+						}
+						for _, option := range options {
+							if _, err := s.provide(ctx, nil, []needOption{{s.schema.find("plan"), []string{option}}}); err != nil {
+								t.Error(err)
+							}
+						}
+						if p := s.schema.find("plan"); len(p.options) < 2+len(options) {
+							t.Errorf("writer %d knows only %v", i, p.options)
+						}
+					})
+				}
+				wg.Wait()
+				got := r.options("plan")
+				slices.Sort(got)
+				slices.Sort(want)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
+				}
+				if n := r.logs.count("left out"); n != 0 {
+					t.Errorf("some gave up: %s", r.logs)
+				}
+				t.Logf("took %v, %d reads, %d writes", time.Since(began), r.calls("properties/read", 0), r.calls("properties/update", 0))
+			})
+		})
+	}
+}
+
+func (r *rig) provideOptions(property string, options ...string) {
+	r.t.Helper()
+	ps := &permits{d: r.dest}
+	defer ps.release()
+	s := &contactSend{d: r.dest, permits: ps}
+	var err error
+	if s.schema, err = r.dest.contactSchema(context.Background(), ps); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := s.provide(context.Background(), nil, []needOption{{s.schema.find(property), options}}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// What is an option in another case, or by its label, or yes for true, is not a new one; what is there stays as it is.
+func TestNewOptions(t *testing.T) {
+	inBubble(t, sandbox.Options{Properties: []sandbox.Property{planProperty}}, "properties: {options: create, new_options_per_property: 4}\n", func(t *testing.T, r *rig) {
+		r.provideOptions("plan", "PRO", "pro PLAN", "yes", "TRUE", " gold ", "Gold", "a;b", "", "x\ny", strings.Repeat("x", 256))
+		if got := r.options("plan"); !slices.Equal(got, []string{"pro", "true", "gold"}) {
+			t.Errorf("options %q", got)
+		}
+		for _, p := range r.box.Properties() {
+			if p.Name == "plan" && (p.Options[0].Description != "kept" || p.Options[0].DisplayOrder != 3 || p.Options[2].Label != "gold") {
+				t.Errorf("options %+v", p.Options)
+			}
+		}
+		before := r.calls("", 0)
+		r.provideOptions("plan", "GOLD", "pro")
+		if r.calls("", 0) != before {
+			t.Error("calls for options that are there")
+		}
+		r.provideOptions("plan", "a", "b", "c", "d", "e")
+		r.restart()
+		r.provideOptions("plan", "f")
+		if got := r.options("plan"); !slices.Equal(got, []string{"pro", "true", "gold", "a", "b", "c"}) {
+			t.Errorf("options beyond the limit: %q", got)
+		}
+		if !strings.Contains(r.logs.String(), "new_options_per_property: 200") {
+			t.Errorf("the log does not say which line to add: %s", r.logs)
+		}
+	})
+}
+
+// Options that HubSpot keeps to itself are left alone, and it is not asked again by every batch.
+func TestOptionsThatCannotBeAdded(t *testing.T) {
+	fixed := planProperty
+	fixed.Name, fixed.ReadOnlyOptions = "fixed", true
+	full := planProperty
+	full.Name, full.Options = "full", nil
+	for i := range maxOptions {
+		full.Options = append(full.Options, sandbox.Option{Label: fmt.Sprint(i), Value: fmt.Sprint(i)})
+	}
+	o := sandbox.Options{Properties: []sandbox.Property{fixed, full}}
+	inBubble(t, o, "properties: {options: create}\n", func(t *testing.T, r *rig) {
+		for range 3 {
+			r.provideOptions("fixed", "gold")
+			r.provideOptions("full", "gold")
+		}
+		if n := r.calls("properties/update", 0); n != 0 || r.calls("properties/read", 0) != 2 {
+			t.Errorf("%d writes, %d reads", n, r.calls("properties/read", 0))
+		}
+		mustDeliver(t, r.run(identify(`{"email":"a@x.co","fixed":"gold","city":"Rome"}`)))
+		r.want("a@x.co", map[string]string{"city": "Rome"})
+	})
+}
+
+// An option that parts of HubSpot do not know for a while is written all the same.
+func TestNewOptionLags(t *testing.T) {
+	inBubble(t, sandbox.Options{Properties: []sandbox.Property{planProperty}}, "properties: {options: create}\n", func(t *testing.T, r *rig) {
+		r.provideOptions("plan", "gold")
+		invalid := func(value string) {
+			r.box.Inject(sandbox.Fault{
+				Endpoint: "contacts/batch/upsert", Times: 5, Status: 400,
+				Body:  `{"category":"VALIDATION_ERROR","message":"x","errors":[{"code":"INVALID_OPTION","context":{"propertyName":["plan"]}}]}`,
+				Match: func(b []byte) bool { return strings.Contains(string(b), `"plan":"`+value) },
+			})
+		}
+		invalid("gold")
+		mustDeliver(t, r.run(identify(`{"email":"a@x.co","plan":"Gold","city":"Rome"}`)))
+		r.want("a@x.co", map[string]string{"plan": "gold", "city": "Rome"})
+		// Not so one that is no news.
+		invalid("pro")
+		began := time.Now()
+		mustDeliver(t, r.run(identify(`{"email":"b@x.co","plan":"pro","city":"Rome"}`)))
+		r.want("b@x.co", map[string]string{"city": "Rome"})
+		if time.Since(began) > 0 {
+			t.Errorf("waited %v", time.Since(began))
+		}
+	})
+}
