@@ -87,6 +87,9 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 		Unknown string            `yaml:"unknown"`
 		Options string            `yaml:"options"`
 		Group   string            `yaml:"group"`
+
+		NewPerAccount         int `yaml:"new_per_account"`
+		NewOptionsPerProperty int `yaml:"new_options_per_property"`
 	}
 	type hubspot struct {
 		IDProperty    string     `yaml:"id_property"`
@@ -116,6 +119,7 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 		Properties: properties{
 			Map: map[string]string{}, Only: []string{}, Except: []string{}, Write: map[string]string{},
 			Null: "ignore", Unknown: "strip", Options: "keep", Group: "contactinformation",
+			NewPerAccount: 100, NewOptionsPerProperty: 200,
 		},
 		Events: events{Create: true, Define: []string{}, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
 	}
