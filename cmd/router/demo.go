@@ -268,6 +268,8 @@ Now post an event of your own, and see it arrive:
   curl '%[2]s/_sandbox/contacts?email=me@example.com'
   curl '%[2]s/_sandbox/events?email=me@example.com'
 
+Or look at all that HubSpot holds in a browser: %[2]s/_sandbox
+
 What the router counts: curl %[1]s/metrics        How its lanes are: curl %[1]s/readyz
 Ctrl-C ends the demo and removes its data.
 `, d.router, d.hubspot, serverPath)

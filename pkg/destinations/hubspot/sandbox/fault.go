@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"slices"
@@ -30,6 +31,8 @@ type Fault struct {
 	ApplyLate time.Duration
 	// Drop closes the connection without an answer, after Delay.
 	Drop bool
+	// Contains is text that a body must hold for its call to be meant; "" means all.
+	Contains string
 	// Match says which bodies are meant, such as those that hold one e-mail; nil means all. It must not call the sandbox.
 	Match func(body []byte) bool
 }
@@ -37,23 +40,31 @@ type Fault struct {
 // fault is an injected Fault; the Sandbox's mutex guards left.
 type fault struct {
 	Fault
+	id   int // from 1
 	left int // calls to go; -1: no end
 }
 
 // Inject adds a fault; of several that match a call the oldest acts. clear removes it.
 func (s *Sandbox) Inject(f Fault) (clear func()) {
+	in := s.inject(f)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.faults = slices.DeleteFunc(s.faults, func(g *fault) bool { return g == in })
+	}
+}
+
+func (s *Sandbox) inject(f Fault) *fault {
 	in := &fault{Fault: f, left: f.Times}
 	if f.Times == 0 {
 		in.left = -1
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lastFault++
+	in.id = s.lastFault
 	s.faults = append(s.faults, in)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.faults = slices.DeleteFunc(s.faults, func(g *fault) bool { return g == in })
-	}
+	return in
 }
 
 // takeFaultLocked returns the fault that acts on c and uses one of its times.
@@ -77,7 +88,7 @@ func (f *fault) matches(c *call) bool {
 	if f.Endpoint != "" && f.Endpoint != "*" && f.Endpoint != name && !strings.HasPrefix(name, f.Endpoint+"/") {
 		return false
 	}
-	return f.Match == nil || f.Match(c.body)
+	return (f.Contains == "" || bytes.Contains(c.body, []byte(f.Contains))) && (f.Match == nil || f.Match(c.body))
 }
 
 // doFaulty answers by a fault. st is the state that the call arrived at.

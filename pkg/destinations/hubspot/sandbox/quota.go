@@ -28,6 +28,13 @@ func newQuota(o *Options) quota {
 	}
 }
 
+// setLimits changes the limits; what was counted stays counted.
+func (q *quota) setLimits(o *Options) {
+	q.burst.max, q.burst.size = o.Burst, o.BurstWindow
+	q.events.max = o.EventsPerSecond
+	q.daily, q.zone = o.Daily, o.TimeZone
+}
+
 // take counts a call made at t, or returns the 429 that refuses it. A refused call counts nowhere (modelled).
 func (q *quota) take(p policy, t time.Time) *apiError {
 	switch p {

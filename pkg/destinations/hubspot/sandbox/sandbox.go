@@ -65,12 +65,14 @@ type Options struct {
 
 // Sandbox is the handler and the account behind it. All methods may be called concurrently.
 type Sandbox struct {
-	opts Options
+	initial Options
 
-	mu     sync.Mutex // guards what follows
-	st     *state     // replaced by Reset
-	faults []*fault
-	calls  callLog
+	mu        sync.Mutex // guards what follows
+	opts      Options
+	st        *state // replaced by Reset
+	faults    []*fault
+	lastFault int // its id
+	calls     callLog
 }
 
 // New makes a sandbox with an empty account that has HubSpot's own contact properties.
@@ -87,16 +89,17 @@ func New(o Options) *Sandbox {
 	if o.TimeZone == nil {
 		o.TimeZone = time.UTC
 	}
-	s := &Sandbox{opts: o}
+	s := &Sandbox{initial: o, opts: o}
 	s.st = newState(&s.opts)
 	return s
 }
 
 // Reset empties the account: contacts, events, definitions, properties that were not in Options, quotas, calls and faults. Writes still
-// to be applied late (Fault.ApplyLate) are forgotten.
+// to be applied late (Fault.ApplyLate) are forgotten, and options changed since New are as they were.
 func (s *Sandbox) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.opts = s.initial
 	s.st = newState(&s.opts)
 	s.faults = nil
 	s.calls = callLog{}

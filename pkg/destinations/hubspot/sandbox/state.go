@@ -22,7 +22,7 @@ type state struct {
 	correlation string
 	version     string // of the API
 
-	// changes that are not visible yet, oldest first; all wait for the same lag
+	// changes that are not visible yet, oldest first
 	pending []pendingChange
 
 	contacts    contactBook
@@ -76,9 +76,10 @@ func (st *state) begin(t time.Time, c *call) {
 	}
 }
 
-// later runs apply when the lag has passed, at once when there is none.
+// later runs apply when the lag has passed, at once when there is none. Changes stay in their order, also when the lag was lowered
+// between them.
 func (st *state) later(apply func()) {
-	if st.opts.Lag <= 0 {
+	if st.opts.Lag <= 0 && len(st.pending) == 0 {
 		apply()
 		return
 	}

@@ -1,43 +1,78 @@
 package sandbox
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"html/template"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tidwall/gjson"
 )
 
-// viewPath is where people and scripts look at what was received. It needs no token: a sandbox holds nothing real.
+// viewPath is where people and scripts look at what was received, and control the sandbox. It needs no token: a sandbox holds nothing
+// real.
 const viewPath = "/_sandbox"
 
 func isView(path string) bool { return path == viewPath || strings.HasPrefix(path, viewPath+"/") }
 
 // serveView answers
 //
-//	GET    /_sandbox                     a page for people
+//	GET    /_sandbox                     pages for people, see pages.go
 //	GET    /_sandbox/contacts?email=     JSON lists, newest first; ?limit=, 100 unless told
 //	GET    /_sandbox/events?email=
 //	GET    /_sandbox/definitions, /properties, /calls, /counts
-//	POST   /_sandbox/faults              injects one, see faultRequest
-//	DELETE /_sandbox/faults              clears them
-//	DELETE /_sandbox                     Reset
+//	GET    /_sandbox/calls?since=N       calls that were answered after the call numbered N, oldest first
+//	POST   /_sandbox/faults              injects one, see postedFault
+//	GET    /_sandbox/faults              those that act still
+//	DELETE /_sandbox/faults[/ID]         ends one, or all
+//	GET    /_sandbox/options             see optionsView
+//	PATCH  /_sandbox/options             changes those given
+//	POST   /_sandbox/reset               Reset; also DELETE /_sandbox
 func (s *Sandbox) serveView(w http.ResponseWriter, r *http.Request) {
-	limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
-	if err != nil || limit < 0 {
-		limit = 100
+	// A page of another site must not make a browser on this machine change anything.
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
 	}
-	switch name := strings.Trim(strings.TrimPrefix(r.URL.Path, viewPath), "/"); r.Method + " " + name {
-	case "GET ":
-		s.servePage(w)
-	case "GET contacts":
-		if email := r.URL.Query().Get("email"); email != "" {
+	name := strings.Trim(strings.TrimPrefix(r.URL.Path, viewPath), "/")
+	first, rest, _ := strings.Cut(name, "/")
+	switch {
+	case r.Method == http.MethodGet && (name == "" || first == "pages"):
+		s.servePage(w, r, rest)
+	case r.Method == http.MethodGet && name == "faults":
+		list := s.listFaults()
+		writeList(w, len(list), list)
+	case r.Method == http.MethodGet && name == "options":
+		o := s.Options()
+		writeView(w, http.StatusOK, o.view())
+	case r.Method == http.MethodGet:
+		s.serveLists(w, r, name)
+	case r.Method == http.MethodPost && name == "faults":
+		s.postFault(w, r)
+	case r.Method == http.MethodDelete && first == "faults":
+		s.deleteFault(w, rest)
+	case r.Method == http.MethodPatch && name == "options":
+		s.patchOptions(w, r)
+	case r.Method == http.MethodPost && name == "reset", r.Method == http.MethodDelete && name == "":
+		s.Reset()
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// serveLists answers with a JSON list.
+func (s *Sandbox) serveLists(w http.ResponseWriter, r *http.Request, name string) {
+	q := r.URL.Query()
+	limit, err := count(q.Get("limit"), 100)
+	if err != nil {
+		refuseControl(w, errors.New("limit "+err.Error()))
+		return
+	}
+	switch name {
+	case "contacts":
+		if email := q.Get("email"); email != "" {
 			var one []Contact
 			if ct, ok := s.Contact(email); ok {
 				one = []Contact{ct}
@@ -47,30 +82,54 @@ func (s *Sandbox) serveView(w http.ResponseWriter, r *http.Request) {
 		}
 		total, newest := s.newestContacts(limit)
 		writeList(w, total, newest)
-	case "GET events":
-		total, newest := s.newestEvents(limit, r.URL.Query().Get("email"))
+	case "events":
+		total, newest := s.newestEvents(limit, q.Get("email"))
 		writeList(w, total, newest)
-	case "GET definitions":
+	case "definitions":
 		serveList(w, limit, s.Definitions())
-	case "GET properties":
+	case "properties":
 		serveList(w, limit, s.Properties())
-	case "GET calls":
-		serveList(w, limit, s.Calls())
-	case "GET counts":
+	case "calls":
+		if !q.Has("since") {
+			serveList(w, limit, s.Calls())
+			return
+		}
+		since, err := count(q.Get("since"), 0)
+		if err != nil {
+			refuseControl(w, errors.New("since "+err.Error()))
+			return
+		}
+		newer := s.callsSince(uint64(since))
+		writeList(w, len(newer), newer[:min(limit, len(newer))])
+	case "counts":
 		serveList(w, limit, s.Counts())
-	case "POST faults":
-		s.postFault(w, r)
-	case "DELETE faults":
-		s.mu.Lock()
-		s.faults = nil
-		s.mu.Unlock()
-		w.WriteHeader(http.StatusNoContent)
-	case "DELETE ":
-		s.Reset()
-		w.WriteHeader(http.StatusNoContent)
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// count reads a number of a query; otherwise stands for "".
+func count(text string, otherwise int) (int, error) {
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, errors.New("must be a whole number from 0")
+	}
+	return n, nil
+}
+
+// callsSince returns the calls that were answered after the one with that number, oldest first; all that are kept when that one is not
+// among them. Numbers are given on arrival, so a later answer may have a lower one.
+func (s *Sandbox) callsSince(number uint64) []Call {
+	calls := s.Calls()
+	for i := len(calls) - 1; i >= 0; i-- {
+		if calls[i].Number == number {
+			return calls[i+1:]
+		}
+	}
+	return calls
 }
 
 // newestContacts copies no more than it returns: an account may hold millions.
@@ -113,103 +172,5 @@ func writeList[T any](w http.ResponseWriter, total int, list []T) {
 	if list == nil {
 		list = []T{}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	_ = enc.Encode(map[string]any{"total": total, "results": list}) // an error means that the client has gone
-}
-
-// faultRequest is a Fault as JSON; durations are text such as "2s". contains stands for Match.
-type faultRequest struct {
-	Endpoint  string            `json:"endpoint"`
-	Times     int               `json:"times"`
-	Status    int               `json:"status"`
-	Body      string            `json:"body"`
-	Header    map[string]string `json:"header"`
-	Delay     string            `json:"delay"`
-	Apply     bool              `json:"apply"`
-	ApplyLate string            `json:"applyLate"`
-	Drop      bool              `json:"drop"`
-	Contains  string            `json:"contains"`
-}
-
-func (s *Sandbox) postFault(w http.ResponseWriter, r *http.Request) {
-	var in faultRequest
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		http.Error(w, "fault: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	f, err := in.fault()
-	if err != nil {
-		http.Error(w, "fault: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	s.Inject(f)
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (in *faultRequest) fault() (Fault, error) {
-	f := Fault{
-		Endpoint: in.Endpoint, Times: in.Times, Status: in.Status, Body: in.Body, Header: in.Header, Apply: in.Apply, Drop: in.Drop,
-	}
-	if in.Times < 0 || in.Status != 0 && (in.Status < 200 || in.Status > 599) {
-		return f, errors.New("times must not be negative, status must be 0 or from 200 to 599")
-	}
-	var err error
-	if f.Delay, err = duration(in.Delay); err != nil {
-		return f, err
-	}
-	if f.ApplyLate, err = duration(in.ApplyLate); err != nil {
-		return f, err
-	}
-	if in.Contains != "" {
-		f.Match = func(body []byte) bool { return bytes.Contains(body, []byte(in.Contains)) }
-	}
-	return f, nil
-}
-
-func duration(text string) (time.Duration, error) {
-	if text == "" {
-		return 0, nil
-	}
-	return time.ParseDuration(text)
-}
-
-// pageRows is how many of the newest contacts and events the page shows.
-const pageRows = 20
-
-var page = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>HubSpot sandbox</title><style>
-body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ddd;vertical-align:top}
-td.n{text-align:right}code{font-size:13px}
-</style></head><body><h1>HubSpot sandbox, hub {{.Hub}}</h1>
-<p>JSON: <a href="/_sandbox/contacts?limit=100">contacts</a> · <a href="/_sandbox/events?limit=100">events</a> ·
-<a href="/_sandbox/definitions">definitions</a> · <a href="/_sandbox/properties">properties</a> ·
-<a href="/_sandbox/calls?limit=100">calls</a> · <a href="/_sandbox/counts">counts</a></p>
-<h2>Calls</h2><table><tr><th>Operation<th>Status<th>Calls<th>Inputs</tr>
-{{range .Counts}}<tr><td>{{.Endpoint}}<td>{{.Status}}<td class="n">{{.Calls}}<td class="n">{{.Inputs}}</tr>
-{{else}}<tr><td colspan="4">none yet</tr>{{end}}</table>
-<h2>Contacts: {{.ContactTotal}}</h2><table><tr><th>Id<th>Properties</tr>
-{{range .Contacts}}<tr><td>{{.ID}}<td>{{range $k, $v := .Properties}}<code>{{$k}}={{$v}}</code> {{end}}</tr>
-{{end}}</table>
-<h2>Events: {{.EventTotal}}</h2><table><tr><th>Event<th>Contact<th>Properties</tr>
-{{range .Events}}<tr><td>{{.EventName}}<td>{{.Email}} {{.ContactID}}<td>{{range $k, $v := .Properties}}<code>{{$k}}={{$v}}</code> {{end}}</tr>
-{{end}}</table></body></html>
-`))
-
-func (s *Sandbox) servePage(w http.ResponseWriter) {
-	data := struct {
-		Hub                      string
-		Counts                   []Count
-		ContactTotal, EventTotal int
-		Contacts                 []Contact
-		Events                   []Event
-	}{Hub: s.opts.HubID, Counts: s.Counts()}
-	data.ContactTotal, data.Contacts = s.newestContacts(pageRows)
-	data.EventTotal, data.Events = s.newestEvents(pageRows, "")
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = page.Execute(w, data) // an error means that the client has gone
+	writeView(w, http.StatusOK, map[string]any{"total": total, "results": list})
 }
