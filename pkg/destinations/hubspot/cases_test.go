@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/tidwall/gjson"
 	"golang.org/x/tools/txtar"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
@@ -21,8 +22,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite what the cases expect")
 
-// TestCases runs testdata/cases: events.jsonl goes in, with properties.json as custom contact properties and settings.yaml beside the token; the
-// calls that were made and the outcomes must be those in the file.
+// TestCases runs testdata/cases: events.jsonl goes in, with properties.json as custom contact properties, contacts.jsonl as what HubSpot has
+// before, and settings.yaml beside the token; the calls that were made and the outcomes must be those in the file.
 func TestCases(t *testing.T) {
 	files, err := filepath.Glob("testdata/cases/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -75,12 +76,15 @@ func runCase(t *testing.T, a *txtar.Archive) (got []txtar.File) {
 	var o sandbox.Options
 	var events []*event.Event
 	settings := ""
+	var before []byte
 	for _, f := range a.Files {
 		switch f.Name {
 		case "properties.json":
 			if err := json.Unmarshal(f.Data, &o.Properties); err != nil {
 				t.Fatal(err)
 			}
+		case "contacts.jsonl":
+			before = f.Data
 		case "settings.yaml":
 			settings = string(f.Data)
 		case "events.jsonl":
@@ -92,6 +96,9 @@ func runCase(t *testing.T, a *txtar.Archive) (got []txtar.File) {
 		}
 	}
 	r := newRig(t, o, settings)
+	for line := range bytes.Lines(before) {
+		r.put(gjson.GetBytes(line, "email").Str, string(line))
+	}
 	rec := &recorder{RoundTripper: r.env.Transport}
 	r.env.Transport = rec
 	r.restart()

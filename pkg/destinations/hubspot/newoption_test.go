@@ -178,3 +178,25 @@ func TestNewOptionLags(t *testing.T) {
 		}
 	})
 }
+
+// From the event to the contact: options are added to dropdowns and checkboxes, and what can be no option is left out.
+func TestUnknownOptionsOfEventsAreMade(t *testing.T) {
+	topics := sandbox.Property{
+		Name: "topics", Label: "Topics", Type: "enumeration", FieldType: "checkbox", GroupName: "contactinformation",
+		Options: []sandbox.Option{{Label: "Art", Value: "art"}},
+	}
+	o := sandbox.Options{Lag: 700 * time.Millisecond, Properties: []sandbox.Property{planProperty, topics}}
+	inBubble(t, o, "properties: {options: create}\n", func(t *testing.T, r *rig) {
+		mustDeliver(t, r.run(
+			identify(`{"email":"a@x.co","plan":"Gold Plan","topics":["Art","Music & more"]}`),
+			identify(`{"email":"b@x.co","plan":"gold plan","topics":";sport","city":"Rome"}`),
+			identify(`{"email":"c@x.co","plan":"a;b","city":"Oslo"}`),
+		))
+		r.want("a@x.co", map[string]string{"plan": "Gold Plan", "topics": "art;Music & more"})
+		r.want("b@x.co", map[string]string{"plan": "Gold Plan", "topics": "sport", "city": "Rome"})
+		r.want("c@x.co", map[string]string{"city": "Oslo"})
+		if got := r.options("plan"); !slices.Equal(got, []string{"pro", "true", "Gold Plan"}) {
+			t.Errorf("options %q", got)
+		}
+	})
+}

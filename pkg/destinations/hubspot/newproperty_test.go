@@ -306,3 +306,49 @@ func TestNewPropertyOutlivesARefresh(t *testing.T) {
 			}
 		})
 }
+
+// From the event to the contact: the type comes from all values of the batch, and nothing is lost to lag.
+func TestUnknownPropertiesOfEventsAreMade(t *testing.T) {
+	inBubble(t, sandbox.Options{Lag: 700 * time.Millisecond}, "properties: {unknown: create, options: create, write: {interests: append}}\n", func(t *testing.T, r *rig) {
+		results := r.run(
+			identify(`{"email":"a@x.co","Plan Tier":"pro","seats":5,"interests":["art"],"hs_x":"1","firstname":"Ada","since":"2026-01-02"}`),
+			identify(`{"email":"b@x.co","plan-tier":"free","seats":"many","interests":["music","Art"]}`),
+			identify(`{"email":"b@x.co","interests":["sport"]}`),
+		)
+		mustDeliver(t, results)
+		r.wantMade("interests:enumeration plan_tier:string seats:string since:date")
+		r.want("a@x.co", map[string]string{"plan_tier": "pro", "seats": "5", "interests": "art", "firstname": "Ada", "since": "2026-01-02"})
+		r.want("b@x.co", map[string]string{"plan_tier": "free", "seats": "many", "interests": "music;art;sport"})
+		if got := detail(t, results[0].outcome).Stripped; got["hs_x"] != "unknown" || len(got) != 1 {
+			t.Errorf("stripped %v", got)
+		}
+		mustDeliver(t, r.run(identify(`{"email":"b@x.co","interests":"dance"}`)))
+		r.want("b@x.co", map[string]string{"plan_tier": "free", "seats": "many", "interests": "music;art;sport;dance"})
+	})
+}
+
+// The calls of one process that need the same property make it once.
+func TestNewPropertyIsMadeOnce(t *testing.T) {
+	inBubble(t, sandbox.Options{Lag: 700 * time.Millisecond}, createUnknown, func(t *testing.T, r *rig) {
+		mustDeliver(t, r.run(identify(`{"email":"first@x.co"}`)))
+		r.box.Inject(sandbox.Fault{Endpoint: "*", Delay: 100 * time.Millisecond})
+		var wg sync.WaitGroup
+		for i := range 4 {
+			contacts, _ := r.entries(identify(fmt.Sprintf(`{"email":"c%d@x.co","seats":%d}`, i, i)))
+			wg.Go(func() {
+				for _, o := range r.send(contacts) {
+					if o.Err != nil {
+						t.Error(o.Err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for i := range 4 {
+			r.want(fmt.Sprintf("c%d@x.co", i), map[string]string{"seats": fmt.Sprint(i)})
+		}
+		if n := r.calls("properties/create", 0); n != 1 {
+			t.Errorf("%d calls to make it", n)
+		}
+	})
+}
