@@ -1,10 +1,11 @@
 // HubSpot's official client against the sandbox: what the client makes of the sandbox's answers must be what it makes of HubSpot's.
 // client_test.go starts the sandboxes and sets the addresses.
 import assert from 'node:assert/strict'
-import { beforeEach, describe, test } from 'node:test'
+import { readFileSync } from 'node:fs'
+import { after, beforeEach, describe, test } from 'node:test'
 import { Client } from '@hubspot/api-client'
 
-const { SANDBOX_URL, SANDBOX_BURST_URL, SANDBOX_DAILY_URL } = process.env
+const { SANDBOX_URL, SANDBOX_BURST_URL, SANDBOX_DAILY_URL, SANDBOX_ENDPOINTS } = process.env
 const client = (basePath, more) => new Client({ basePath, accessToken: 'pat-na1-test', ...more })
 const hubspot = client(SANDBOX_URL)
 const { contacts, properties } = hubspot.crm
@@ -13,8 +14,26 @@ const view = async (path) => (await fetch(`${SANDBOX_URL}/_sandbox${path}`)).jso
 const contact = async (email) => (await view(`/contacts?email=${encodeURIComponent(email)}`)).results[0]
 const inject = async (fault) => {
   const answer = await fetch(`${SANDBOX_URL}/_sandbox/faults`, { method: 'POST', body: JSON.stringify(fault) })
-  assert.equal(answer.status, 204)
+  assert.equal(answer.status, 201)
 }
+
+// raw calls through the client, for what it has no method for, and returns status and JSON.
+const raw = async (method, path, body) => {
+  const answer = await hubspot.apiRequest({ method, path, body })
+  const text = await answer.text()
+  return { status: answer.status, json: text && JSON.parse(text) }
+}
+
+// shape lists the paths and types of all members. Elements of a list are merged; the members of properties are data.
+const shape = (value, path = '', set = new Set()) => {
+  const kind = value === null ? 'null' : Array.isArray(value) ? 'list' : typeof value
+  set.add(`${path} ${kind}`)
+  if (kind === 'list') value.forEach((v) => shape(v, `${path}[]`, set))
+  if (kind === 'object' && !path.endsWith('.properties')) Object.entries(value).forEach(([k, v]) => shape(v, `${path}.${k}`, set))
+  return [...set].sort()
+}
+const recordings = '../../pkg/destinations/hubspot/sandbox/testdata/recordings/'
+const recorded = (name) => JSON.parse(readFileSync(new URL(recordings + name, import.meta.url)))
 
 // failure runs call, which must fail, and returns the client's error.
 const failure = async (call) => {
@@ -30,8 +49,18 @@ const input = (trace, email, props) => ({
   idProperty: 'email', id: email, objectWriteTraceId: trace, properties: { email, ...props },
 })
 
+// driven are the operations that the client made with success.
+const driven = new Set()
+const note = async () => (await view('/counts')).results.filter((c) => c.status >= 200 && c.status < 300).forEach((c) => driven.add(c.endpoint))
+
 beforeEach(async () => {
-  await fetch(`${SANDBOX_URL}/_sandbox`, { method: 'DELETE' })
+  await note()
+  await fetch(`${SANDBOX_URL}/_sandbox/reset`, { method: 'POST' })
+})
+
+after(async () => {
+  await note()
+  assert.deepEqual(SANDBOX_ENDPOINTS.split(' ').filter((e) => !driven.has(e)), [], 'operations that no test drives')
 })
 
 describe('contacts', () => {
@@ -120,6 +149,38 @@ describe('contacts', () => {
     assert.equal(e.code, 404)
   })
 
+  test('list, archive, history', async () => {
+    const inputs = ['Bonn', 'Ulm'].map((city) => input('t', 'a@b.co', { city }))
+    for (const one of inputs) await contacts.batchApi.upsert({ inputs: [one] })
+    await contacts.batchApi.upsert({ inputs: [input('t', 'c@d.co', {})] })
+    const first = await contacts.basicApi.getPage(1, undefined, ['city'])
+    assert.equal(first.results[0].properties.city, 'Ulm')
+    const rest = await contacts.basicApi.getPage(1, first.paging.next.after)
+    assert.equal(rest.results[0].properties.email, 'c@d.co')
+    assert.equal(rest.paging, undefined)
+    const read = await contacts.batchApi.read({
+      idProperty: 'email', inputs: [{ id: 'a@b.co' }], properties: [], propertiesWithHistory: ['city'],
+    })
+    assert.deepEqual(read.results[0].propertiesWithHistory.city.map((v) => v.value), ['Ulm', 'Bonn'])
+    assert.ok(read.results[0].propertiesWithHistory.city[0].timestamp instanceof Date)
+    await contacts.basicApi.archive(first.results[0].id)
+    assert.equal((await contacts.basicApi.getPage()).results.length, 1)
+  })
+
+  test('a secondary address reaches its contact', async () => {
+    const answer = await fetch(`${SANDBOX_URL}/_sandbox/options`, { method: 'PATCH', body: '{"keep_old_email":true}' })
+    assert.equal(answer.status, 200)
+    const made = await contacts.basicApi.create({ properties: { email: 'old@b.co' }, associations: [] })
+    await contacts.basicApi.update(made.id, { properties: { email: 'new@b.co' } })
+    const upserted = await contacts.batchApi.upsert({ inputs: [{ ...input('t', 'old@b.co', {}), properties: { city: 'Bonn' } }] })
+    assert.equal(upserted.results[0].id, made.id)
+    const read = await contacts.batchApi.read({
+      idProperty: 'email', inputs: [{ id: 'old@b.co' }, { id: 'no@b.co' }], properties: ['hs_additional_emails'], propertiesWithHistory: [],
+    })
+    assert.equal(read.results[0].properties.hs_additional_emails, 'old@b.co')
+    assert.deepEqual(read.errors[0].context.ids, ['no@b.co'])
+  })
+
   test('search waits out the limit of five per second', async () => {
     await contacts.batchApi.upsert({ inputs: [input('t-1', 'a@b.co', {}), input('t-2', 'c@d.co', {})] })
     const patient = client(SANDBOX_URL, { numberOfApiCallRetries: 3, limiterOptions: { minTime: 0, maxConcurrent: 6 } })
@@ -166,6 +227,79 @@ describe('properties', () => {
   })
 })
 
+describe('properties in batches, and their groups', () => {
+  const text = (name) => ({ name, label: name, groupName: 'mine', type: 'string', fieldType: 'text' })
+
+  test('a group, then properties in it', async () => {
+    assert.equal((await failure(() => properties.coreApi.create('contacts', text('a')))).code, 400)
+    await properties.groupsApi.create('contacts', { name: 'mine', label: 'Mine', displayOrder: -1 })
+    assert.ok((await properties.groupsApi.getAll('contacts')).results.some((g) => g.name === 'mine'))
+    const made = await properties.batchApi.create('contacts', { inputs: [text('a'), text('b')] })
+    assert.deepEqual(made.results.map((p) => p.name), ['a', 'b'])
+    const read = await properties.batchApi.read('contacts', { archived: false, inputs: [{ name: 'a' }, { name: 'nosuch' }] })
+    assert.deepEqual(read.results.map((p) => p.name), ['a'])
+    await properties.batchApi.archive('contacts', { inputs: [{ name: 'a' }] })
+    assert.equal((await failure(() => properties.coreApi.getByName('contacts', 'a'))).code, 404)
+    const archived = await properties.coreApi.getAll('contacts', true)
+    assert.deepEqual(archived.results.map((p) => p.name), ['a'])
+    const restored = await properties.coreApi.create('contacts', text('a'))
+    assert.equal(restored.archived, false)
+  })
+})
+
+describe('account', () => {
+  test('details and scopes', async () => {
+    const details = await raw('GET', '/account-info/v3/details')
+    assert.equal(details.json.portalId, 20546336)
+    const info = await raw('POST', '/oauth/v2/private-apps/get/access-token-info', { tokenKey: 'pat-na1-test' })
+    assert.equal(info.json.hubId, 20546336)
+    assert.ok(info.json.scopes.includes('crm.objects.contacts.write'))
+  })
+})
+
+describe('shapes of recorded answers', () => {
+  // same sends a call and compares its answer with a recording.
+  const same = async (name, status, method, path, body, but = []) => {
+    const answer = await raw(method, path, body)
+    assert.equal(answer.status, status)
+    assert.deepEqual(shape(answer.json).filter((s) => !but.some((b) => s.startsWith(b))), shape(recorded(name)))
+  }
+  const batch = '/crm/v3/objects/contacts/batch'
+  const made = (more) => ({ properties: { email: 'a@b.co', firstname: 'A', lastname: 'B' }, associations: [], ...more })
+
+  test('account', () => same('post-auth__account-info.json', 200, 'GET', '/account-info/v3/details'))
+
+  test('writes', async () => {
+    await fetch(`${SANDBOX_URL}/_sandbox/options`, { method: 'PATCH', body: '{"lifecycle_stage":"lead"}' })
+    await same('batch__create__contacts__success.json', 201, 'POST', `${batch}/create`, { inputs: [made()] })
+    await same('batch__create__contacts__err-conflict.json', 409, 'POST', `${batch}/create`, { inputs: [made()] })
+    await same('batch__update__contacts__success.json', 200, 'POST', `${batch}/update`, { inputs: [{ id: '101', properties: { firstname: 'C' } }] })
+    await same(
+      'batch__create__contacts__err-partial-success.json', 207, 'POST', `${batch}/create`,
+      { inputs: [made({ objectWriteTraceId: '0' }), { objectWriteTraceId: '1', properties: { email: 'c@d.co' } }] },
+      ['.results[].objectWriteTraceId'], // cut from the recording
+    )
+    await same('batch__update__contacts__err-partial-success.json', 207, 'POST', `${batch}/update`, {
+      inputs: [{ id: '101', properties: { firstname: 'D' } }, { id: 'unknownIdentifier888', properties: { firstname: 'E' } }],
+    })
+    const twice = { id: '123456', properties: {} }
+    await same('batch__update__contacts__err-duplicate-ids.json', 400, 'POST', `${batch}/update`, { inputs: [twice, twice] })
+    const unknown = { properties: { first000name: 'x', last000name: 'y' } }
+    await same('batch__create__contacts__err-many-invalid-properties.json', 400, 'POST', `${batch}/create`, { inputs: [unknown, unknown] })
+  })
+
+  test('properties', async () => {
+    await properties.groupsApi.create('contacts', { name: 'integrationcreatedproperties', label: 'Integration Created Properties', displayOrder: -1 })
+    const path = '/crm/v3/properties/contacts'
+    const payload = recorded('custom__create__3-payload-batch-create-properties.json')
+    await same('custom__create__4-response-batch-create-properties.json', 201, 'POST', `${path}/batch/create`, payload)
+    await same(
+      'custom__update__7-response-update-property-interests.json', 200, 'PATCH', `${path}/interests__c`,
+      recorded('custom__update__6-payload-update-property-interests.json'),
+    )
+  })
+})
+
 describe('events', () => {
   const event = (more) => ({
     eventName: 'pe20546336_signed_up', email: 'a@b.co', occurredAt: new Date('2026-01-20T21:14:16.512Z'), properties: { plan: 'pro' }, ...more,
@@ -188,6 +322,19 @@ describe('events', () => {
     const e = await failure(() => hubspot.events.send.basicApi.send(event({ uuid: 'u-1' })))
     assert.equal(e.code, 400)
     assert.match(e.body.message, /u-1/)
+  })
+
+  test('definitions', async () => {
+    const path = '/events/v3/event-definitions'
+    const listed = await raw('GET', `${path}?limit=100&includeProperties=true`)
+    assert.deepEqual(listed.json.results.map((d) => d.fullyQualifiedName), ['pe20546336_signed_up'])
+    const property = await raw('POST', `${path}/signed_up/property`, { name: 'seats', label: 'Seats', type: 'number' })
+    assert.equal(property.status, 201)
+    const read = await raw('GET', `${path}/pe20546336_signed_up`)
+    assert.ok(read.json.properties.some((p) => p.name === 'seats'))
+    assert.equal((await raw('DELETE', `${path}/signed_up`)).status, 204)
+    const again = await raw('POST', path, { label: 'Signed up', name: 'signed_up', propertyDefinitions: [] })
+    assert.equal(again.status, 400) // the name is burnt
   })
 
   test('send a batch; repeats are dropped', async () => {

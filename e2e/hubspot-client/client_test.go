@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
@@ -44,6 +45,7 @@ func TestOfficialClient(t *testing.T) {
 			"SANDBOX_URL=" + serve(sandbox.Options{}),
 			"SANDBOX_BURST_URL=" + serve(sandbox.Options{Burst: 1}),
 			"SANDBOX_DAILY_URL=" + serve(sandbox.Options{Daily: 1}),
+			"SANDBOX_ENDPOINTS=" + strings.Join(sandbox.Endpoints(), " "),
 		},
 		"node", "--test", "--test-reporter=spec", "client.test.mjs",
 	)

@@ -47,7 +47,7 @@ func (in *postedFault) fault() (Fault, error) {
 	case in.ID != 0 || in.Left != nil:
 		return f, errors.New("id and left are given by the sandbox")
 	case !isEndpoint(in.Endpoint):
-		return f, fmt.Errorf("endpoint %.100q is none of: *, unknown, %s, or the first part of one", in.Endpoint, strings.Join(endpoints(), ", "))
+		return f, fmt.Errorf("endpoint %.100q is none of: *, unknown, %s, or the first part of one", in.Endpoint, strings.Join(Endpoints(), ", "))
 	case in.Times < 0:
 		return f, errors.New("times must not be negative; 0 is until cleared")
 	case in.Status != 0 && (in.Status < 200 || in.Status > 599):
@@ -86,8 +86,8 @@ func isHeader(name, value string) bool {
 	return name != "" && !strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-// endpoints are the names of all operations.
-func endpoints() []string {
+// Endpoints are the names of all operations, as in Fault and Call.
+func Endpoints() []string {
 	var all []string
 	for i := range routes {
 		all = append(all, routes[i].name)
@@ -97,7 +97,7 @@ func endpoints() []string {
 
 // isEndpoint reports whether a fault with that endpoint can ever act.
 func isEndpoint(name string) bool {
-	return name == "" || name == "*" || name == "unknown" || slices.ContainsFunc(endpoints(), func(e string) bool {
+	return name == "" || name == "*" || name == "unknown" || slices.ContainsFunc(Endpoints(), func(e string) bool {
 		return e == name || strings.HasPrefix(e, name+"/")
 	})
 }
