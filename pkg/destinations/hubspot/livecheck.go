@@ -146,8 +146,8 @@ func (c *liveCheck) refused(a *answer) bool {
 
 func (c *liveCheck) noPermit(err error) {
 	var block *destinations.BlockError
-	if errors.As(err, &block) {
-		c.dayIsOver()
+	if errors.As(err, &block) { // the account's own limit, or daily_budget or quota_share
+		c.end(checkQuota, block.Error(), "nothing is lost meanwhile; raise daily_budget or quota_share if they are the limit")
 		return
 	}
 	c.over = true
@@ -278,6 +278,12 @@ func (c *liveCheck) quota() {
 		if r.dailyRemaining < r.daily/20 {
 			level, fix = destinations.FindingWarning, "the day's calls are almost used up: see what else uses the account's calls"
 		}
+	}
+	if budget := c.d.terms.daily; budget > 0 {
+		text += fmt.Sprintf("; the router makes at most %d a day (daily_budget)", budget)
+	}
+	if share := c.d.terms.share; share < 1 {
+		text += fmt.Sprintf("; %g of the calls are the router's (quota_share)", share)
 	}
 	c.add(checkQuota, level, text, fix)
 }

@@ -35,7 +35,7 @@ func (c *liveCheck) properties(ctx context.Context, seen schemaSeen) {
 		return
 	}
 	before := len(c.findings)
-	c.key(account, seen.body)
+	c.key(account)
 	ps := c.d.contacts.properties
 	wanted := map[string]string{} // name: the setting that names it
 	for name := range ps.except {
@@ -76,23 +76,16 @@ func (c *liveCheck) properties(ctx context.Context, seen schemaSeen) {
 }
 
 // key checks the property that identifies contacts.
-func (c *liveCheck) key(account *schema, body []byte) {
+func (c *liveCheck) key(account *schema) {
 	name := c.d.contacts.key
 	if name == emailProperty || name == objectIDProperty {
 		return
 	}
-	unique := false
-	gjson.GetBytes(body, "results").ForEach(func(_, p gjson.Result) bool {
-		if p.Get("name").Str == name {
-			unique = p.Get("hasUniqueValue").Bool()
-		}
-		return !unique
-	})
-	switch {
-	case account.properties[name] == nil:
+	switch p := account.properties[name]; {
+	case p == nil:
 		c.add(checkProperties, destinations.FindingError, "id_property: the account has no contact property "+name+", so no contact can be found"+similar(account, name),
 			"make it in HubSpot with \"require unique values\" switched on, or set id_property: email")
-	case !unique:
+	case !p.unique:
 		c.add(checkProperties, destinations.FindingError, "id_property: the values of "+name+" are not unique in the account, so HubSpot finds no contact by it",
 			"a property gets unique values only when it is made: make another one in HubSpot with \"require unique values\" switched on and name it in id_property")
 	}

@@ -124,10 +124,10 @@ func (c *liveCheck) needs() []scopeNeed {
 	}
 	reads := false
 	for _, p := range ps.policies {
-		reads = reads || p == ifEmpty
+		reads = reads || p == ifEmpty || p == force
 	}
 	if reads {
-		needs = append(needs, scopeNeed{name: scopeReadContacts, level: destinations.FindingError, use: "to see which properties are empty (if_empty)"})
+		needs = append(needs, scopeNeed{name: scopeReadContacts, level: destinations.FindingError, use: "to see what properties hold (if_empty, force)"})
 	}
 	if ps.create || ps.addOption {
 		needs = append(needs, scopeNeed{name: scopeWriteSchema, level: destinations.FindingWarning, use: "to make properties and options"})

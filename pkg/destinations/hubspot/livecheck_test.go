@@ -161,6 +161,9 @@ func TestLiveCheckFinds(t *testing.T) {
 		}
 		r.box.ForgetCalls()
 	}, "warning quota: |5 of 121 today|almost")
+	f(sandbox.Options{Burst: 100, Daily: 1000}, "daily_budget: 500\nquota_share: 0.8", nil, "ok quota: |at most 500 a day|0.8 of the calls")
+	f(sandbox.Options{Burst: 100, Daily: 1000}, "daily_budget: 2", nil, "error quota: |daily_budget of 2 calls is used up")
+	f(none, "properties: {write: {lifecyclestage: force}}", nil, "ok scopes: |crm.objects.contacts.read")
 	f(none, "", func(r *rig) {
 		r.box.Inject(sandbox.Fault{Status: 429, Body: `{"policyName":"TEN_SECONDLY_ROLLING","message":"You have reached your ten_secondly_rolling limit."}`})
 	}, "error quota: |3 times in a row")

@@ -137,6 +137,23 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// plausible is what HubSpot would say with a status.
+func plausible(status int) *apiError {
+	switch status {
+	case http.StatusUnauthorized:
+		return &apiError{status: status, category: invalidAuth, message: "Authentication credentials not found. This API supports OAuth 2.0 authentication"}
+	case http.StatusForbidden:
+		return &apiError{status: status, category: missingScopes, message: "This app hasn't been granted all required scopes to make this call."}
+	case http.StatusLocked:
+		return &apiError{status: status, message: "The records are locked by another call"} // modelled
+	case http.StatusTooManyRequests:
+		return limitReached("ten_secondly_rolling", "TEN_SECONDLY_ROLLING")
+	case 477:
+		return &apiError{status: status, message: "The account is being migrated"} // modelled
+	}
+	return &apiError{status: status, message: http.StatusText(status)}
+}
+
 // faultAnswer is what the fault says.
 func (s *Sandbox) faultAnswer(c *call, f *fault) answer {
 	s.mu.Lock()
@@ -144,7 +161,7 @@ func (s *Sandbox) faultAnswer(c *call, f *fault) answer {
 	s.st.begin(s.opts.Now(), c)
 	a := answer{status: f.Status, body: []byte(f.Body), header: http.Header{"Content-Type": {"application/json;charset=utf-8"}}}
 	if f.Body == "" && f.Status >= 400 {
-		a.body = s.st.fail(&apiError{status: f.Status, message: http.StatusText(f.Status)}).body
+		a.body = s.st.fail(plausible(f.Status)).body
 	}
 	a.header.Set("X-HubSpot-Correlation-Id", s.st.correlation)
 	for k, v := range f.Header {

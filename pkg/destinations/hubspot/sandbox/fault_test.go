@@ -104,6 +104,12 @@ func TestFaultMatching(t *testing.T) {
 	if answer := c.must(477, "GET", propertiesPath, ""); answer.Get("message").Str != "moving" || c.header.Get("Retry-After") != "120" {
 		t.Errorf("body %s, header %v", answer.Raw, c.header)
 	}
+	for status, want := range map[int]string{429: "TEN_SECONDLY_ROLLING", 401: "INVALID_AUTHENTICATION", 423: "locked", 477: "migrated", 524: "correlationId"} {
+		c.Inject(Fault{Endpoint: "properties", Times: 1, Status: status})
+		if answer := c.must(status, "GET", propertiesPath, ""); !strings.Contains(answer.Raw, want) {
+			t.Errorf("%d: %s", status, answer.Raw)
+		}
+	}
 	c.Inject(Fault{Status: 429})
 	c.Reset()
 	if upsertStatus("a@b.co") != 200 {
