@@ -174,7 +174,7 @@ func (r *reading) unknown(name string, v gjson.Result) {
 		own = snake
 	}
 	switch {
-	case ps.excluded(clean) && ps.excluded(own):
+	case ps.excluded(clean, own):
 		r.w.strip(clean, reasonExcluded)
 		return
 	case ps.create && propertyName.MatchString(own):

@@ -98,8 +98,9 @@ func (s *contactSend) part(w *write, entries []int) *write {
 // add merges the event of entry i, newer than those before it, into the write.
 func (s *contactSend) add(w *write, i int) {
 	w.entries = append(w.entries, i)
-	if !s.d.contacts.describes(s.batch[i].Event.Type()) {
-		return // only makes sure that the contact is there
+	if ev := s.batch[i].Event; !s.d.contacts.describes(ev.Type()) {
+		s.introduce(w, i, ev)
+		return
 	}
 	r := reading{s: s, w: w, entry: i, values: s.found[:0]}
 	r.read(s.batch[i].Event)
@@ -108,6 +109,17 @@ func (s *contactSend) add(w *write, i int) {
 	}
 	clear(r.values)
 	s.found = r.values
+}
+
+// introduce only makes sure that the contact is there, for an event to find. By what identifies it, unless that is not how events find contacts.
+func (s *contactSend) introduce(w *write, i int, ev *event.Event) {
+	c := s.d.contacts
+	if c.key == emailProperty || c.key == objectIDProperty || c.properties.excluded(emailProperty) {
+		return
+	}
+	if email := c.email(ev); email != "" {
+		w.set(written{name: emailProperty, value: email, entry: i})
+	}
 }
 
 // set gives the property a newer value, by its policy. One that begins with a semicolon is added to the options that are chosen; "" clears, and

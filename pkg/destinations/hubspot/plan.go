@@ -21,6 +21,9 @@ const maxEmail = 254
 // maxKey is how long the value of an id_property other than the e-mail may be. HubSpot takes more; nobody means it.
 const maxKey = 512
 
+// maxObjectID is how many digits the number of a contact may have: HubSpot's are of 64 bits.
+const maxObjectID = 19
+
 // noIdentity is why events of nobody are skipped.
 const noIdentity = "no identity"
 
@@ -85,8 +88,11 @@ func (c *contacts) person(ev *event.Event) (string, error) {
 	case c.key == emailProperty:
 		id = strings.ToLower(id)
 		return id, checkEmail(id)
-	case c.key == objectIDProperty && !isDigits(id):
-		return "", errors.New("hs_object_id is not the number of a contact")
+	case c.key == objectIDProperty:
+		id = strings.TrimLeft(id, "0") // of one contact there is one id
+		if !isDigits(id) || len(id) > maxObjectID {
+			return "", errors.New("hs_object_id is not the number of a contact")
+		}
 	case len(id) > maxKey:
 		return "", fmt.Errorf("%s is longer than %d bytes", c.key, maxKey)
 	case strings.ContainsFunc(id, func(r rune) bool { return r == unicode.ReplacementChar || unicode.IsControl(r) }):
@@ -104,11 +110,23 @@ func (c *contacts) eventPerson(ev *event.Event, person string) (email, objectID 
 	case objectIDProperty:
 		return "", person
 	}
-	email = strings.ToLower(strings.TrimSpace(ev.UserEmail()))
-	if email == "" || checkEmail(email) != nil {
-		return "", ""
+	return c.email(ev), ""
+}
+
+// email is the e-mail address of the event's person, where that is not what identifies contacts; "" when there is none, or no possible one.
+func (c *contacts) email(ev *event.Event) string {
+	email := ev.UserEmail()
+	if c.expressions.has(emailProperty) {
+		v, err := c.expressions.one(emailProperty, ev)
+		if email = v.Str; err != nil || v.Type != gjson.String {
+			return ""
+		}
 	}
-	return email, ""
+	email = strings.ToLower(strings.TrimSpace(email))
+	if email == "" || checkEmail(email) != nil {
+		return ""
+	}
+	return email
 }
 
 // text is s as a value.

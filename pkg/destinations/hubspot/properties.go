@@ -113,9 +113,12 @@ type properties struct {
 // policyOf is the policy of the property with that name, as configured.
 func (ps *properties) policyOf(name string) policy { return ps.policies[name] }
 
-// excluded says whether the property is never written.
-func (ps *properties) excluded(name string) bool {
-	return ps.except[name] || len(ps.only) > 0 && !ps.only[name]
+// excluded says whether a property, which may have one of the names, is never written.
+func (ps *properties) excluded(names ...string) bool {
+	if slices.ContainsFunc(names, func(name string) bool { return ps.except[name] }) {
+		return true
+	}
+	return len(ps.only) > 0 && !slices.ContainsFunc(names, func(name string) bool { return ps.only[name] })
 }
 
 // propertyName is what HubSpot takes as the internal name of a property; older ones hold more than new ones may.

@@ -81,9 +81,10 @@ func (s *contactSend) refuseSingle(ctx context.Context, w *write, r *refusal, a 
 // amend takes the properties that HubSpot named out of the writes, if it is certain which writes it means. It says whether they may be
 // sent again.
 func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bool {
-	changed := s.freeEmail(writes, r)
+	freed := s.freeEmail(writes, r)
+	changed := freed
 	for _, p := range r.problems {
-		if p.property == "" || p.property == s.d.contacts.key || p.code == codeRequired || p.code == codeRequiredIf {
+		if p.property == "" || p.property == s.d.contacts.key || freed && p.property == emailProperty || p.code == codeRequired || p.code == codeRequiredIf {
 			continue
 		}
 		if s.lags(writes, &p) {

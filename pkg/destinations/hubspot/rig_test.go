@@ -315,6 +315,7 @@ func detail(t testing.TB, o destinations.Outcome) (d struct {
 	Repeated      bool              `json:"repeated"`
 	Written       []string          `json:"written"`
 	Stripped      map[string]string `json:"stripped"`
+	Coerced       map[string]string `json:"coerced"`
 	Collided      []string          `json:"collided"`
 	Cut           []string          `json:"cut"`
 	Merged        int               `json:"merged"`
