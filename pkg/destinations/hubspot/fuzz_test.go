@@ -13,6 +13,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
 )
 
@@ -141,7 +142,8 @@ func FuzzBodies(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	d := testDestination(f)
+	d := newRig(f, sandbox.Options{}, `properties: {null: clear, unknown: create, options: create, except: [zip], write: {city: if_empty, hs_buying_role: append},
+  map: {firstname: $.a, lastname: "{{.a}}", company: "[$.a, {b: $.user}]", hs_language: "$.user && $.user.address"}}`).dest
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if !json.Valid(body) || len(body) == 0 || gjson.ParseBytes(body).Type != gjson.JSON || !utf8.Valid(body) {
 			return
@@ -186,6 +188,45 @@ func FuzzBodies(f *testing.F) {
 		}
 		if detail := o.appendDetail(nil, false, ""); !json.Valid(detail) {
 			t.Errorf("detail %s", detail)
+		}
+	})
+}
+
+// FuzzPlan plans any event by each kind of identity: what comes out can be sent, and orders what is the same to HubSpot.
+func FuzzPlan(f *testing.F) {
+	for _, body := range []string{
+		`{"event_type":"user_identify","user":{"external_id":"Ab\u0000","email":" A@B.co ","hs_object_id":"0012"}}`,
+		`{"event_type":"x","user":{"externalId":1e400,"Email":"x@y.z","HS Object ID":12}}`,
+		`{"user":{"external_id":"\u200b İ ","email":"\u0130@b.co","hs_object_id":"９"}}`,
+		`{"eventn_ctx":{"user":{"External-Id":[1],"email":{"a":1}}},"id":"ſ"}`,
+		`{"id":"K\u212a","user":{}}`,
+	} {
+		f.Add([]byte(body))
+	}
+	var all []*Destination
+	for _, settings := range []string{
+		"", byExternalID, byObjectID, byExternalID + "contact_events: all\nproperties: {map: {external_id: $.id, email: '{{.user.email}}'}}\n",
+	} {
+		all = append(all, newRig(f, sandbox.Options{}, settings).dest)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		if !json.Valid(body) || len(body) == 0 || gjson.ParseBytes(body).Type != gjson.JSON || !utf8.Valid(body) {
+			return
+		}
+		ev := &event.Event{ID: "1", JSON: event.Normalize(body)}
+		for _, d := range all {
+			plans, err := d.Plan(ev)
+			if (err == nil) != (len(plans) > 0) {
+				t.Errorf("%s: %v and %v", body, plans, err)
+			}
+			for _, p := range plans {
+				if p.ID == "" || p.ID != strings.TrimSpace(p.ID) || len(p.ID) > maxKey || !utf8.ValidString(p.ID) || p.Key != strings.ToLower(p.ID) || strings.ContainsAny(p.ID, "\x00\n") {
+					t.Errorf("%s: %+v", body, p)
+				}
+				if d.contacts.key == objectIDProperty && !isDigits(p.ID) {
+					t.Errorf("%s: %+v", body, p)
+				}
+			}
 		}
 	})
 }

@@ -131,7 +131,7 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	log = log.With("destination", env.Name)
 	contacts, ps := set.compileContacts(s, filters.Options{Destination: env.Name, Type: "hubspot"}, log)
 	problems = append(problems, ps...)
-	if err := problems.Err(); err != nil {
+	if err := problems.Sorted().Err(); err != nil {
 		return nil, err
 	}
 	if set.APIKey != "" {

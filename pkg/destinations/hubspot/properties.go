@@ -88,12 +88,20 @@ func (set *Settings) compileContacts(s config.Settings, o filters.Options, log *
 	if _, ok := set.Properties.Write[set.IDProperty]; ok {
 		fail("properties.write."+set.IDProperty, "is the property that identifies contacts, which has no policy")
 	}
+	if slices.Contains(set.Properties.Except, set.IDProperty) {
+		fail("properties.except", "%s is the property that identifies contacts, which is always written", set.IDProperty)
+	}
+	for name := range set.Properties.Map {
+		if s.Has("properties.map." + name + ".*") { // no single value, which is reported
+			delete(set.Properties.Map, name)
+		}
+	}
 	if set.MissingKey != missingSkip && set.MissingKey != missingReject {
 		fail("missing_key", "must be %s or %s", missingSkip, missingReject)
 	}
 	return &contacts{
 		key: set.IDProperty, rejectLost: set.MissingKey == missingReject, events: contactEvents(set.ContactEvents, fail),
-		zone: timeZone(set.TimeZone, fail), properties: set.Properties.compile(fail), expressions: set.Properties.expressions(o, log, fail),
+		zone: timeZone(set.TimeZone, fail), properties: set.Properties.compile(set.IDProperty, fail), expressions: set.Properties.expressions(o, log, fail),
 	}, problems
 }
 
@@ -125,7 +133,7 @@ func (ps *properties) excluded(names ...string) bool {
 var propertyName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
 
 // compile checks the settings and makes the policy.
-func (set *PropertiesSettings) compile(fail func(key, format string, args ...any)) *properties {
+func (set *PropertiesSettings) compile(key string, fail func(key, format string, args ...any)) *properties {
 	ps := &properties{
 		only: set.names("only", set.Only, fail), except: set.names("except", set.Except, fail), policies: map[string]policy{},
 		group: set.Group, newProperties: set.NewPerAccount, newOptions: set.NewOptionsPerProperty,
@@ -155,7 +163,9 @@ func (set *PropertiesSettings) compile(fail func(key, format string, args ...any
 	}
 	set.compileWrite(ps, fail)
 	for _, name := range slices.Sorted(maps.Keys(set.Map)) {
-		set.checkName(ps, "map", name, fail)
+		if name != key {
+			set.checkName(ps, "map", name, fail)
+		}
 	}
 	return ps
 }
@@ -190,8 +200,6 @@ func (set *PropertiesSettings) compileWrite(ps *properties, fail func(key, forma
 			fail(key, "must be overwrite, if_empty, append or force")
 		case p == force && name != stageProperty:
 			fail(key, "force is for %s alone, the only property that HubSpot does not let go back", stageProperty)
-		case name == emailProperty && p != overwrite:
-			fail(key, "the e-mail address is always overwritten")
 		default:
 			set.checkName(ps, "write", name, fail)
 		}

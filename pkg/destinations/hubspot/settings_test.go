@@ -99,6 +99,61 @@ func TestSettingsProblems(t *testing.T) {
 	f("access_token: pat\nhub_id: 1\nevents: {creat: true}", `unknown key "creat"`)
 }
 
+func TestContactSettingsProblems(t *testing.T) {
+	f := func(yaml string, want ...string) {
+		t.Helper()
+		_, _, err := newFromYAML(t, "access_token: pat\nhub_id: 1\n"+yaml)
+		got := ""
+		if err != nil {
+			got = strings.ReplaceAll(err.Error(), "destinations.crm.hubspot.", "")
+		}
+		if diff := cmp.Diff(strings.Join(want, "\n"), got); diff != "" {
+			t.Errorf("%q: (-want +got)\n%s", yaml, diff)
+		}
+	}
+	f("id_property: External ID\nmissing_key: drop\ntime_zone: Mars/Olympus",
+		"router.yaml:3: id_property: External ID is not the internal name of a property: lower-case letters, digits and _, a letter first, at most 100; is it external_id?",
+		"router.yaml:4: missing_key: must be skip or reject",
+		"router.yaml:5: time_zone: must be a name of the IANA time zone database, such as Europe/Berlin or UTC")
+	f("time_zone: Local", "router.yaml:3: time_zone: must be a name of the IANA time zone database, such as Europe/Berlin or UTC")
+	f("time_zone: \"\"", "router.yaml:3: time_zone: must be a name of the IANA time zone database, such as Europe/Berlin or UTC")
+	f("contact_events: [a, all]", "router.yaml:3: contact_events: all stands for every event type; write it alone, or only the types")
+	f("contact_events: [\"\"]", "router.yaml:3: contact_events: an event type is empty")
+	f("contact_events: {a: b}", "router.yaml:3: contact_events: must be a list, not a map")
+	f("contact_events: all")
+	f("contact_events: [a, b]")
+	f("properties: {null: nil, unknown: drop, options: add, group: My Group}",
+		"router.yaml:3: properties.null: must be ignore or clear",
+		"router.yaml:3: properties.unknown: must be strip or create",
+		"router.yaml:3: properties.options: must be keep or create",
+		"router.yaml:3: properties.group: must be the internal name of a property group: lower-case letters, digits and _, a letter first")
+	f("properties:\n  only: [a, b, b]\n  except: [b, C]",
+		"router.yaml:4: properties.only: b stands here twice",
+		"router.yaml:5: properties.except: C is not the internal name of a property: lower-case letters, digits and _, a letter first, at most 100; is it c?",
+		"router.yaml:5: properties.except: b stands under only as well")
+	f("properties:\n  except: [city]\n  write:\n    city: if_empty\n    plan: sometimes\n    Plan: append\n    plan2: force\n    lifecyclestage: force\n    email: if_empty",
+		"router.yaml:6: properties.write.city: is never written: it stands under except",
+		"router.yaml:7: properties.write.plan: must be overwrite, if_empty, append or force",
+		"router.yaml:8: properties.write.Plan: Plan is not the internal name of a property: lower-case letters, digits and _, a letter first, at most 100; is it plan?",
+		"router.yaml:9: properties.write.plan2: force is for lifecyclestage alone, the only property that HubSpot does not let go back",
+		"router.yaml:11: properties.write.email: is the property that identifies contacts, which has no policy",
+	)
+	f("id_property: external_id\nproperties:\n  write: {email: if_empty}\n  only: [city, email]\n  map: {external_id: $.user.id}")
+	f("properties: {except: [email]}", "router.yaml:3: properties.except: email is the property that identifies contacts, which is always written")
+	f("properties:\n  map:\n    plan: pro\n    city: $.a +\n    zip:\n    \"2fa\": $.x\n    a.b: $.x\n    name: user.name\n    long: |\n      const a = 1\n      return b\n  only: [plan, city, zip, long]",
+		"router.yaml:4: properties.map.a.b: a.b is not the internal name of a property: lower-case letters, digits and _, a letter first, at most 100; is it a_b?",
+		"router.yaml:6: properties.map.city: line 1, column 6: unexpected end of the script",
+		`router.yaml:7: properties.map.zip: line 1, column 1: the expression is empty; write '""' for the empty text`,
+		"router.yaml:8: properties.map.2fa: 2fa is not the internal name of a property: lower-case letters, digits and _, a letter first, at most 100",
+		"router.yaml:10: properties.map.name: is never written: it is not among only",
+		`router.yaml:10: properties.map.name: line 1, column 1: "user.name" would be a constant text, not a field; write $.user.name for the field, or '"user.name"' for the text`,
+		"router.yaml:11: properties.map.long: line 2, column 8: b is not defined; write $.b for the event's field, or declare the name with let",
+	)
+	f("properties: {map: [a]}", "router.yaml:3: properties.map: must be a map, not a list")
+	f("properties: {mapp: {}}", `router.yaml:3: properties: unknown key "mapp" (did you mean "map"?)`)
+	f("properties: {map: {city: {a: b}}}", "router.yaml:3: properties.map.city: must be a single value, not a map")
+}
+
 func TestAccountsShareByTokenAndHub(t *testing.T) {
 	shared := &destinations.Shared{}
 	make := func(yaml string) *account {
