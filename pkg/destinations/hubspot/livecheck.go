@@ -71,8 +71,11 @@ func (d *Destination) Test(ctx context.Context) []destinations.Finding {
 	return c.findings
 }
 
+// add reports a finding. Whoever answers may have repeated the token in any member.
 func (c *liveCheck) add(check string, level destinations.FindingLevel, text, fix string) {
-	c.findings = append(c.findings, destinations.Finding{Check: check, Level: level, Text: text, Fix: fix})
+	token := c.d.client.token
+	clean := func(s string) string { return strings.ReplaceAll(s, string(token), token.String()) }
+	c.findings = append(c.findings, destinations.Finding{Check: check, Level: level, Text: clean(text), Fix: clean(fix)})
 }
 
 // end reports why nothing more can be learned.
@@ -202,7 +205,7 @@ func (a *answer) whole() bool { return a.status == http.StatusOK && json.Valid(a
 // strange says what is wrong with an answer that is not whole. The words of a success are not shown: whoever gave it may have repeated
 // the request.
 func (a *answer) strange() string {
-	if a.status == http.StatusOK {
+	if a.status < http.StatusMultiStatus {
 		return "the answer is not HubSpot's"
 	}
 	return a.err().Error()
