@@ -71,12 +71,22 @@ func TestRouterYAMLIsWhole(t *testing.T) {
 // The settings of router.yaml have the types that their destination will want.
 func TestRouterYAMLHubSpot(t *testing.T) {
 	cfg, _ := mustLoad(t, "router.yaml")
+	type eventProperties struct {
+		Map    map[string]string `yaml:"map"`
+		Only   []string          `yaml:"only"`
+		Except []string          `yaml:"except"`
+	}
 	type events struct {
-		Create           bool          `yaml:"create"`
-		Define           []string      `yaml:"define"`
-		NewPerAccount    int           `yaml:"new_per_account"`
-		BrowserNewPerDay int           `yaml:"browser_new_per_day"`
-		Hold             time.Duration `yaml:"hold"`
+		Map              map[string]string `yaml:"map"`
+		Only             []string          `yaml:"only"`
+		Except           []string          `yaml:"except"`
+		Properties       eventProperties   `yaml:"properties"`
+		Anonymous        string            `yaml:"anonymous"`
+		Create           bool              `yaml:"create"`
+		Define           []string          `yaml:"define"`
+		NewPerAccount    int               `yaml:"new_per_account"`
+		BrowserNewPerDay int               `yaml:"browser_new_per_day"`
+		Hold             time.Duration     `yaml:"hold"`
 	}
 	type properties struct {
 		Map     map[string]string `yaml:"map"`
@@ -121,7 +131,11 @@ func TestRouterYAMLHubSpot(t *testing.T) {
 			Null: "ignore", Unknown: "strip", Options: "keep", Group: "contactinformation",
 			NewPerAccount: 100, NewOptionsPerProperty: 200,
 		},
-		Events: events{Create: true, Define: []string{}, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
+		Events: events{
+			Map: map[string]string{}, Only: []string{}, Except: []string{}, Anonymous: "skip",
+			Properties: eventProperties{Map: map[string]string{}, Only: []string{}, Except: []string{}},
+			Create:     true, Define: []string{}, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour,
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -18,6 +18,7 @@ type account struct {
 	schema      schemaCache
 	definitions definitionCache
 	creations   creations
+	contactIDs  contactIDs
 
 	mu     sync.Mutex           // guards the fields below
 	ask    time.Time            // when to ask for the details

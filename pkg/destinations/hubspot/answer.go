@@ -36,6 +36,8 @@ type refusal struct {
 	correlation string
 	policy      string // of a 429
 	problems    []problem
+	codes       []string // category, and what is finer: subCategory and code, of the whole and of each error
+	uuids       []string // context.uuid, of the whole and of each error
 	traceIDs    []string // context.objectWriteTraceId
 	ids         []string // context.ids
 	scopes      []string // context.requiredGranularScopes
@@ -55,6 +57,9 @@ func parseRefusal(body []byte) refusal {
 		switch k.Str {
 		case "category":
 			r.category = v.Str
+			r.addCode(v)
+		case "subCategory":
+			r.addCode(v)
 		case "message":
 			r.message = v.Str
 		case "correlationId":
@@ -65,12 +70,16 @@ func parseRefusal(body []byte) refusal {
 			r.traceIDs = texts(v.Get("objectWriteTraceId"))
 			r.ids = texts(v.Get("ids"))
 			r.scopes = texts(v.Get("requiredGranularScopes"))
+			r.uuids = append(r.uuids, texts(v.Get("uuid"))...)
 		case "errors":
 			if !v.IsArray() {
 				break
 			}
 			v.ForEach(func(_, e gjson.Result) bool {
 				p := problem{code: e.Get("code").Str, message: e.Get("message").Str}
+				r.addCode(e.Get("code"))
+				r.addCode(e.Get("subCategory"))
+				r.uuids = append(r.uuids, texts(e.Get("context.uuid"))...)
 				names := texts(e.Get("context.propertyName"))
 				if len(names) == 0 {
 					names = []string{""}
@@ -98,6 +107,26 @@ func (r *refusal) add(p problem) {
 	if len(r.problems) < maxProblems && !slices.Contains(r.problems, p) {
 		r.problems = append(r.problems, p)
 	}
+}
+
+// addCode keeps a word of HubSpot's that is meant for programs; a subCategory may be an object.
+func (r *refusal) addCode(v gjson.Result) {
+	if text := v.String(); text != "" && len(r.codes) < maxProblems {
+		r.codes = append(r.codes, text)
+	}
+}
+
+// words are all that the refusal says, in lower case.
+func (r *refusal) words() string {
+	var b strings.Builder
+	b.WriteString(r.message)
+	for _, p := range r.problems {
+		b.WriteString(" " + p.message)
+	}
+	for _, code := range r.codes {
+		b.WriteString(" " + code)
+	}
+	return strings.ToLower(b.String())
 }
 
 // embeddedProblems reads the JSON that HubSpot puts into the text of a message: "Property values were not valid: [{...},...]".

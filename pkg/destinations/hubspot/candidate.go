@@ -1,7 +1,9 @@
 package hubspot
 
 import (
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -16,7 +18,7 @@ var ownFields = func() map[string]bool {
 		"event_type", "event_id", "eventn_ctx", "eventn_ctx_event_id", "api_key", "_timestamp", "timestamp", "utc_time",
 		"local_tz_offset", "src", "src_payload", "source_ip", "user", "ids", "click_id", "utm", "revenue", "conversion",
 		"url", "page_title", "referer", "user_agent", "user_language", "screen_resolution", "vp_size",
-		"doc_path", "doc_host", "doc_search", "doc_encoding", "parsed_ua", "location", "__HTTP_CONTEXT__",
+		"doc_path", "doc_host", "doc_search", "doc_encoding", "parsed_ua", "location", "__HTTP_CONTEXT__", utkField,
 	} {
 		all[name] = true
 	}
@@ -27,19 +29,21 @@ var ownFields = func() map[string]bool {
 type candidate struct {
 	name, label string
 	value       gjson.Result
-	ours        bool // one of HubSpot's own that we fill: nothing to report when it cannot be
+	ours        bool   // one of HubSpot's own that we fill: nothing to report when it cannot be
+	mapped      bool   // made by an expression of the settings: nothing else of the event replaces it
+	left        string // why it is left out whatever the definition says; ""
 }
 
 // candidateList collects candidates, each name once.
 type candidateList []candidate
 
 func (l *candidateList) add(c candidate) {
-	if absent(c.value) || c.value.Type == gjson.JSON && c.ours || len(*l) >= maxCandidates {
+	if absent(c.value) && c.left == "" || c.value.Type == gjson.JSON && c.ours || len(*l) >= maxCandidates {
 		return
 	}
 	if known := l.find(c.name); known == nil {
 		*l = append(*l, c)
-	} else if !known.ours && !c.ours {
+	} else if !known.ours && !c.ours && !known.mapped {
 		known.value = c.value // of two that clean to one name the last counts, as in contacts
 	}
 }
@@ -53,9 +57,9 @@ func (l *candidateList) find(name string) *candidate {
 	return nil
 }
 
-// candidates lists what the event has to say: its revenue, HubSpot's own properties from the page fields, its own scalar fields, and
-// those of its user that the contact schema knows.
-func candidates(ev *event.Event, s *schema) []candidate {
+// candidates lists what the event has to say, as far as the settings let it: what their expressions make of it, its revenue, HubSpot's own
+// properties from the page fields, its own scalar fields, and those of its user that the contact schema knows.
+func candidates(ev *event.Event, s *schema, rules *eventProperties) []candidate {
 	var page pageValues
 	var revenue, conversion, compat gjson.Result
 	var ownSpace [16]candidate
@@ -86,7 +90,15 @@ func candidates(ev *event.Event, s *schema) []candidate {
 			return true
 		})
 	}
-	all := make(candidateList, 0, 32)
+	all := make(candidateList, 0, len(own)+len(inner)+16)
+	var space [8]valueOf
+	for _, m := range rules.expressions.all(space[:0], ev, "") {
+		c := candidate{name: m.name, label: m.name, value: m.value, mapped: true}
+		if m.err != nil {
+			c.left = reasonExpression
+		}
+		all.add(c)
+	}
 	for _, other := range [...]gjson.Result{conversion.Get("revenue"), compat.Get("revenue"), compat.Get("conversion.revenue")} {
 		if absent(revenue) || revenue.Type == gjson.JSON {
 			revenue = other
@@ -95,7 +107,7 @@ func candidates(ev *event.Event, s *schema) []candidate {
 	if revenue.Type != gjson.JSON {
 		all.add(candidate{name: "revenue", label: "Revenue", value: revenue})
 	}
-	hasRevenue := len(all) > 0
+	hasRevenue := all.find("revenue") != nil
 	page.addTo(&all, ev.UserAgent)
 	for _, c := range own {
 		if c.name != "revenue" || !hasRevenue {
@@ -111,7 +123,22 @@ func candidates(ev *event.Event, s *schema) []candidate {
 	if s != nil {
 		all.addUser(ev.User(), s)
 	}
-	return all
+	return all.restrict(rules)
+}
+
+// restrict leaves out what the settings do not let through, and what an expression is to make.
+func (l candidateList) restrict(rules *eventProperties) candidateList {
+	if len(rules.only)+len(rules.except)+len(rules.expressions.names) == 0 {
+		return l
+	}
+	for i := range l {
+		if rules.excluded(l[i].name) {
+			l[i].left = reasonExcluded
+		}
+	}
+	return slices.DeleteFunc(l, func(c candidate) bool {
+		return c.ours && c.left != "" || !c.mapped && rules.expressions.has(c.name)
+	})
 }
 
 // addUser adds what the schema knows of the user. What the event itself says under a name goes before it.
@@ -119,7 +146,7 @@ func (l *candidateList) addUser(user gjson.Result, s *schema) {
 	said := *l
 	user.ForEach(func(k, v gjson.Result) bool {
 		p := s.find(k.Str)
-		if p == nil || p.name == emailProperty {
+		if p == nil || p.name == emailProperty || p.name == objectIDProperty {
 			return true
 		}
 		if name := eventName(p.name); said.find(name) == nil {
@@ -206,11 +233,24 @@ func (p *pageValues) addTo(all *candidateList, userAgent string) {
 	}
 }
 
-// propertyType is the type of a new event property: a number where the first value is one, else text. A boolean is text too, for
-// an enumeration would refuse what comes next.
+// Types of the event properties that are made.
+const (
+	typeNumber   = "number"
+	typeDatetime = "datetime"
+	typeText     = "string" // whatever comes
+)
+
+// propertyType is the type of a new event property: a number where the first value is one, a time where it is a whole date-time of RFC 3339,
+// else text. A boolean is text too: HubSpot's description of the API has no such type for events, and an enumeration of two would refuse
+// what comes next.
 func (c *candidate) propertyType() string {
-	if c.value.Type == gjson.Number || c.name == "revenue" && isDecimal(c.value.Str) {
-		return "number"
+	switch v := &c.value; {
+	case v.Type == gjson.Number, c.name == "revenue" && isDecimal(v.Str):
+		return typeNumber
+	case v.Type == gjson.String && len(v.Str) >= len("2006-01-02T15:04:05Z") && v.Str[4] == '-':
+		if at, err := time.Parse(time.RFC3339Nano, v.Str); err == nil && plausible(at) {
+			return typeDatetime
+		}
 	}
-	return "string"
+	return typeText
 }

@@ -255,6 +255,9 @@ func adopt(writes []*write, res *upsertAnswer) {
 // delivered settles a write that HubSpot took.
 func (s *contactSend) delivered(w *write, u *upserted, correlation string) {
 	s.opaque = 0
+	if s.d.contacts.ownKey() && isObjectID(u.id) { // events cannot name a contact by its key
+		s.d.account.contactIDs.put(contactKey{s.d.contacts.key, w.id}, u.id)
+	}
 	detail := w.appendDetail(make([]byte, 0, 256), s.d.contacts.key, u, correlation)
 	memory := s.remember(w)
 	for _, i := range w.entries {

@@ -18,9 +18,6 @@ import (
 )
 
 const (
-	// refusedWait is how long a definition that HubSpot refuses is not tried again.
-	refusedWait = 10 * time.Minute
-
 	maxEventLabel    = 100
 	maxPropertyLabel = 50
 )
@@ -56,54 +53,50 @@ func (d *Destination) define(ctx context.Context, ps *permits, w *wanted) (*defi
 	if err := c.refusal(w.name, now); err != nil {
 		return nil, err
 	}
-	named := d.named[w.name]
-	if !named && (!d.events.Create || !c.allow(&d.events, w.browser, now)) {
+	chosen := d.rules.named[w.name] || d.rules.create && d.rules.targets[w.name] // by the operator: no client can make more of them
+	if !chosen && (!d.rules.create || !c.allow(&d.events, w.browser, now)) {
 		if c.tell(w.name) {
 			d.log.Warn("events are skipped: their name has no definition in HubSpot and none is made for it; to have it made, add to this destination",
 				"event_type", w.label, "add", "events: {define: ["+w.name+"]}")
 		}
 		return nil, destinations.Skip(undefinedReason)
 	}
+	if err := c.noRoom(now); err != nil {
+		return nil, err
+	}
 	def, err := d.createDefinition(ctx, ps, w)
 	if err != nil {
 		return nil, err
 	}
-	if !named && !def.fresh.IsZero() { // made by us
-		c.count(w.browser, now)
+	if !def.fresh.IsZero() { // made by us
+		if !chosen {
+			c.count(w.browser, now)
+		}
+		if c.madeRoom() {
+			d.log.Info("HubSpot takes new event definitions again")
+		}
 	}
 	d.storeDefinitions()
 	return def, nil
 }
 
-// createDefinition makes the call. HubSpot says 409 of a name that is in use, and 400 of one that was deleted once.
+// createDefinition makes the call. HubSpot says 409 of a name that is in use, and 400 of one that was deleted once, or if the account has
+// as many definitions as it may.
 func (d *Destination) createDefinition(ctx context.Context, ps *permits, w *wanted) (*definition, error) {
-	c := &d.account.definitions
 	a, err := d.call(ctx, ps, request{
 		endpoint: endpointNewDefinition, method: http.MethodPost, url: d.eventsURL + d.paths.definitions, body: w.body(),
 	}, http.StatusConflict, http.StatusBadRequest)
 	if err != nil {
 		return nil, fmt.Errorf("define event %s: %w", w.name, err)
 	}
-	now := time.Now()
 	switch a.status {
 	case http.StatusConflict:
-		def, err := d.loadDefinition(ctx, ps, w.name)
-		if err != nil || def != nil {
-			return def, err
-		}
-		// Someone else is making it this moment, or it is one that can not be read.
-		err = fmt.Errorf("define event %s: %w", w.name, a.err())
-		if first := c.refuse(w.name, destinations.RetryAfter(err, lockedWait), now, 0); now.Sub(first) > lagMost {
-			c.refuse(w.name, destinations.Reject(err), now, refusedWait)
-			return nil, destinations.Reject(err)
-		}
-		return nil, destinations.RetryAfter(err, lockedWait)
+		return d.conflictingDefinition(ctx, ps, w, a)
 	case http.StatusBadRequest:
-		err := destinations.Reject(fmt.Errorf("define event %s: %w", w.name, a.err()))
-		c.refuse(w.name, err, now, refusedWait)
-		d.log.Error("HubSpot refuses an event definition; its events become dead letters", "event_type", w.label, "error", err.Error())
-		return nil, err
+		return d.refusedDefinition(ctx, ps, w, a)
 	}
+	now := time.Now()
+	c := &d.account.definitions
 	def := parseDefinition(gjson.ParseBytes(a.body), d.hubID)
 	if def == nil {
 		def = &definition{properties: map[string]*eventProperty{}, qualified: "pe" + d.hubID + "_" + w.name}
@@ -122,6 +115,81 @@ func (d *Destination) createDefinition(ctx context.Context, ps *permits, w *want
 	c.put(def)
 	d.log.Info("defined an event in HubSpot", "event_type", w.label, "name", def.qualified)
 	return def, nil
+}
+
+// conflictingDefinition finds out whose the name is: another program's that was faster, or that of an event that is archived.
+func (d *Destination) conflictingDefinition(ctx context.Context, ps *permits, w *wanted, a *answer) (*definition, error) {
+	def, err := d.askDefinition(ctx, ps, w.name)
+	switch {
+	case err != nil:
+		return nil, err
+	case def != nil && def.archived:
+		return nil, d.burnt(w, a)
+	case def != nil:
+		d.account.definitions.put(def)
+		return def, nil
+	}
+	// Someone else is making it this moment, or it is one that can not be read.
+	err = fmt.Errorf("define event %s: %w", w.name, a.err())
+	now := time.Now()
+	if first := d.account.definitions.refuse(w.name, destinations.RetryAfter(err, lockedWait), now, 0); now.Sub(first) > lagMost {
+		return nil, d.burnt(w, a)
+	}
+	return nil, destinations.RetryAfter(err, lockedWait)
+}
+
+// refusedDefinition finds out what a 400 is about: the name, the account, or a property.
+func (d *Destination) refusedDefinition(ctx context.Context, ps *permits, w *wanted, a *answer) (*definition, error) {
+	c := &d.account.definitions
+	switch r := parseRefusal(a.body); {
+	case r.aboutRoom():
+		if c.outOfRoom(time.Now()) {
+			d.log.Error("HubSpot has no room for more event definitions: it allows 500 in an account. Events of names that it does not know are skipped; "+
+				"delete definitions that nobody needs, or give such events the name of one that exists, by events.map", "event_type", w.label, "error", a.err().Error())
+		}
+		return nil, c.noRoom(time.Now())
+	case r.aboutDeleted():
+		return nil, d.burnt(w, a)
+	case len(w.properties) > 0: // one of them may be to blame: they are made one by one, and those that are refused are left out
+		bare := *w
+		bare.properties = nil
+		return d.createDefinition(ctx, ps, &bare)
+	}
+	err := destinations.Reject(fmt.Errorf("define event %s: %w", w.name, a.err()))
+	if c.refuseLonger(w.name, err, time.Now()) {
+		d.log.Error("HubSpot refuses an event definition; its events become dead letters", "event_type", w.label, "error", err.Error())
+	}
+	return nil, err
+}
+
+// burnt is the outcome of events whose name HubSpot gives to nobody again. It is said once, and the name is hardly asked for any more.
+func (d *Destination) burnt(w *wanted, a *answer) error {
+	advice := fmt.Sprintf("events: {map: {%q: %s_2}}", w.label, w.name[:min(len(w.name), maxEventName-len("_2"))])
+	err := destinations.Reject(fmt.Errorf("the event %s was deleted in HubSpot, which never takes that name again; give its events another one, such as %s: %w",
+		w.name, advice, a.err()))
+	if d.account.definitions.refuseLonger(w.name, err, time.Now()) {
+		d.log.Error("an event was deleted in HubSpot, which never takes its name again; its events become dead letters. Give them another name, and replay them",
+			"event_type", w.label, "name", w.name, "add", advice, "error", a.err().Error())
+	}
+	return err
+}
+
+// aboutRoom says whether the refusal is that the account has as many event definitions as it may. HubSpot does not document its words.
+func (r *refusal) aboutRoom() bool {
+	text := r.words()
+	if !containsAny(text, "limit", "maximum", "too many", "at most") || containsAny(text, "propert", "character", "length", "too long", "longer than", "rate limit") {
+		return false
+	}
+	return containsAny(text, "definition", "event", "500")
+}
+
+// aboutDeleted says whether the refusal is that the name belonged to an event that was deleted.
+func (r *refusal) aboutDeleted() bool {
+	return containsAny(r.words(), "delete", "archived", "burned", "cannot be used again", "can't be used again", "reuse", "re-use", "previously used", "used before", "already been used")
+}
+
+func containsAny(s string, words ...string) bool {
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(s, word) })
 }
 
 func (w *wanted) body() []byte {
@@ -221,11 +289,12 @@ func (d *Destination) createProperty(ctx context.Context, ps *permits, def *defi
 		c.refuse(def.name+"."+p.name, errors.New("exists and cannot be read"), now, time.Minute)
 		return nil
 	case http.StatusBadRequest, http.StatusNotFound:
-		if now.Sub(def.fresh) < lagMost {
+		if r := parseRefusal(a.body); now.Sub(def.fresh) < lagMost && (a.status == http.StatusNotFound || containsAny(r.words(), "not exist", "not found")) {
 			return destinations.RetryAfter(fmt.Errorf("make property %s of event %s: %w", p.name, def.name, a.err()), 2*definitionLag)
 		}
-		c.refuse(def.name+"."+p.name, a.err(), now, refusedWait)
-		d.log.Warn("HubSpot refuses an event property; it is left out of events", "name", def.qualified, "property", p.name, "error", a.err().Error())
+		if c.refuseLonger(def.name+"."+p.name, a.err(), now) {
+			d.log.Warn("HubSpot refuses an event property; it is left out of events", "name", def.qualified, "property", p.name, "error", a.err().Error())
+		}
 		return nil
 	}
 	more := *def

@@ -86,7 +86,7 @@ func parseDefinitions(body []byte, hubID string) (list map[string]*definition, a
 	}
 	list = map[string]*definition{}
 	results.ForEach(func(_, r gjson.Result) bool {
-		if def := parseDefinition(r, hubID); def != nil {
+		if def := parseDefinition(r, hubID); def != nil && !def.archived {
 			list[def.name] = def
 		}
 		return true
@@ -94,15 +94,15 @@ func parseDefinitions(body []byte, hubID string) (list map[string]*definition, a
 	return list, gjson.GetBytes(body, "paging.next.after").String(), nil
 }
 
-// parseDefinition reads one definition; nil when it has no name or is archived.
+// parseDefinition reads one definition; nil when it has no name.
 func parseDefinition(r gjson.Result, hubID string) *definition {
-	if !r.IsObject() || r.Get("archived").Bool() { // HubSpot takes no events of archived ones
+	if !r.IsObject() {
 		return nil
 	}
 	prefix := "pe" + hubID + "_"
 	def := &definition{
 		name: r.Get("name").String(), qualified: r.Get("fullyQualifiedName").String(),
-		properties: map[string]*eventProperty{},
+		properties: map[string]*eventProperty{}, archived: r.Get("archived").Bool(),
 	}
 	if def.name == "" {
 		def.name = def.qualified
@@ -230,8 +230,18 @@ func (d *Destination) definitionsPage(after string) string {
 	return d.eventsURL + d.paths.definitions + "?" + query.Encode()
 }
 
-// loadDefinition reads one definition anew.
+// loadDefinition reads one definition anew; nil when there is none to send events of.
 func (d *Destination) loadDefinition(ctx context.Context, ps *permits, name string) (*definition, error) {
+	def, err := d.askDefinition(ctx, ps, name)
+	if def == nil || def.archived {
+		return nil, err
+	}
+	d.account.definitions.put(def)
+	return def, nil
+}
+
+// askDefinition reads one definition, be it archived; nil when there is none.
+func (d *Destination) askDefinition(ctx context.Context, ps *permits, name string) (*definition, error) {
 	a, err := d.call(ctx, ps, request{
 		endpoint: endpointDefinitions, method: http.MethodGet, url: d.definitionURL(name),
 	}, http.StatusNotFound, http.StatusBadRequest)
@@ -241,11 +251,7 @@ func (d *Destination) loadDefinition(ctx context.Context, ps *permits, name stri
 	if a.status != http.StatusOK {
 		return nil, nil
 	}
-	def := parseDefinition(gjson.ParseBytes(a.body), d.hubID)
-	if def != nil {
-		d.account.definitions.put(def)
-	}
-	return def, nil
+	return parseDefinition(gjson.ParseBytes(a.body), d.hubID), nil
 }
 
 func (d *Destination) definitionURL(name string) string {

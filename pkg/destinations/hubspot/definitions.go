@@ -1,9 +1,12 @@
 package hubspot
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"time"
+
+	"eventrouter/pkg/destinations"
 )
 
 const (
@@ -28,6 +31,7 @@ type definition struct {
 	qualified  string // pe{hub}_{name}, as events are sent
 	properties map[string]*eventProperty
 	fresh      time.Time // when we last made it or a property of it; zero: not by this process
+	archived   bool      // HubSpot takes no events of it
 }
 
 // eventProperty is a property of a kind of event.
@@ -93,6 +97,7 @@ type definitionCache struct {
 	day      string  // of browserMade, UTC
 	browser  int     // made for browser keys that day
 	refused  map[string]refusedName
+	full     fullAccount
 	told     map[string]bool // names that a log line was written about
 }
 
@@ -100,7 +105,14 @@ type definitionCache struct {
 type refusedName struct {
 	err   error
 	first time.Time
-	until time.Time // not tried again before
+	until time.Time     // not tried again before
+	wait  time.Duration // the last one
+}
+
+// fullAccount is one that has as many definitions as HubSpot allows.
+type fullAccount struct {
+	since time.Time // zero: it is not, as far as we know
+	asked time.Time // when HubSpot last said so
 }
 
 func (c *definitionCache) init() {
@@ -135,6 +147,7 @@ func (c *definitionCache) put(def *definition) {
 		c.byName = map[string]*definition{}
 	}
 	c.byName[def.name] = def
+	delete(c.refused, def.name)
 }
 
 // forget takes out a definition that HubSpot does not know any more.
@@ -202,9 +215,24 @@ func (c *definitionCache) refuse(name string, err error, now time.Time, wait tim
 		}
 		r.first = now
 	}
-	r.err, r.until = err, now.Add(wait)
+	r.err, r.until, r.wait = err, now.Add(wait), wait
 	c.refused[name] = r
 	return r.first
+}
+
+const (
+	// refusedWait is how long a name that HubSpot refuses is not tried again, at first; then twice as long each time.
+	refusedWait    = 10 * time.Minute
+	refusedLongest = 24 * time.Hour
+)
+
+// refuseLonger remembers that HubSpot refuses a name for good, and asks ever less often. It says whether that is news.
+func (c *definitionCache) refuseLonger(name string, err error, now time.Time) (news bool) {
+	c.mu.Lock()
+	wait := min(max(2*c.refused[name].wait, refusedWait), refusedLongest)
+	c.mu.Unlock()
+	c.refuse(name, err, now, wait)
+	return wait == refusedWait
 }
 
 func (c *definitionCache) refusal(name string, now time.Time) error {
@@ -212,6 +240,55 @@ func (c *definitionCache) refusal(name string, now time.Time) error {
 	defer c.mu.Unlock()
 	if r, ok := c.refused[name]; ok && now.Before(r.until) {
 		return r.err
+	}
+	return nil
+}
+
+const (
+	// fullPatience is how long HubSpot must go on saying that the account is full before events are skipped for it: its words are not documented.
+	fullPatience = 2 * time.Minute
+	// fullAgain is how often it is asked while events wait for it, and fullRarely when they are skipped.
+	fullAgain  = 30 * time.Second
+	fullRarely = 10 * time.Minute
+)
+
+// noRoomReason is why events of new names are skipped when the account has as many definitions as it may.
+const noRoomReason = "no room for a definition"
+
+var errNoRoom = errors.New("HubSpot has no room for more event definitions: it allows 500 in an account")
+
+// outOfRoom notes that HubSpot said so, and says whether that is news.
+func (c *definitionCache) outOfRoom(now time.Time) (news bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news = c.full.since.IsZero()
+	if news {
+		c.full.since = now
+	}
+	c.full.asked = now
+	return news
+}
+
+// madeRoom notes that a definition could be made, and says whether that is news.
+func (c *definitionCache) madeRoom() (news bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	news = !c.full.since.IsZero()
+	c.full = fullAccount{}
+	return news
+}
+
+// noRoom is the outcome of events whose definition cannot be made; nil when it may be tried.
+func (c *definitionCache) noRoom(now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.full.since.IsZero():
+		return nil
+	case c.full.asked.Sub(c.full.since) < fullPatience && now.Sub(c.full.asked) < fullAgain:
+		return destinations.RetryAfter(errNoRoom, fullAgain)
+	case c.full.asked.Sub(c.full.since) >= fullPatience && now.Sub(c.full.asked) < fullRarely:
+		return destinations.Skip(noRoomReason)
 	}
 	return nil
 }

@@ -39,6 +39,8 @@ func (s *eventSend) deliver(ctx context.Context, all []*occurrence, round int) {
 	switch {
 	case a.status >= 300:
 		s.refused(ctx, all, a, round)
+	case a.status == http.StatusMultiStatus && json.Valid(a.body):
+		s.partly(ctx, all, a, round)
 	case a.tookEvents():
 		s.delivered(all, a, false)
 	case json.Valid(a.body):
@@ -55,7 +57,7 @@ func (a *answer) tookEvents() bool {
 		return true
 	}
 	said := gjson.ParseBytes(a.body)
-	return a.status != http.StatusMultiStatus && json.Valid(a.body) && said.IsObject() && said.Get("status").Str != "error"
+	return json.Valid(a.body) && said.IsObject() && said.Get("status").Str != "error"
 }
 
 // broken settles a call that HubSpot did not judge.
@@ -98,6 +100,9 @@ func (s *eventSend) delivered(all []*occurrence, a *answer, repeated bool) {
 		for _, p := range o.stripped {
 			s.d.metrics.Stripped(s.d.client.destination, p.name, p.reason)
 		}
+		for _, name := range o.cut {
+			s.d.metrics.Stripped(s.d.client.destination, name, reasonCut)
+		}
 	}
 	s.d.eventPoison.cleared(time.Now(), s.names(all))
 	if s.d.tier.set(false) {
@@ -124,29 +129,14 @@ func (s *eventSend) refused(ctx context.Context, all []*occurrence, a *answer, r
 	}
 	judged := final(a.status, &r) || a.conflict(&r)
 	switch {
-	case len(all) > 1 && judged:
+	case len(all) == 1:
+		s.judge(ctx, all[0], a, &r, round)
+	case judged && s.apart(ctx, all, &r):
+	case judged:
 		s.bisect(ctx, all)
-		return
-	case len(all) > 1: // it would be the same for each half
+	default: // it would be the same for each half
 		s.stop = s.refusal(&r, a)
 		s.settle(entriesOf(all), s.stop)
-		return
-	}
-	o := all[0]
-	switch {
-	case r.repeats(o):
-		s.delivered(all, a, true)
-	case round < maxRounds && s.amend(o, &r):
-		s.deliver(ctx, all, round+1)
-	case judged:
-		err := s.refusal(&r, a)
-		s.settle(entriesOf(all), destinations.Reject(err))
-		if s.opaque++; s.opaque >= maxOpaque {
-			s.stop = err
-			s.d.log.Error("HubSpot refuses one event after the other; the others are tried again", "error", err.Error())
-		}
-	default:
-		s.settle(entriesOf(all), s.refusal(&r, a))
 	}
 }
 
@@ -211,7 +201,7 @@ func isFresh(def *definition, property string) bool {
 // property is the property of o that the refusal names; "" when it names none.
 func (r *refusal) property(o *occurrence) string {
 	for _, p := range r.problems {
-		if p.property != "" && slices.ContainsFunc(o.values, func(v written) bool { return v.name == p.property }) {
+		if p.property != "" && slices.ContainsFunc(o.values, func(v field) bool { return v.name == p.property }) {
 			return p.property
 		}
 	}
@@ -259,23 +249,4 @@ func (s *eventSend) amend(o *occurrence, r *refusal) bool {
 		}
 	}
 	return changed
-}
-
-// repeats says whether the refusal is that the occurrence was taken before.
-func (r *refusal) repeats(o *occurrence) bool {
-	text := strings.ToLower(r.message)
-	for _, p := range r.problems {
-		text += " " + strings.ToLower(p.message)
-	}
-	// The word alone may be about a property of that name.
-	ownUUID := slices.ContainsFunc(o.values, func(v written) bool { return v.name == "uuid" })
-	if !strings.Contains(text, o.uuid.String()) && (ownUUID || !strings.Contains(text, "uuid")) {
-		return false
-	}
-	for _, word := range [...]string{"already", "duplicate", "duplicated", "used", "reused", "unique"} {
-		if mentions(text, word) {
-			return true
-		}
-	}
-	return false
 }

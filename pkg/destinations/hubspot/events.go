@@ -33,6 +33,7 @@ type eventSend struct {
 	permits *permits
 	batch   []destinations.Entry
 	out     []destinations.Outcome
+	people  []person // of the batch
 	schema  *schema
 	stop    error // the outcome of everything not sent yet
 	undone  error // what the last definition met that others would meet too
@@ -41,16 +42,7 @@ type eventSend struct {
 
 func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
 	s := &eventSend{d: d, permits: ps, batch: batch, out: out}
-	var entries []int
-	for i := range batch {
-		email, _ := d.contacts.eventPerson(batch[i].Event, batch[i].Plan.ID)
-		switch {
-		case d.account.emailRefused(email, time.Now()):
-			out[i].Err = destinations.Reject(errors.New("HubSpot refuses the e-mail address of the event's contact"))
-		default:
-			entries = append(entries, i)
-		}
-	}
+	entries := s.identify(ctx)
 	if len(entries) == 0 {
 		return
 	}
@@ -65,8 +57,7 @@ func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []desti
 	}
 	all := make([]*occurrence, len(entries))
 	for n, i := range entries {
-		all[n] = newOccurrence(i, &batch[i], s.schema, d.hubID)
-		all[n].email, all[n].objectID = d.contacts.eventPerson(batch[i].Event, batch[i].Plan.ID)
+		all[n] = newOccurrence(i, &batch[i], &s.people[i], s.schema, d.rules)
 	}
 	ready := s.resolve(ctx, all)
 	if err := s.waitForLag(ctx, ready); err != nil {
@@ -166,7 +157,7 @@ func (s *eventSend) definition(ctx context.Context, name string, group []*occurr
 			return nil, s.note(err)
 		}
 	}
-	if !s.d.events.Create && !s.d.named[name] {
+	if !s.d.rules.create && !s.d.rules.named[name] {
 		return def, nil
 	}
 	more := missing(def, s.wanted(group))

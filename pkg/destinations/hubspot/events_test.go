@@ -157,7 +157,7 @@ func TestExistingDefinitionsDecideTheTypes(t *testing.T) {
 		if diff := cmp.Diff(map[string]string{"other": "unknown"}, detail(t, got[1].outcome).Stripped); diff != "" {
 			t.Error(diff)
 		}
-		stripped := map[string]string{"total": "value", "at": "value", "size": "value", "gift": "value"}
+		stripped := map[string]string{"total": "value", "at": "value", "size": "option", "gift": "value"}
 		if diff := cmp.Diff(stripped, detail(t, got[2].outcome).Stripped); diff != "" {
 			t.Error(diff)
 		}
@@ -542,6 +542,7 @@ func TestEventName(t *testing.T) {
 	f("Order Completed!", "order_completed_")
 	f("a--b..c", "a_b_c")
 	f("a__b", "a__b")
+	f(" Signed Up\n", "signed_up")
 	f("5", "e_5")
 	f("_plan", "e_plan")
 	f("$plan", "e_plan")

@@ -3,6 +3,7 @@ package hubspot
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 
@@ -15,6 +16,7 @@ import (
 // expressions make the values of mapped properties. Their engines are not for concurrent use, so each user takes a set of its own: there are
 // as many as there ever were at a time, one for each call in flight and one for the sorter.
 type expressions struct {
+	path    string   // where they stand in the settings
 	names   []string // of the properties, sorted
 	sources []string
 	options filters.Options
@@ -30,6 +32,27 @@ type valueOf struct {
 	name  string
 	value gjson.Result // does not exist: the event says nothing
 	err   error
+}
+
+// compileExpressions compiles those that stand under path.
+func compileExpressions(path string, sources map[string]string, o filters.Options, log *slog.Logger, fail func(key, format string, args ...any)) *expressions {
+	x := &expressions{path: path, names: slices.Sorted(maps.Keys(sources)), options: o, log: log}
+	var first []*filters.Value
+	for _, name := range x.names {
+		src := sources[name]
+		v, err := filters.CompileValue(src, o)
+		if err != nil {
+			fail(path+"."+name, "%v", err)
+			continue
+		}
+		for _, w := range v.Warnings() {
+			log.Warn(path + "." + name + ": " + w)
+		}
+		x.sources = append(x.sources, src)
+		first = append(first, v)
+	}
+	x.free = [][]*filters.Value{first}
+	return x
 }
 
 // compile makes one set. Its sources compiled before.
@@ -112,7 +135,7 @@ func (x *expressions) report(name string, err error) {
 	x.failed[name] = true
 	x.mu.Unlock()
 	if !known {
-		x.log.Warn("the expression of a contact property fails; the property is left out where it does, and that is not logged again",
-			"property", name, "error", err.Error(), "ran_away", errors.Is(err, filters.ErrLimit))
+		x.log.Warn("an expression fails; its property is left out where it does, and that is not logged again",
+			"expression", x.path+"."+name, "error", err.Error(), "ran_away", errors.Is(err, filters.ErrLimit))
 	}
 }

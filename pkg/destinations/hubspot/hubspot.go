@@ -68,10 +68,15 @@ type Settings struct {
 
 // EventsSettings are what stands under `events:`.
 type EventsSettings struct {
-	Create           bool     `yaml:"create"`              // make event definitions and properties that are missing
-	Define           []string `yaml:"define"`              // event names that are made in any case
-	NewPerAccount    int      `yaml:"new_per_account"`     // most definitions to make, in all
-	BrowserNewPerDay int      `yaml:"browser_new_per_day"` // of those first seen under a browser key, most in a day (UTC)
+	Map              map[string]string       `yaml:"map"`                 // event type: the event's name in HubSpot
+	Only             []string                `yaml:"only"`                // make custom events of no other event types
+	Except           []string                `yaml:"except"`              // make none of these
+	Create           bool                    `yaml:"create"`              // make event definitions and properties that are missing
+	Define           []string                `yaml:"define"`              // event names that are made in any case
+	NewPerAccount    int                     `yaml:"new_per_account"`     // most definitions to make, in all
+	BrowserNewPerDay int                     `yaml:"browser_new_per_day"` // of those first seen under a browser key, most in a day (UTC)
+	Anonymous        string                  `yaml:"anonymous"`           // visitors without an e-mail: skip, utk
+	Properties       EventPropertiesSettings `yaml:"properties"`
 	// Hold is how old an event may become while the account lacks the tier or scope for custom events.
 	Hold time.Duration `yaml:"hold"`
 }
@@ -90,7 +95,7 @@ func DefaultSettings() Settings {
 			Null: nullIgnore, Unknown: unknownStrip, Options: optionsKeep, Group: "contactinformation",
 			NewPerAccount: 100, NewOptionsPerProperty: 200,
 		},
-		Events: EventsSettings{Create: true, NewPerAccount: 100, BrowserNewPerDay: 20, Hold: 72 * time.Hour},
+		Events: EventsSettings{Create: true, NewPerAccount: 100, BrowserNewPerDay: 20, Anonymous: anonymousSkip, Hold: 72 * time.Hour},
 	}
 }
 
@@ -104,7 +109,7 @@ type Destination struct {
 	terms     terms
 	events    EventsSettings
 	contacts  *contacts
-	named     map[string]bool // events.define, cleaned
+	rules     *eventRules
 
 	log     *slog.Logger
 	cache   destinations.Cache
@@ -129,7 +134,10 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 		log = slog.New(slog.DiscardHandler)
 	}
 	log = log.With("destination", env.Name)
-	contacts, ps := set.compileContacts(s, filters.Options{Destination: env.Name, Type: "hubspot"}, log)
+	options := filters.Options{Destination: env.Name, Type: "hubspot"}
+	contacts, ps := set.compileContacts(s, options, log)
+	problems = append(problems, ps...)
+	rules, ps := set.compileEvents(s, options, contacts.zone, log)
 	problems = append(problems, ps...)
 	if err := problems.Sorted().Err(); err != nil {
 		return nil, err
@@ -146,14 +154,11 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	d := &Destination{
 		hubID: string(set.HubID), baseURL: trimURL(set.BaseURL), eventsURL: trimURL(set.EventsURL),
 		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter, terms: terms{set.QuotaShare, set.DailyBudget}, events: set.Events, contacts: contacts,
-		named: map[string]bool{},
+		rules: rules,
 		log:   log, cache: env.Cache, metrics: env.Metrics,
 	}
 	if d.eventsURL == "" {
 		d.eventsURL = d.baseURL
-	}
-	for _, name := range set.Events.Define {
-		d.named[shortName(name, d.hubID)] = true
 	}
 	today := destinations.Of(env.Shared, d.cacheKey("day"), newDay)
 	today.remember(d.cache, d.cacheKey("day"))

@@ -153,16 +153,27 @@ func (c *liveCheck) events(seen definitionsSeen) {
 		return
 	}
 	var absent []string
-	for name := range c.d.named {
+	var never []string
+	for name := range c.d.rules.named {
 		if seen.list[name] == nil {
 			absent = append(absent, name)
 		}
 	}
+	for name := range c.d.rules.targets {
+		switch {
+		case seen.list[name] != nil || c.d.rules.named[name]:
+		case c.d.rules.create:
+			absent = append(absent, name)
+		default:
+			never = append(never, name)
+		}
+	}
 	slices.Sort(absent)
+	slices.Sort(never)
 	switch {
-	case len(absent) > 0 && !c.d.events.Create:
-		c.add(checkEvents, destinations.FindingWarning, "events.define: the account has no custom event "+listed(absent)+", and events.create is false, so they are skipped",
-			"define them in HubSpot, or set events.create: true")
+	case len(never) > 0:
+		c.add(checkEvents, destinations.FindingWarning, "events.map: the account has no custom event "+listed(never)+", and events.create is false, so they are skipped",
+			"define them in HubSpot or under events.define, or set events.create: true")
 	case len(seen.list) >= maxDefinitions && c.d.events.Create:
 		c.add(checkEvents, destinations.FindingWarning, fmt.Sprintf("the account has %d custom events, as many as HubSpot allows; no other can be defined", len(seen.list)),
 			"delete some in HubSpot; a deleted name can not be used again")

@@ -152,7 +152,7 @@ func TestLiveCheckFinds(t *testing.T) {
 	f(none, "properties: {write: {city: append}}", nil, "warning properties: |append|city is a string|multiple checkboxes")
 	f(none, "properties: {map: {city: x}, write: {city: if_empty}}", nil, "ok properties: |all 1 that the configuration names")
 	f(none, "properties: {map: {plan_tier: x}, unknown: create, group: mine}", nil, "ok properties: will be made|plan_tier", "warning properties: properties.group: |mine|contactinformation")
-	f(none, "events: {define: [Signed Up], create: false}", nil, "warning events: |signed_up|create: true")
+	f(none, "events: {map: {Signed Up: signed_up}, create: false}", nil, "warning events: |signed_up|create: true")
 
 	f(sandbox.Options{Daily: 3}, "", func(*rig) { time.Sleep(time.Hour) }, "error quota: |used up|00:00")
 	f(sandbox.Options{Daily: 121}, "", func(r *rig) {

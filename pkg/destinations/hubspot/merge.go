@@ -23,6 +23,7 @@ const (
 	reasonLimit      = "limit"      // more than 50 in one event
 	reasonRefused    = "refused"    // HubSpot refused it, the rest was delivered
 	reasonInUse      = "in-use"     // another contact has the e-mail address
+	reasonCut        = "cut"        // shortened, not left out: only in metrics
 	reasonFilled     = "not empty"  // HubSpot has a value, and the policy is if_empty
 	reasonOlder      = "older"      // a later event's value was delivered before
 )
@@ -117,7 +118,7 @@ func (s *contactSend) introduce(w *write, i int, ev *event.Event) {
 	if c.key == emailProperty || c.key == objectIDProperty || c.properties.excluded(emailProperty) {
 		return
 	}
-	if email := c.email(ev); email != "" {
+	if email, err := c.email(ev); email != "" && err == nil {
 		w.set(written{name: emailProperty, value: email, entry: i})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -40,6 +41,7 @@ func eventUUID(ev *event.Event, index int) uuid.UUID {
 // eventName writes a client's event type, or a property's name, as HubSpot's internal names are: a letter, then letters, digits and
 // underscores, lower case, at most 50. A name in another script would leave nothing, or just its digits: a hash keeps such names apart.
 func eventName(s string) string {
+	s = strings.TrimSpace(s)
 	b := make([]byte, 0, len(s)+2)
 	letters, foreign := false, false
 	for _, r := range s {
@@ -77,19 +79,22 @@ func eventName(s string) string {
 	return string(b)
 }
 
+// field is one property of an event with its value as it travels.
+type field struct{ name, value string }
+
 // occurrence is one event as it is sent.
 type occurrence struct {
 	entry      int // of the batch
-	email      string
-	objectID   string // of the contact
+	person     *person
 	uuid       uuid.UUID
 	at         string
 	candidates []candidate
 	name       string // short
 	label      string
+	zone       *time.Location // whose calendar days dates are
 
 	def      *definition
-	values   []written
+	values   []field
 	stripped []stripped
 	cut      []string
 }
@@ -103,18 +108,27 @@ func shortName(eventType, hubID string) string {
 	return eventName(eventType)
 }
 
-// newOccurrence reads the event of entry i.
-func newOccurrence(i int, e *destinations.Entry, s *schema, hubID string) *occurrence {
+// newOccurrence reads the event of entry i, which is about p.
+func newOccurrence(i int, e *destinations.Entry, p *person, s *schema, rules *eventRules) *occurrence {
 	o := &occurrence{
-		entry: i, email: e.Plan.ID, uuid: eventUUID(e.Event, e.Name.Index), at: e.Event.Time().UTC().Format(occurredLayout),
-		candidates: candidates(e.Event, s), label: e.Event.Type(),
+		entry: i, person: p, uuid: eventUUID(e.Event, e.Name.Index), at: occurredAt(e.Event).Format(occurredLayout),
+		candidates: candidates(e.Event, s, &rules.properties), label: e.Event.Type(), zone: rules.zone,
 	}
+	o.name = rules.name(o.label)
 	if o.label == "" {
 		o.label = unknownEvent
 	}
-	o.name = shortName(o.label, hubID)
 	o.label = label(o.label, o.name, maxEventLabel)
 	return o
+}
+
+// occurredAt is when the event happened: never after its receipt, for HubSpot's timeline is of the past. A client's clock may be ahead.
+func occurredAt(ev *event.Event) time.Time {
+	at := ev.Time()
+	if at.After(ev.Received) {
+		at = ev.Received
+	}
+	return at.UTC()
 }
 
 // wants are the properties that a definition should have for the occurrence.
@@ -122,7 +136,7 @@ func (o *occurrence) wants() []newProperty {
 	all := make([]newProperty, 0, len(o.candidates))
 	for i := range o.candidates {
 		c := &o.candidates[i]
-		if c.ours || isDefaultProperty(c.name) || len(all) == maxEventProperties {
+		if c.ours || c.left != "" || isDefaultProperty(c.name) || len(all) == maxEventProperties {
 			continue
 		}
 		all = append(all, newProperty{c.name, c.label, c.propertyType()})
@@ -132,36 +146,54 @@ func (o *occurrence) wants() []newProperty {
 
 // fill writes the candidates as the definition has them.
 func (o *occurrence) fill(def *definition) {
-	o.def, o.values, o.stripped, o.cut = def, nil, nil, nil
+	o.def, o.values, o.cut = def, make([]field, 0, min(len(o.candidates), maxEventProperties)), nil
+	o.stripped = slices.Clip(o.person.lost)
 	for i := range o.candidates {
 		c := &o.candidates[i]
 		p := def.properties[c.name]
-		if p == nil {
-			if !c.ours {
-				o.strip(c.name, reasonUnknown)
-			}
-			continue
-		}
-		text, ok := p.format(c.value)
-		if !ok && c.name == "hs_language" { // en-GB where only en is an option
-			language, _, _ := strings.Cut(c.value.Str, "-")
-			text, ok = p.option(language)
-		}
 		switch {
-		case !ok && c.ours:
-		case !ok:
-			o.strip(c.name, reasonValue)
-		case len(o.values) == maxEventProperties:
+		case c.left != "":
+			o.strip(c.name, c.left)
+		case p != nil:
+			o.put(c, p)
+		case c.ours:
+		case !isDefaultProperty(c.name) && def.own() >= maxOwnProperties:
 			o.strip(c.name, reasonLimit)
 		default:
-			if p.kind == kindString {
-				var cut bool
-				if text, cut = cutText(text, valueLimit(c.name)); cut {
-					o.cut = append(o.cut, c.name)
-				}
-			}
-			o.values = append(o.values, written{name: c.name, value: text})
+			o.strip(c.name, reasonUnknown)
 		}
+	}
+}
+
+// put writes one candidate as its property wants it.
+func (o *occurrence) put(c *candidate, p *eventProperty) {
+	f, reason := p.formatIn(c.value, o.zone)
+	if reason == reasonOption && c.name == "hs_language" { // en-GB where only en is an option
+		language, _, _ := strings.Cut(c.value.Str, "-")
+		if text, ok := p.option(language); ok {
+			f.text, f.missing, reason = text, nil, ""
+		}
+	}
+	if len(f.missing) > 0 && !c.ours {
+		o.strip(c.name, reasonOption)
+	}
+	switch {
+	case c.ours && reason != "":
+	case reason == reasonLength: // of a contact's text: here it is cut
+		reason = ""
+		fallthrough
+	case reason == "" && len(o.values) < maxEventProperties:
+		if p.kind == kindString {
+			var cut bool
+			if f.text, cut = cutText(f.text, valueLimit(c.name)); cut {
+				o.cut = append(o.cut, c.name)
+			}
+		}
+		o.values = append(o.values, field{c.name, f.text})
+	case reason == "":
+		o.strip(c.name, reasonLimit)
+	default:
+		o.strip(c.name, reason)
 	}
 }
 
@@ -176,9 +208,15 @@ func valueLimit(name string) int {
 
 func (o *occurrence) strip(name, reason string) { o.stripped = addStripped(o.stripped, name, reason) }
 
+// lose notes that HubSpot does not take one of the identities.
+func (o *occurrence) lose(identity string) {
+	o.person.lost = append(o.person.lost, stripped{identity, reasonRefused})
+	o.strip(identity, reasonRefused)
+}
+
 // drop takes a property out and says whether it was there.
 func (o *occurrence) drop(name, reason string) bool {
-	i := slices.IndexFunc(o.values, func(v written) bool { return v.name == name })
+	i := slices.IndexFunc(o.values, func(v field) bool { return v.name == name })
 	if i < 0 {
 		return false
 	}
@@ -196,20 +234,27 @@ func appendSend(dst []byte, all []*occurrence) []byte {
 		}
 		dst = append(dst, `{"eventName":`...)
 		dst = event.AppendString(dst, o.def.qualified)
-		if o.objectID != "" {
-			dst = append(dst, `,"objectId":`...)
-			dst = event.AppendString(dst, o.objectID)
-		}
-		if o.email != "" {
-			dst = append(dst, `,"email":`...)
-			dst = event.AppendString(dst, o.email)
+		for _, id := range [...]struct{ member, value string }{
+			{`,"email":`, o.person.email}, {`,"objectId":`, o.person.objectID}, {`,"utk":`, o.person.utk},
+		} {
+			if id.value != "" {
+				dst = append(dst, id.member...)
+				dst = event.AppendString(dst, id.value)
+			}
 		}
 		dst = append(dst, `,"occurredAt":"`...)
 		dst = append(dst, o.at...)
 		dst = append(dst, `","uuid":"`...)
 		dst = appendUUID(dst, o.uuid)
 		dst = append(dst, `","properties":{`...)
-		dst = appendMembers(dst, o.values)
+		for i, v := range o.values {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = event.AppendString(dst, v.name)
+			dst = append(dst, ':')
+			dst = event.AppendString(dst, v.value)
+		}
 		dst = append(dst, "}}"...)
 	}
 	return append(dst, "]}"...)
@@ -229,6 +274,10 @@ func (o *occurrence) appendDetail(dst []byte, repeated bool, correlation string)
 	dst = append(dst, '"')
 	if repeated {
 		dst = append(dst, `,"repeated":true`...)
+	}
+	if o.person.objectID != "" || o.person.utk != "" { // else it is the e-mail
+		dst = append(dst, `,"identity":`...)
+		dst = appendNames(dst, o.person.names())
 	}
 	dst = append(dst, `,"written":[`...)
 	for i, v := range o.values {

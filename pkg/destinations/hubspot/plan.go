@@ -32,48 +32,34 @@ func (d *Destination) Plan(ev *event.Event) ([]destinations.Plan, error) {
 	id, err := d.contacts.person(ev)
 	switch {
 	case err != nil:
-		return nil, destinations.Reject(err)
+		err = destinations.Reject(err)
 	case id == "" && d.contacts.rejectLost:
-		return nil, destinations.Reject(fmt.Errorf("the event has no %s, which identifies contacts (id_property); missing_key is %s", d.contacts.key, missingReject))
+		err = destinations.Reject(fmt.Errorf("the event has no %s, which identifies contacts (id_property); missing_key is %s", d.contacts.key, missingReject))
 	case id == "":
-		return nil, destinations.Skip(noIdentity)
+		err = destinations.Skip(noIdentity)
 	}
 	// HubSpot compares some of these regardless of case: then the order of their writes must not depend on it.
-	key := strings.ToLower(id)
-	contact := destinations.Plan{Lane: laneContacts, Key: key, ID: id}
-	if ev.Type() == identifyType {
-		return []destinations.Plan{contact}, nil
+	contact := destinations.Plan{Lane: laneContacts, Key: strings.ToLower(id), ID: id}
+	switch eventType := ev.Type(); {
+	case eventType != identifyType:
+		return d.planEvent(ev, eventType, contact, err)
+	case err != nil:
+		return nil, err
 	}
-	occurrence := destinations.Plan{Lane: laneEvents, Key: key, ID: id}
-	email, objectID := d.contacts.eventPerson(ev, id)
-	switch {
-	case email == "" && objectID == "" && d.contacts.describes(ev.Type()):
-		return []destinations.Plan{contact}, nil
-	case email == "" && objectID == "":
-		return nil, destinations.Skip(noIdentity) // HubSpot would not know whose the event is
-	case d.contacts.describes(ev.Type()):
-	case d.contacts.key == objectIDProperty:
-		return []destinations.Plan{occurrence}, nil // its contact exists
-	default:
-		contact.IfNew = true // an event belongs to a contact that HubSpot may not have yet
-	}
-	return []destinations.Plan{contact, occurrence}, nil
+	return []destinations.Plan{contact}, nil
 }
 
 // person is the value by which HubSpot knows the event's person; "" when the event has none.
 func (c *contacts) person(ev *event.Event) (string, error) {
 	var v gjson.Result
 	switch {
+	case c.key == emailProperty:
+		return c.email(ev)
 	case c.expressions.has(c.key):
 		var err error
 		if v, err = c.expressions.one(c.key, ev); err != nil {
 			return "", fmt.Errorf("properties.map.%s: %w", c.key, err)
 		}
-		if absent(v) && c.key == emailProperty {
-			v = text(ev.Email)
-		}
-	case c.key == emailProperty:
-		v = text(ev.UserEmail())
 	default:
 		v = memberFor(ev.User(), c.key)
 	}
@@ -85,9 +71,6 @@ func (c *contacts) person(ev *event.Event) (string, error) {
 	switch {
 	case id == "":
 		return "", nil
-	case c.key == emailProperty:
-		id = strings.ToLower(id)
-		return id, checkEmail(id)
 	case c.key == objectIDProperty:
 		id = strings.TrimLeft(id, "0") // of one contact there is one id
 		if !isDigits(id) || len(id) > maxObjectID {
@@ -101,36 +84,23 @@ func (c *contacts) person(ev *event.Event) (string, error) {
 	return strings.Clone(id), nil // else the whole event stays in memory
 }
 
-// eventPerson is how HubSpot finds the contact of a custom event of the person: by e-mail address, or by the contact's number. Both are "" when it
-// cannot.
-func (c *contacts) eventPerson(ev *event.Event, person string) (email, objectID string) {
-	switch c.key {
-	case emailProperty:
-		return person, ""
-	case objectIDProperty:
-		return "", person
-	}
-	return c.email(ev), ""
-}
-
-// email is the e-mail address of the event's person, where that is not what identifies contacts; "" when there is none, or no possible one.
-func (c *contacts) email(ev *event.Event) string {
+// email is the event's address, as it is written to its contact; "" when it has none.
+func (c *contacts) email(ev *event.Event) (string, error) {
 	email := ev.UserEmail()
 	if c.expressions.has(emailProperty) {
 		v, err := c.expressions.one(emailProperty, ev)
-		if email = v.Str; err != nil || v.Type != gjson.String {
-			return ""
+		if err != nil {
+			return "", fmt.Errorf("properties.map.%s: %w", emailProperty, err)
+		}
+		if email = v.Str; absent(v) {
+			email = ev.Email
 		}
 	}
-	email = strings.ToLower(strings.TrimSpace(email))
-	if email == "" || checkEmail(email) != nil {
-		return ""
+	if email = strings.ToLower(strings.TrimSpace(email)); email == "" {
+		return "", nil
 	}
-	return email
+	return email, checkEmail(email)
 }
-
-// text is s as a value.
-func text(s string) gjson.Result { return gjson.Result{Type: gjson.String, Str: s} }
 
 // memberFor is the member of the user that means the property: the one of exactly that name, else the last one that comes to it.
 func memberFor(user gjson.Result, property string) (found gjson.Result) {

@@ -101,7 +101,7 @@ func (set *Settings) compileContacts(s config.Settings, o filters.Options, log *
 	}
 	return &contacts{
 		key: set.IDProperty, rejectLost: set.MissingKey == missingReject, events: contactEvents(set.ContactEvents, fail),
-		zone: timeZone(set.TimeZone, fail), properties: set.Properties.compile(set.IDProperty, fail), expressions: set.Properties.expressions(o, log, fail),
+		zone: timeZone(set.TimeZone, fail), properties: set.Properties.compile(set.IDProperty, fail), expressions: compileExpressions("properties.map", set.Properties.Map, o, log, fail),
 	}, problems
 }
 
@@ -168,27 +168,6 @@ func (set *PropertiesSettings) compile(key string, fail func(key, format string,
 		}
 	}
 	return ps
-}
-
-// expressions compiles those of map.
-func (set *PropertiesSettings) expressions(o filters.Options, log *slog.Logger, fail func(key, format string, args ...any)) *expressions {
-	x := &expressions{names: slices.Sorted(maps.Keys(set.Map)), options: o, log: log}
-	var first []*filters.Value
-	for _, name := range x.names {
-		src := set.Map[name]
-		v, err := filters.CompileValue(src, o)
-		if err != nil {
-			fail("properties.map."+name, "%v", err)
-			continue
-		}
-		for _, w := range v.Warnings() {
-			log.Warn("properties.map." + name + ": " + w)
-		}
-		x.sources = append(x.sources, src)
-		first = append(first, v)
-	}
-	x.free = [][]*filters.Value{first}
-	return x
 }
 
 func (set *PropertiesSettings) compileWrite(ps *properties, fail func(key, format string, args ...any)) {

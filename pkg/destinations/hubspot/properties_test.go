@@ -283,7 +283,7 @@ func TestExpressionsAreNotShared(t *testing.T) {
 
 func TestAFailingExpressionIsLoggedOnce(t *testing.T) {
 	_, r := mapped(t, "properties: {map: {plan: '$.user.n()'}}", `{"n":1}`, `{"n":2}`, `{"n":3}`)
-	if n := r.logs.count("the expression of a contact property fails"); n != 1 {
+	if n := r.logs.count("an expression fails"); n != 1 {
 		t.Errorf("%d log lines, want one", n)
 	}
 }

@@ -53,7 +53,7 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d.baseURL != "http://127.0.0.1:9000" || d.eventsURL != "http://127.0.0.1:9001" || d.paths != versions["v3"] ||
-		d.lateAfter != 5*time.Second || d.events.Create || d.events.NewPerAccount != 100 || !d.named["a_b"] {
+		d.lateAfter != 5*time.Second || d.events.Create || d.events.NewPerAccount != 100 || !d.rules.named["a_b"] {
 		t.Errorf("%+v", d)
 	}
 

@@ -60,14 +60,26 @@ func (st *state) sendEvent(c *call) answer {
 	return answer{status: http.StatusNoContent}
 }
 
-// sendEvents answers POST events/send/batch with 204 for all, or 400 for all without saying which event was wrong (modelled: HubSpot
-// documents neither whether one fails the others nor what the answer names).
+// BadEvents is what becomes of a batch of events that holds one with a fault. All are modelled: HubSpot documents neither whether one fails the
+// others nor what the answer says of it.
+type BadEvents int
+
+// Ways to treat a bad event.
+const (
+	RefuseBatch  BadEvents = iota // 400: none is taken, and it is not said which is at fault
+	DropSilently                  // 204: the others are taken
+	NamePartly                    // 207: the others are taken, each error names the uuid of its event
+	CountPartly                   // 207: the others are taken, errors are not said to be of which event
+)
+
+// sendEvents answers POST events/send/batch with 204 for all, or as BadEvents says.
 func (st *state) sendEvents(c *call) answer {
 	inputs := c.items
 	if len(inputs) > maxEvents {
 		return st.fail(badInput("The batch holds more inputs than the limit of 500"))
 	}
 	definitions := make([]*definition, len(inputs))
+	var failures []apiError
 	for i, in := range inputs {
 		d, e := st.checkEvent(in)
 		if e == nil && st.opts.StrictUUID {
@@ -75,15 +87,27 @@ func (st *state) sendEvents(c *call) answer {
 				e = uuidUsed(uuid)
 			}
 		}
-		if e != nil {
+		switch {
+		case e == nil:
+			definitions[i] = d
+		case st.opts.BadEvents == RefuseBatch:
 			return st.fail(e)
+		default:
+			if st.opts.BadEvents == NamePartly {
+				e.context = append(e.context, contextEntry{"uuid", []string{in.Get("uuid").String()}})
+			}
+			failures = append(failures, *e)
 		}
-		definitions[i] = d
 	}
 	for i, in := range inputs {
-		if uuid := in.Get("uuid").String(); uuid == "" || !st.events.has(definitions[i], uuid) {
-			st.accept(definitions[i], in)
+		if d := definitions[i]; d != nil && (in.Get("uuid").String() == "" || !st.events.has(d, in.Get("uuid").String())) {
+			st.accept(d, in)
 		}
+	}
+	if len(failures) > 0 && st.opts.BadEvents != DropSilently {
+		partial := st.newBatch(0)
+		partial.failures = failures
+		return partial.finish(http.StatusMultiStatus)
 	}
 	return answer{status: http.StatusNoContent}
 }

@@ -61,6 +61,8 @@ type Options struct {
 	// StrictUUID makes a batch of events with a uuid used before answer 400 naming it, as the single call does. By default the
 	// batch answers 204 and drops the repeat: the first occurrence wins either way.
 	StrictUUID bool
+	// BadEvents says what becomes of a batch that holds an event with a fault.
+	BadEvents BadEvents
 }
 
 // Sandbox is the handler and the account behind it. All methods may be called concurrently.
