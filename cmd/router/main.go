@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // a box may have no time zones of its own, and settings name them
 
 	"eventrouter/pkg/config"
 )
