@@ -113,6 +113,7 @@ func TestBadControl(t *testing.T) {
 	options(`{"required":[{"when":"a"}]}`, "property")
 	options(`{"lifecycle_stage":"nosuch"}`, "lifecycle_stage")
 	options(`{"token":"x"}`, "token")
+	options(`{"bad_events":"all"}`, "name_partly")
 	options(`null`, "must be a JSON object")
 	f("GET", "/calls?since=x", "", "since")
 	f("GET", "/pages/calls?skip=-1", "", "skip")
@@ -163,6 +164,8 @@ func TestPatchOptions(t *testing.T) {
 		c.must(404, "GET", propertiesPath+"/plan_tier", "") // changes stay in their order
 		time.Sleep(500 * time.Millisecond)
 		c.must(200, "GET", propertiesPath+"/plan_tier", "")
+		patch(`{"bad_events":"name_partly"}`)
+		c.must(207, "POST", sendPath+"/batch", batch(occurrence(""), `{"eventName":"pe20546336_nosuch","email":"a@b.co","properties":{}}`))
 		patch(`{"required":[{"property":"zip"}],"lifecycle_stage":"lead"}`)
 		c.must(400, "POST", strictUpsert, upsert("c@d.co"))
 		c.must(200, "POST", strictUpsert, upsert("c@d.co", "zip", "1"))

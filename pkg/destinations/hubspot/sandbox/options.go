@@ -28,7 +28,12 @@ type optionsView struct {
 	AutoContactFromEvent         bool `json:"auto_contact_from_event"`
 	AcceptUnknownEventProperties bool `json:"accept_unknown_event_properties"`
 	StrictUUID                   bool `json:"strict_uuid"`
+	// BadEvents is refuse_batch, drop_silently, name_partly or count_partly.
+	BadEvents string `json:"bad_events"`
 }
+
+// badEventNames are the names of BadEvents, in their order.
+var badEventNames = []string{"refuse_batch", "drop_silently", "name_partly", "count_partly"}
 
 func (o *Options) view() optionsView {
 	return optionsView{
@@ -37,6 +42,7 @@ func (o *Options) view() optionsView {
 		MissingScopes: append([]string{}, o.MissingScopes...), Required: append([]Requirement{}, o.Required...),
 		KeepOldEmail: o.KeepOldEmail, TokenInfo: !o.NoTokenInfo, LifecycleStage: o.LifecycleStage,
 		AutoContactFromEvent: o.AutoContactFromEvent, AcceptUnknownEventProperties: o.AcceptUnknownEventProperties, StrictUUID: o.StrictUUID,
+		BadEvents: badEventNames[o.BadEvents],
 	}
 }
 
@@ -52,6 +58,8 @@ func (v *optionsView) apply(o *Options) error {
 		return fmt.Errorf("burst_window_ms must be from 1 to %d", most)
 	case v.LagMS < 0 || v.LagMS > most:
 		return fmt.Errorf("lag_ms must be from 0 to %d", most)
+	case !slices.Contains(badEventNames, v.BadEvents):
+		return fmt.Errorf("bad_events must be one of %v", badEventNames)
 	}
 	for _, scope := range v.MissingScopes {
 		if !slices.Contains(tokenScopes, scope) {
@@ -76,6 +84,7 @@ func (v *optionsView) apply(o *Options) error {
 	o.MissingScopes, o.Required = v.MissingScopes, v.Required
 	o.KeepOldEmail, o.LifecycleStage = v.KeepOldEmail, v.LifecycleStage
 	o.AutoContactFromEvent, o.AcceptUnknownEventProperties, o.StrictUUID = v.AutoContactFromEvent, v.AcceptUnknownEventProperties, v.StrictUUID
+	o.BadEvents = BadEvents(slices.Index(badEventNames, v.BadEvents))
 	return nil
 }
 
