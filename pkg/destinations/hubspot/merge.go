@@ -119,7 +119,7 @@ func (s *contactSend) introduce(w *write, i int, ev *event.Event) {
 		return
 	}
 	if email, err := c.email(ev); email != "" && err == nil {
-		w.set(written{name: emailProperty, value: email, entry: i})
+		w.set(written{name: emailProperty, value: email, entry: i, policy: c.properties.policyOf(emailProperty)})
 	}
 }
 

@@ -111,6 +111,7 @@ func TestProperties(t *testing.T) {
 	// Names.
 	f("", is(pairs{"firstname": "Ann"}), `{"firstName":"Ann"}`)
 	f("", is(pairs{"first_name": "Ann"}), `{"first_name":"Ann"}`)
+	f("", is(pairs{"hs_lead_status": "NEW"}), `{"hsLeadStatus":"NEW"}`)
 	f("", is(pairs{"job_title": "x"}), `{"JOB-TITLE":"x"}`)
 	f("", is(pairs{"region__c": "x"}), `{"region__c":"x"}`)
 	f("", outcome{Contact: pairs{"job_title": "exact"}, Collided: []string{"job_title"}}, `{"Job Title":"a","job_title":"exact","job-title":"b"}`)

@@ -135,6 +135,25 @@ func TestCleanName(t *testing.T) {
 	f("a\xffb", "a_b")
 }
 
+func TestSnakeName(t *testing.T) {
+	f := func(s, want string) {
+		t.Helper()
+		if got := snakeName(s); got != want {
+			t.Errorf("snakeName(%q) = %q, want %q", s, got, want)
+		}
+	}
+	f("firstName", "first_name")
+	f("userID", "user_id")
+	f("HTTPPort", "http_port")
+	f("a1B", "a1_b")
+	f("planTierName", "plan_tier_name")
+	f("Plan Tier", "")
+	f("plan", "")
+	f("PLAN", "")
+	f("größeXL", "gr_e_xl")
+	f("", "")
+}
+
 func TestCutText(t *testing.T) {
 	f := func(s string, n int, want string) {
 		t.Helper()
