@@ -187,6 +187,17 @@ func TestAccessors(t *testing.T) {
 	f(`{"eventn_ctx":{"utc_time":"2026-11-20T02:51:54Z"}}`, "", "remembered@b.co", time.Date(2026, 11, 20, 2, 51, 54, 0, time.UTC))
 	f(`{"utc_time":"2027-11-21T02:51:54Z"}`, "", "remembered@b.co", received) // a clock that runs a year ahead
 	f(`{"utc_time":"yesterday"}`, "", "remembered@b.co", received)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, v := range []string{
+		`"2026-01-02T03:04:05"`, `"2026-01-02 03:04:05"`, `"2026-01-02 04:04:05+01:00"`, `"2026-01-02T04:04:05+01:00"`,
+		`1767323045`, `1767323045000`, `1.767323045e9`, `"1767323045"`, `"1767323045000"`,
+	} {
+		f(`{"timestamp":`+v+`}`, "", "remembered@b.co", at)
+	}
+	f(`{"timestamp":1767323045678}`, "", "remembered@b.co", at.Add(678*time.Millisecond))
+	for _, v := range []string{`0`, `-5`, `2026`, `"2026"`, `1e300`, `"NaN"`, `"-1767323045"`, `true`, `"2026-01-02"`, `1767323045000000`} {
+		f(`{"timestamp":`+v+`}`, "", "remembered@b.co", received)
+	}
 }
 
 var payload = []byte(`{"event_id":"","user":{"anonymous_id":"gsut4xh84y","id":"123","email":"john.doe@example.com","firstname":"John"},"ids":{},` +

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"strconv"
 	"strings"
 	"time"
 	"unsafe"
@@ -83,19 +84,50 @@ func OwnEmail(user gjson.Result) (string, bool) {
 }
 
 // Time returns when the event happened: the client's utc_time or timestamp, in the flat or the eventn_ctx format, and else the
-// time of receipt. A client's time that does not parse, or lies more than a day after receipt, is not used.
+// time of receipt. They are texts or numbers since 1970. A client's time that does not parse, or lies more than a day after receipt, is not used.
 func (e *Event) Time() time.Time {
 	for _, path := range [...]string{"utc_time", "timestamp", "eventn_ctx.utc_time", FieldTimestamp} {
-		v := gjson.GetBytes(e.JSON, path)
-		if v.Type != gjson.String {
-			continue
-		}
-		t, err := time.Parse(time.RFC3339Nano, v.Str)
-		if err == nil && t.Year() > 1970 && t.Before(e.Received.Add(24*time.Hour)) {
+		t, ok := parseTime(gjson.GetBytes(e.JSON, path))
+		if ok && t.Year() > 1970 && t.Before(e.Received.Add(24*time.Hour)) {
 			return t.UTC()
 		}
 	}
 	return e.Received
+}
+
+// timeLayouts are how clients write times: RFC 3339, and the same without a zone, which is UTC. Fractions of seconds pass with any.
+var timeLayouts = [...]string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04:05Z07:00"}
+
+// secondsBelow tells seconds since 1970 from milliseconds: as seconds it is the year 5138, as milliseconds 1973.
+const secondsBelow = 1e11
+
+func parseTime(v gjson.Result) (time.Time, bool) {
+	number := v.Num
+	switch v.Type {
+	case gjson.Number:
+	case gjson.String:
+		for _, layout := range timeLayouts {
+			if len(v.Str) < len("2006-01-02T15:04:05") {
+				break
+			}
+			if t, err := time.Parse(layout, v.Str); err == nil {
+				return t, true
+			}
+		}
+		var err error
+		if number, err = strconv.ParseFloat(v.Str, 64); err != nil {
+			return time.Time{}, false
+		}
+	default:
+		return time.Time{}, false
+	}
+	if !(number > 0 && number < 1e14) { // not a number, too
+		return time.Time{}, false
+	}
+	if number < secondsBelow {
+		number *= 1000
+	}
+	return time.UnixMilli(int64(number)), true
 }
 
 // AppendView appends the event as filters and transforms see it: the client's members, and behind them those envelope

@@ -172,6 +172,7 @@ var pageFields = [...]struct{ name, object, field string }{
 	{"hs_operating_system", "parsed_ua", "os_family"},
 	{"hs_operating_version", "parsed_ua", "os_version"},
 	{"hs_device_name", "parsed_ua", "device_model"},
+	{"hs_device_type", "parsed_ua", "device_family"},
 	{"hs_city", "location", "city"},
 	{"hs_region", "location", "region"},
 	{"hs_country", "location", "country_name"},
@@ -188,6 +189,32 @@ var pageIndex = func() map[string]map[string]int {
 	}
 	return index
 }()
+
+// osFamily is the place of the operating system in pageFields.
+var osFamily = slices.IndexFunc(pageFields[:], func(f struct{ name, object, field string }) bool { return f.field == "os_family" })
+
+// deviceType is HubSpot's word for the kind of device, as far as the families tell that a parser of user agents finds; "" where they do not: Android
+// runs on telephones and tablets alike.
+func deviceType(device, system string) string {
+	device, system = strings.ToLower(device), strings.ToLower(system)
+	switch {
+	case containsAny(device, "ipad", "tablet", "kindle"):
+		return "Tablet"
+	case containsAny(device, "iphone", "ipod", "smartphone"):
+		return "Smartphone"
+	case containsAny(device, "playstation", "xbox", "nintendo"):
+		return "Game Console"
+	case containsAny(device, "smart tv", "smarttv", "appletv", "apple tv", "chromecast", "roku"):
+		return "Smart TV"
+	case containsAny(device, "watch"):
+		return "Wearable Computer"
+	case containsAny(system, "windows phone"):
+		return "Smartphone"
+	case containsAny(system, "windows", "mac os", "macos", "linux", "ubuntu", "fedora", "debian", "chrome os", "freebsd"):
+		return "Desktop"
+	}
+	return ""
+}
 
 // pageValues are the page fields of one event.
 type pageValues struct {
@@ -221,8 +248,11 @@ func (p *pageValues) addTo(all *candidateList, userAgent string) {
 	text := func(s string) gjson.Result { return gjson.Result{Type: gjson.String, Str: s} }
 	for i, f := range pageFields {
 		v := p.values[i]
-		if f.field == "user_agent" && absent(v) {
+		switch {
+		case f.field == "user_agent" && absent(v):
 			v = text(userAgent)
+		case f.name == "hs_device_type":
+			v = text(deviceType(v.Str, p.values[osFamily].Str))
 		}
 		all.add(candidate{name: f.name, label: f.name, value: v, ours: true})
 	}

@@ -234,8 +234,8 @@ func (s *eventSend) lookUp(ctx context.Context, unknown []int) (entries []int) {
 		}
 	}
 	read, err := s.d.readContacts(ctx, s.permits, key, ids, []string{objectIDProperty})
-	if isForbidden(err) { // that is no word about custom events
-		err = destinations.RetryAfter(err, lookUpForbidden)
+	if forbidden := (*forbiddenError)(nil); errors.As(err, &forbidden) { // that is no word about custom events
+		err = destinations.RetryAfter(fmt.Errorf("read contacts: %w", forbidden), lookUpForbidden)
 	}
 	for _, i := range unknown {
 		id := s.batch[i].Plan.ID
