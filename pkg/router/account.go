@@ -1,7 +1,6 @@
 package router
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,21 +27,15 @@ type person struct {
 	queues   []queue // indexed as account.lanes
 }
 
-// queue holds the entries in a lane's window that share an identity, oldest first.
-type queue struct {
-	entries []*entry
-	hold    time.Time // no write before this: a call without an answer may still be applied
-}
-
 func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
 	a := &account{router: r, route: route, hub: hub, name: name, persons: map[string]*person{}, sorted: &r.sorted[r.routeIndex(route.Name)]}
 	for i, spec := range route.Destination.Lanes() {
 		full := store.LaneName{Destination: route.Name, Hub: hub, Account: name, Lane: spec.Name}
-		id, err := r.store.LaneID(full)
-		if err != nil {
-			return nil, fmt.Errorf("lane %s of %s: %w", spec.Name, route.Name, err)
+		l := newLane(a, i, full, spec)
+		if _, err := l.live.open(); err != nil {
+			return nil, err
 		}
-		a.lanes = append(a.lanes, newLane(a, i, id, full, spec))
+		a.lanes = append(a.lanes, l)
 	}
 	return a, nil
 }
@@ -54,6 +47,23 @@ func (a *account) lane(name string) *lane {
 		}
 	}
 	return nil
+}
+
+// stream finds a stream by the name of its lane in the store; nil where there is none.
+func (a *account) stream(name string) *stream {
+	for _, l := range a.lanes {
+		for _, s := range l.streams() {
+			if s.name.Lane == name {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// bulkKeyHash names a key for which only bulk entries were made: they may wait for long, so that live ones do not rely on them.
+func (a *account) bulkKeyHash(key string) uint64 {
+	return a.router.store.Hash("bulk key", a.route.Name, a.hub, a.name, key)
 }
 
 // keyHash names a key of this account among the store's known keys.

@@ -64,6 +64,9 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		u := l.fillLocked(time.Now())
 		if u != nil {
 			l.calls++
+			if u.bulk() {
+				l.bulkCalls++
+			}
 		}
 		a.mu.Unlock()
 		if u == nil {
@@ -120,7 +123,7 @@ func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 	}
 	if l.spec.LateAfter > 0 && u.call == 0 {
 		u.call = l.account.router.store.NextCall()
-		mark := store.Call{ID: u.call, Lane: l.id, Entries: refs(u.entries)}
+		mark := store.Call{ID: u.call, Lane: l.live.laneID(), Entries: refs(u.entries)}
 		if err := l.account.router.commit(ctx, &store.Batch{Calls: []store.Call{mark}}); err != nil {
 			permit.Release()
 			l.report(res) // nothing was sent; a store that fails ends the process

@@ -16,13 +16,17 @@ import (
 type entry struct {
 	destinations.Entry
 	ref     store.Ref
+	stream  *stream
 	block   *block
 	record  []byte // the event as stored; points into its block
 	persons []*person
-	memory  uint64 // the hash of its ID among the store's memories; set by a call, in lanes that have Remembers
+	// effective is when the event counts, among those of its persons, in microseconds. See [event.Event.Effective].
+	effective int64
+	memory    uint64 // the hash of its ID among the store's memories; set by a call, in lanes that have Remembers
 
 	// Guarded by account.mu.
 	busy     bool // in a call, or waiting to be sent again unchanged
+	urgent   bool // in the lane's urgent
 	finished bool
 	attempts int       // made so far
 	due      time.Time // not before
@@ -31,13 +35,7 @@ type entry struct {
 	base     time.Duration // the lane's blocked time when blocked was last brought up to date
 }
 
-// before says whether e comes before the output at offset.
-func (e *entry) before(o *entry) bool {
-	if e.Name.Offset != o.Name.Offset {
-		return e.Name.Offset < o.Name.Offset
-	}
-	return e.Name.Index <= o.Name.Index
-}
+func (e *entry) bulk() bool { return e.stream.bulk }
 
 // detach moves e to bytes of its own.
 func (e *entry) detach() error {

@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// bulkTurn is how many calls in a row may leave bulk entries waiting. The next one takes them first, so that they get a tenth of the calls also where
+// live entries would take all.
+const bulkTurn = 9
+
 // readyLocked says whether e may be sent now, and else when to look again (zero: when something else happens).
 func (l *lane) readyLocked(e *entry, now time.Time) (ok bool, at time.Time) {
 	if e.busy {
@@ -32,10 +36,13 @@ func (l *lane) notBefore(e *entry) time.Time {
 	return at
 }
 
-// releasedLocked says whether no earlier lane of the account holds something that e must follow.
+// releasedLocked says whether nothing that is not in e's queues holds it back.
 func (l *lane) releasedLocked(e *entry) bool {
-	if l.index == 0 || len(e.persons) == 0 {
+	if len(e.persons) == 0 {
 		return true
+	}
+	if e.bulk() && l.live.more && e.effective > l.live.clock {
+		return false // a live entry that counts as earlier may not be loaded
 	}
 	a := l.account
 	for _, earlier := range a.lanes[:l.index] {
@@ -46,20 +53,40 @@ func (l *lane) releasedLocked(e *entry) bool {
 			}
 			continue
 		}
-		if earlier.more {
-			if earlier.loadedBelow <= e.Name.Offset {
-				return false
-			}
-		} else if a.sorted.Load() <= e.Name.Offset {
+		if !earlier.live.showsLocked(e) || e.bulk() && !earlier.bulk.showsLocked(e) {
 			return false
 		}
 		for _, p := range e.persons {
-			if q := p.queues[earlier.index].entries; len(q) > 0 && q[0].before(e) {
-				return false
+			o := p.queues[earlier.index].firstBefore(e)
+			if o == nil {
+				continue
 			}
+			if o.bulk() && !e.bulk() {
+				earlier.hurryLocked(o)
+			}
+			return false
 		}
 	}
 	return true
+}
+
+// showsLocked says whether all of the stream that was handed over before e, of a later lane, or with it, is loaded. A live e waits only for those
+// bulk entries that are, and does not rely on others: see handover.enter.
+func (s *stream) showsLocked(e *entry) bool {
+	if s.more {
+		return s.loaded > e.ref.Block
+	}
+	return s.lane.account.sorted.Load() > e.Name.Offset
+}
+
+// hurryLocked has a bulk entry leave as if it were live, because a live one of a later lane waits for it.
+func (l *lane) hurryLocked(e *entry) {
+	if e.urgent || e.busy {
+		return
+	}
+	e.urgent = true
+	l.urgent = append(l.urgent, e)
+	l.poke()
 }
 
 // openLocked says whether the lane may make a call now, and else when to look again (zero: when something else happens).
@@ -90,18 +117,30 @@ func (l *lane) nextLocked(now time.Time) (ready bool, at time.Time) {
 		}
 		earliest(u.due)
 	}
-	for _, e := range l.window {
-		ok, t := l.readyLocked(e, now)
-		if ok {
-			return true, time.Time{}
+	windows := [][]*entry{l.urgent, l.live.window, l.bulk.window}
+	if l.bulkCalls >= l.bulkLimit() {
+		windows = windows[:2]
+	}
+	for _, waiting := range windows {
+		for _, e := range waiting {
+			if e = l.headLocked(e); e == nil {
+				continue
+			}
+			ok, t := l.readyLocked(e, now)
+			if ok {
+				return true, time.Time{}
+			}
+			earliest(t)
 		}
-		earliest(t)
 	}
 	return false, at
 }
 
-// fillLocked takes the entries of the next call: a unit that must be sent again, or the oldest that are ready, each with what
-// else waits for the same ID. It returns nil when nothing is ready or the lane may not make a call.
+// bulkLimit is how many calls may hold bulk entries only: a few are left for what is live, in case that those take long.
+func (l *lane) bulkLimit() int { return max(1, l.spec.InFlight-l.spec.InFlight/4) }
+
+// fillLocked takes the entries of the next call: a unit that must be sent again, or those that are ready, live ones first and the oldest of them first,
+// each with what else waits for the same ID. It returns nil when nothing is ready or the lane may not make a call.
 func (l *lane) fillLocked(now time.Time) *unit {
 	if open, _ := l.openLocked(now); !open {
 		return nil // stopped while we waited for the permit
@@ -112,43 +151,121 @@ func (l *lane) fillLocked(now time.Time) *unit {
 			return u
 		}
 	}
-	u := &unit{}
-	keys, bytes := 0, 0
-	full := func() bool {
-		return l.spec.MaxEntries > 0 && len(u.entries) >= l.spec.MaxEntries ||
-			l.spec.MaxBytes > 0 && bytes >= l.spec.MaxBytes
+	f := filling{lane: l, now: now, unit: &unit{}}
+	bulkFirst := l.passed >= bulkTurn && l.bulkCalls < l.bulkLimit()
+	if bulkFirst {
+		f.takeAll(l.bulk.window)
 	}
-	for _, e := range l.window {
-		if l.spec.MaxKeys > 0 && keys >= l.spec.MaxKeys || full() {
-			break
-		}
-		if ok, _ := l.readyLocked(e, now); !ok {
-			continue
-		}
-		if l.spec.MaxBytes > 0 && len(u.entries) > 0 && bytes+len(e.record) > l.spec.MaxBytes {
-			break
-		}
-		keys++
-		e.busy = true
-		u.entries = append(u.entries, e)
-		bytes += len(e.record)
-		if len(e.persons) != 1 {
-			continue
-		}
-		for _, next := range e.persons[0].queues[l.index].entries[1:] {
-			if full() || next.busy || len(next.persons) != 1 || next.Plan.ID != e.Plan.ID || next.Plan.Key != e.Plan.Key ||
-				next.due.After(now) || l.spec.MaxBytes > 0 && bytes+len(next.record) > l.spec.MaxBytes || !l.releasedLocked(next) {
-				break
-			}
-			next.busy = true
-			u.entries = append(u.entries, next)
-			bytes += len(next.record)
-		}
+	f.takeUrgent()
+	f.takeAll(l.live.window)
+	taken := len(f.unit.entries)
+	if taken > 0 || l.bulkCalls < l.bulkLimit() {
+		f.takeAll(l.bulk.window)
 	}
-	if len(u.entries) == 0 {
+	l.passed++
+	if bulkFirst || len(f.unit.entries) > taken || len(l.bulk.window) == 0 {
+		l.passed = 0
+	}
+	if len(f.unit.entries) == 0 {
 		return nil
 	}
-	return u
+	return f.unit
+}
+
+// filling is a call that is being filled.
+type filling struct {
+	lane  *lane
+	now   time.Time
+	unit  *unit
+	keys  int
+	bytes int
+}
+
+// full says whether there is no room for any entry.
+func (f *filling) full() bool {
+	spec := &f.lane.spec
+	return spec.MaxEntries > 0 && len(f.unit.entries) >= spec.MaxEntries || spec.MaxBytes > 0 && f.bytes >= spec.MaxBytes
+}
+
+// fits says whether there is room for e's record.
+func (f *filling) fits(e *entry) bool {
+	most := f.lane.spec.MaxBytes
+	return most <= 0 || len(f.unit.entries) == 0 || f.bytes+len(e.record) <= most
+}
+
+// takeUrgent takes the bulk entries that live ones of other lanes wait for.
+func (f *filling) takeUrgent() {
+	l := f.lane
+	l.urgent = slices.DeleteFunc(l.urgent, func(e *entry) bool {
+		f.takeNext(e)
+		e.urgent = !e.busy
+		return e.busy
+	})
+}
+
+// takeAll takes what is ready of a window, until the call is full.
+func (f *filling) takeAll(window []*entry) {
+	for _, e := range window {
+		if !f.takeNext(e) {
+			return
+		}
+	}
+}
+
+// takeNext takes e, or the bulk entry that must leave before a live e can, if that is ready. It returns false when the call is full.
+func (f *filling) takeNext(e *entry) bool {
+	l := f.lane
+	if l.spec.MaxKeys > 0 && f.keys >= l.spec.MaxKeys || f.full() {
+		return false
+	}
+	if e = l.headLocked(e); e == nil {
+		return true
+	}
+	if ok, _ := l.readyLocked(e, f.now); !ok {
+		return true
+	}
+	if !f.fits(e) {
+		return false
+	}
+	f.keys++
+	f.take(e)
+	if len(e.persons) != 1 {
+		return true
+	}
+	for _, next := range e.persons[0].queues[l.index].entries[1:] {
+		if f.full() || next.busy || len(next.persons) != 1 || next.Plan.ID != e.Plan.ID || next.Plan.Key != e.Plan.Key ||
+			next.due.After(f.now) || !f.fits(next) || !l.releasedLocked(next) {
+			break
+		}
+		f.take(next)
+	}
+	return true
+}
+
+func (f *filling) take(e *entry) {
+	e.busy = true
+	f.unit.entries = append(f.unit.entries, e)
+	f.bytes += len(e.record)
+}
+
+// headLocked is what must leave for e to leave: e itself, or the bulk entry before it; nil when that is something else, which is looked at in its
+// own window. Each is counted as earlier than the last, so there is an end.
+func (l *lane) headLocked(e *entry) *entry {
+	for {
+		first := e
+		for _, p := range e.persons {
+			if first = p.queues[l.index].entries[0]; first != e {
+				break
+			}
+		}
+		if first == e {
+			return e
+		}
+		if first.busy || !first.bulk() {
+			return nil
+		}
+		e = first
+	}
 }
 
 // finishLocked takes finished entries out of the window.
@@ -156,7 +273,7 @@ func (l *lane) finishLocked(entries []*entry, now time.Time) {
 	touched := map[*person]bool{}
 	for _, e := range entries {
 		e.finished = true
-		l.bytes -= len(e.record)
+		e.stream.bytes -= len(e.record)
 		e.block.left--
 		e.block.bytes -= len(e.record)
 		for _, p := range e.persons {
@@ -169,5 +286,8 @@ func (l *lane) finishLocked(entries []*entry, now time.Time) {
 		q.entries = slices.DeleteFunc(q.entries, gone)
 		l.account.forgetLocked(p, now)
 	}
-	l.window = slices.DeleteFunc(l.window, gone)
+	for _, s := range l.streams() {
+		s.window = slices.DeleteFunc(s.window, gone)
+	}
+	l.urgent = slices.DeleteFunc(l.urgent, gone)
 }

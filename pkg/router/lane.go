@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -22,8 +21,6 @@ const (
 type lane struct {
 	account *account
 	index   int // among account.lanes
-	id      store.LaneID
-	name    store.LaneName
 	spec    destinations.LaneSpec
 	wake    chan struct{} // capacity 1: something may have become ready
 	results chan *result  // calls that came back, to the settler
@@ -31,20 +28,17 @@ type lane struct {
 	letGo   chan struct{} // capacity 1: the settler is to look at giveUp
 
 	// Guarded by account.mu.
-	window      []*entry // unfinished, oldest first
-	bytes       int      // of the records in the window
-	loadedBelow uint64   // entries of offsets below are loaded
-	more        bool     // the store may hold blocks that are not loaded
-	announced   int      // counts hand-overs, so that a load sees one that it raced with
-	calls       int      // in flight
-	resend      []*unit  // to be sent again unchanged
-	stop        *stoppage
-	blockedFor  time.Duration      // total time blocked, which the age of retries does not count
-	giveUp      *surrender         // entries to let go; nil: none
-	cutAcquire  context.CancelFunc // ends the wait for a permit; nil: there is none
+	live, bulk stream   // their fields
+	urgent     []*entry // bulk entries that a live one of a later lane waits for
+	calls      int      // in flight
+	bulkCalls  int      // of those, the ones with bulk entries only
+	passed     int      // calls in a row that left bulk entries waiting
+	resend     []*unit  // to be sent again unchanged
+	stop       *stoppage
+	blockedFor time.Duration      // total time blocked, which the age of retries does not count
+	cutAcquire context.CancelFunc // ends the wait for a permit; nil: there is none
 
 	// Owned by the dispatcher.
-	loaded    store.BlockID
 	recovered []store.Call         // found at start, whose entries are not all loaded
 	recover   map[store.Ref]*entry // entries of those calls
 }
@@ -72,6 +66,11 @@ type unit struct {
 	due       time.Time
 }
 
+// bulk says whether no live entry is in it.
+func (u *unit) bulk() bool {
+	return !slices.ContainsFunc(u.entries, func(e *entry) bool { return !e.bulk() })
+}
+
 // result is what a call brought back.
 type result struct {
 	unit     *unit
@@ -95,12 +94,16 @@ type stoppage struct {
 	skipReason string
 }
 
-func newLane(a *account, index int, id store.LaneID, name store.LaneName, spec destinations.LaneSpec) *lane {
-	return &lane{
-		account: a, index: index, id: id, name: name, spec: spec,
+func newLane(a *account, index int, name store.LaneName, spec destinations.LaneSpec) *lane {
+	l := &lane{
+		account: a, index: index, spec: spec,
 		wake: make(chan struct{}, 1), results: make(chan *result, spec.InFlight+1),
 		settled: make(chan struct{}), letGo: make(chan struct{}, 1),
 	}
+	l.live.lane, l.live.name = l, name
+	name.Lane += bulkSuffix
+	l.bulk.lane, l.bulk.name, l.bulk.bulk = l, name, true
+	return l
 }
 
 // poke makes the dispatcher look again. It never blocks.
@@ -119,73 +122,44 @@ func (l *lane) report(res *result) {
 	}
 }
 
-// resume takes up what an earlier run left. It is called before the lane's goroutines start.
-func (l *lane) resume(more bool, calls []store.Call, holds []store.Hold) {
-	l.more = more
+// resume takes up the calls and holds that an earlier run left; of says in which lane of the store a block is. It is called before the
+// lane's goroutines start.
+func (l *lane) resume(calls []store.Call, holds []store.Hold, of map[store.BlockID]store.LaneID) {
 	for _, c := range calls {
-		if c.Lane == l.id {
-			l.recovered = append(l.recovered, c)
+		if c.Lane != l.live.laneID() {
+			continue
 		}
-	}
-	if len(l.recovered) > 0 {
-		l.recover = map[store.Ref]*entry{}
-		for _, c := range l.recovered {
-			for _, ref := range c.Entries {
-				l.recover[ref] = nil
+		if l.recover == nil {
+			l.recover = map[store.Ref]*entry{}
+		}
+		l.recovered = append(l.recovered, c)
+		for _, ref := range c.Entries {
+			l.recover[ref] = nil
+			for _, s := range l.streams() {
+				if id := s.laneID(); id != 0 && of[ref.Block] == id {
+					s.recoverTo = max(s.recoverTo, ref.Block)
+				}
 			}
 		}
 	}
 	l.account.mu.Lock()
 	defer l.account.mu.Unlock()
 	for _, h := range holds {
-		if h.Lane == l.id {
+		if h.Lane == l.live.laneID() {
 			l.account.personLocked(h.Key).queues[l.index].hold = h.Until
 		}
 	}
 }
 
-// announce says that a hand-over added blocks. The sorter calls it before it moves Router.sorted past them.
-func (l *lane) announce() {
-	l.account.mu.Lock()
-	l.more = true
-	l.announced++
-	l.account.mu.Unlock()
-}
-
-// load fills the window from the store while there is room. Entries of calls found at start are loaded in any case.
+// load fills the windows.
 func (l *lane) load(ctx context.Context) error {
-	a := l.account
-	for {
-		a.mu.Lock()
-		room := len(l.window) < windowEntries && l.bytes < windowBytes || len(l.recovered) > 0
-		more, announced := l.more, l.announced
-		a.mu.Unlock()
-		if !more || !room {
-			return nil
+	for _, s := range l.streams() {
+		if err := s.load(ctx); err != nil {
+			return err
 		}
-		blocks, err := a.router.readBlocks(ctx, l.id, &l.loaded)
-		if err != nil {
-			return fmt.Errorf("read lane %s of %s: %w", l.spec.Name, a.route.Name, err)
-		}
-		if len(blocks) == 0 {
-			a.mu.Lock()
-			if l.announced == announced {
-				l.more = false
-			}
-			a.mu.Unlock()
-			a.wakeFrom(l.index + 1)
-			l.recoverCalls(true)
-			continue
-		}
-		for i := range blocks {
-			if err := l.addBlock(&blocks[i]); err != nil {
-				return err
-			}
-		}
-		l.recoverCalls(false)
-		l.askToLetGo()
-		a.wakeFrom(l.index + 1)
 	}
+	l.recoverCalls()
+	return nil
 }
 
 // readBlocks reads the blocks of a lane behind *after. One that is damaged is passed over with a line in the log, and stays in the store: its
@@ -200,51 +174,6 @@ func (r *Router) readBlocks(ctx context.Context, lane store.LaneID, after *store
 		r.logger.Error("entries can not be read and are left out", "entries", damaged.Block.Entries, "error", err.Error())
 		*after = damaged.Block.ID
 	}
-}
-
-// addBlock puts the unfinished entries of a block into the window.
-func (l *lane) addBlock(b *store.StoredBlock) error {
-	a := l.account
-	entries, err := decodeBlock(b.Data, a.route.Name, a.name, l.spec.Name)
-	if err != nil {
-		return fmt.Errorf("lane %s of %s, block %d: %w", l.spec.Name, a.route.Name, b.ID, err)
-	}
-	retries := map[int]store.Retry{}
-	for _, r := range b.Retries {
-		retries[r.Index] = r
-	}
-	now := time.Now()
-	l.loaded = b.ID
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	kept := &block{id: b.ID, size: len(b.Data), done: make([]byte, (len(entries)+7)/8)}
-	copy(kept.done, b.Done)
-	for i, e := range entries {
-		l.loadedBelow = e.Name.Offset + 1
-		if kept.isDone(i) {
-			continue
-		}
-		e.block, e.ref = kept, store.Ref{Block: b.ID, Index: i}
-		e.base = l.blockedLocked(now)
-		if r, ok := retries[i]; ok {
-			e.attempts, e.due, e.since, e.blocked = r.Attempt, r.Due, r.Since, r.Blocked
-			if late := now.Sub(r.Due); late > 0 {
-				e.blocked += late // nobody tried while the router was down
-			}
-		}
-		if _, ok := l.recover[e.ref]; ok {
-			l.recover[e.ref] = e
-			e.busy = true
-		}
-		kept.left++
-		kept.bytes += len(e.record)
-		kept.entries = append(kept.entries, e)
-		l.window = append(l.window, e)
-		l.bytes += len(e.record)
-		l.enqueueLocked(e)
-	}
-	kept.thinLocked()
-	return nil
 }
 
 // thinLocked, when little of a block is left, gives that bytes of its own: what waits for long must not keep all the rest in memory.
@@ -262,25 +191,8 @@ func (b *block) thinLocked() {
 
 func (b *block) isDone(i int) bool { return b.done[i/8]&(1<<(i%8)) != 0 }
 
-// enqueueLocked puts e at the end of the queue of each of its identities.
-func (l *lane) enqueueLocked(e *entry) {
-	if e.Plan.Key != "" {
-		e.persons = append(e.persons, l.account.personLocked(e.Plan.Key))
-	}
-	for _, also := range e.Plan.Also {
-		if p := l.account.personLocked(also); !slices.Contains(e.persons, p) {
-			e.persons = append(e.persons, p)
-		}
-	}
-	for _, p := range e.persons {
-		q := &p.queues[l.index]
-		q.entries = append(q.entries, e)
-	}
-}
-
-// recoverCalls makes units of the calls that were in flight when an earlier run ended, once their entries are loaded; all says
-// that everything is.
-func (l *lane) recoverCalls(all bool) {
+// recoverCalls makes units of the calls that were in flight when an earlier run ended, once their entries are loaded.
+func (l *lane) recoverCalls() {
 	if len(l.recovered) == 0 {
 		return
 	}
@@ -293,7 +205,7 @@ func (l *lane) recoverCalls(all bool) {
 		for _, ref := range c.Entries {
 			if e := l.recover[ref]; e != nil {
 				u.entries = append(u.entries, e)
-			} else if !all && ref.Block > l.loaded {
+			} else if l.live.recoveringLocked(ref) || l.bulk.recoveringLocked(ref) {
 				return false
 			}
 		}
@@ -311,4 +223,9 @@ func (l *lane) recoverCalls(all bool) {
 	for _, res := range done {
 		l.report(res)
 	}
+}
+
+// recoveringLocked says whether a block of the stream, up to that of ref, may have to be loaded for calls found at start.
+func (s *stream) recoveringLocked(ref store.Ref) bool {
+	return s.more && s.loaded < s.recoverTo && s.loaded < ref.Block
 }

@@ -195,7 +195,7 @@ func TestFirstRecordOfAll(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, l := range account.lanes {
-			l.resume(true, nil, nil)
+			l.live.more = true
 		}
 		contacts, events := account.lanes[0], account.lanes[1]
 		f := func(when string, want bool) {
@@ -215,7 +215,7 @@ func TestFirstRecordOfAll(t *testing.T) {
 		}
 		f("contact waiting", false)
 		account.mu.Lock()
-		contacts.finishLocked(contacts.window, time.Now())
+		contacts.finishLocked(contacts.live.window, time.Now())
 		account.mu.Unlock()
 		f("contact finished", true)
 		account.sorted = new(atomic.Uint64) // as if the hand-over were committed and not announced: there may be another contact write in it

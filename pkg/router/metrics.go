@@ -80,8 +80,10 @@ func (m *metrics) delivered(route *Route, lane string, ifNew bool, took time.Dur
 	m.jitsuEvents.WithLabelValues(jitsuLabels(route)...).Inc()
 }
 
-func (m *metrics) retried(route *Route, lane string, n int) {
-	m.retriedVec.WithLabelValues(route.Name, lane).Add(float64(n))
+func (m *metrics) retried(route *Route, entries []*entry) {
+	for _, e := range entries {
+		m.retriedVec.WithLabelValues(route.Name, e.stream.name.Lane).Inc()
+	}
 }
 
 func (m *metrics) dead(route *Route, reason string) {

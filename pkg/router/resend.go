@@ -43,14 +43,14 @@ func (s *settlement) sendAgain(u *unit, entries []*entry, ambiguous, blocked boo
 		s.keep(next)
 	}
 	if !blocked {
-		s.counts = append(s.counts, func() { l.metrics().retried(a.route, l.spec.Name, len(entries)) })
+		s.counts = append(s.counts, func() { l.metrics().retried(a.route, entries) })
 	}
 }
 
 // keep has a unit sent again.
 func (s *settlement) keep(u *unit) {
 	if u.call != 0 {
-		s.batch.Calls = append(s.batch.Calls, store.Call{ID: u.call, Lane: s.lane.id, Entries: refs(u.entries), Ambiguous: u.ambiguous})
+		s.batch.Calls = append(s.batch.Calls, store.Call{ID: u.call, Lane: s.lane.live.laneID(), Entries: refs(u.entries), Ambiguous: u.ambiguous})
 	}
 	s.units = append(s.units, u)
 }

@@ -165,6 +165,10 @@ func (r *Router) resume() error {
 	if err != nil {
 		return fmt.Errorf("read holds: %w", err)
 	}
+	of, err := r.store.BlockLanes(calls)
+	if err != nil {
+		return fmt.Errorf("read blocks of calls in flight: %w", err)
+	}
 	var found []*account
 	for _, stored := range r.store.Lanes() {
 		i := r.routeIndex(stored.Name.Destination)
@@ -198,11 +202,15 @@ func (r *Router) resume() error {
 		if err != nil {
 			return err
 		}
-		if l := a.lane(stored.Name.Lane); l != nil {
-			l.resume(stored.Entries > 0, calls, holds)
+		if s := a.stream(stored.Name.Lane); s != nil {
+			s.id.Store(int64(stored.ID))
+			s.more = stored.Entries > 0
 		}
 	}
 	for _, a := range found {
+		for _, l := range a.lanes {
+			l.resume(calls, holds, of)
+		}
 		r.start(a)
 	}
 	return nil

@@ -24,11 +24,9 @@ func (l *lane) settleAll(ctx context.Context) error {
 			}
 			results = append(results, res)
 		case <-l.letGo:
-			res := l.letGoOldest()
-			if res == nil {
+			if results = l.letGoOldest(); len(results) == 0 {
 				continue
 			}
-			results = append(results, res)
 		}
 	drain:
 		for {
@@ -69,6 +67,9 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 	for _, res := range results {
 		if res.sent {
 			l.calls--
+			if res.unit.bulk() {
+				l.bulkCalls--
+			}
 			l.judgeLocked(res, s.now)
 		}
 	}
@@ -114,7 +115,7 @@ func (l *lane) relax(results []*result) {
 			}
 		}
 	}
-	if l.giveUp != nil && l.cutAcquire != nil {
+	if (l.live.giveUp != nil || l.bulk.giveUp != nil) && l.cutAcquire != nil {
 		l.cutAcquire()
 	}
 }
@@ -224,7 +225,7 @@ func (s *settlement) finish(u *unit, e *entry) {
 	b := e.block
 	p := s.dones[b.id]
 	if p == nil {
-		p = &store.Progress{Lane: l.id, Block: b.id, Done: b.done}
+		p = &store.Progress{Lane: e.stream.laneID(), Block: b.id, Done: b.done}
 		s.dones[b.id] = p
 	}
 	b.done[e.ref.Index/8] |= 1 << (e.ref.Index % 8)
@@ -238,7 +239,7 @@ func (s *settlement) finish(u *unit, e *entry) {
 	}
 	for _, person := range e.persons {
 		if s.holds[person].IsZero() {
-			s.batch.Holds = append(s.batch.Holds, store.Hold{Lane: l.id, Key: person.identity, Until: until})
+			s.batch.Holds = append(s.batch.Holds, store.Hold{Lane: l.live.laneID(), Key: person.identity, Until: until})
 		}
 		s.holds[person] = until
 	}
@@ -256,7 +257,7 @@ func (s *settlement) deliver(u *unit, e *entry, o destinations.Outcome) {
 	}
 	s.remember(e, o.Memory)
 	received, ifNew := e.Event.Received, e.Plan.IfNew
-	s.counts = append(s.counts, func() { l.metrics().delivered(a.route, l.spec.Name, ifNew, s.now.Sub(received)) })
+	s.counts = append(s.counts, func() { l.metrics().delivered(a.route, e.stream.name.Lane, ifNew, s.now.Sub(received)) })
 	if len(o.Detail) > 0 {
 		a.router.logger.Debug("delivered", "destination", a.route.Name, "lane", l.spec.Name, "event_id", e.Event.ID, "detail", string(o.Detail))
 	}
@@ -274,7 +275,7 @@ func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err er
 
 // release puts e back as it was: the lane was blocked through no fault of it.
 func (s *settlement) release(e *entry) {
-	s.counts = append(s.counts, s.unlock(func() { e.busy = false }))
+	s.counts = append(s.counts, s.unlock(func() { s.lane.freeLocked(e) }))
 }
 
 // unlock makes a change of entries that waits until the commit has succeeded.
@@ -315,8 +316,11 @@ func (s *settlement) retry(u *unit, e *entry, err error) {
 		Ref: e.ref, Attempt: attempts, Due: due, Since: e.since, Blocked: e.blocked, Error: cut(err.Error(), 500),
 	})
 	s.counts = append(s.counts,
-		func() { l.metrics().retried(a.route, l.spec.Name, 1) },
-		s.unlock(func() { e.attempts, e.due, e.busy = attempts, due, false }))
+		func() { l.metrics().retried(a.route, []*entry{e}) },
+		s.unlock(func() {
+			e.attempts, e.due = attempts, due
+			l.freeLocked(e)
+		}))
 }
 
 // deadLetter is one of an event that did not get as far as a lane: route is nil where it got to no destination, ev where it could not be read.

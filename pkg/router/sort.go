@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"eventrouter/pkg/destinations"
@@ -139,8 +140,8 @@ type handover struct {
 	seen       map[uint64]bool // event ids of this batch
 	known      map[uint64]bool // keys that this batch makes known
 	identities map[identityKey]store.Identity
-	lanes      map[*lane]*store.Block
-	order      []*lane
+	lanes      map[*stream]*store.Block
+	order      []*stream
 	unsorted   []*store.Block // of destinations that are set aside, by route; nil: nothing
 	direct     []uint64       // by route, of those that this batch sets aside: offset below which it hands over itself; else 0
 
@@ -155,7 +156,7 @@ type identityKey struct{ apiKey, kind, value string }
 func newHandover(r *Router) *handover {
 	return &handover{
 		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
-		lanes: map[*lane]*store.Block{}, unsorted: make([]*store.Block, len(r.routes)), direct: make([]uint64, len(r.routes)),
+		lanes: map[*stream]*store.Block{}, unsorted: make([]*store.Block, len(r.routes)), direct: make([]uint64, len(r.routes)),
 		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)),
 	}
 }
@@ -285,28 +286,46 @@ func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *desti
 	if len(p.Also) > maxAlso {
 		return fmt.Errorf("%d further identities, at most %d are kept", len(p.Also), maxAlso)
 	}
-	if p.Key != "" && l.spec.MarksKeys {
-		hash := a.keyHash(p.Key)
-		known := h.known[hash]
-		if !known {
-			known, _ = h.r.store.Known(hash)
-		}
-		if p.IfNew && known {
-			return nil
-		}
-		if !known {
-			h.known[hash] = true
-			h.batch.Known = append(h.batch.Known, hash)
-		}
+	st := l.stream(ev.Class)
+	if p.Key != "" && l.spec.MarksKeys && !h.makeKnown(a, p, st.bulk) {
+		return nil
 	}
-	block := h.lanes[l]
+	block := h.lanes[st]
 	if block == nil {
-		block = &store.Block{Lane: l.id, Oldest: ev.Received}
-		h.lanes[l] = block
-		h.order = append(h.order, l)
+		id, err := st.open()
+		if err != nil {
+			return err
+		}
+		block = &store.Block{Lane: id, Oldest: ev.Received}
+		h.lanes[st] = block
+		h.order = append(h.order, st)
 	}
 	h.append(block, rec, p, ev)
 	return nil
+}
+
+// makeKnown notes that an entry is made for a key, and says whether that is needed. A bulk entry may wait for long: a live event whose contact only
+// bulk entries will make needs an entry of its own, so that their keys are marked apart until one is delivered.
+func (h *handover) makeKnown(a *account, p *destinations.Plan, bulk bool) (needed bool) {
+	hash := a.keyHash(p.Key)
+	known := h.isKnown(hash)
+	if bulk && !known {
+		hash = a.bulkKeyHash(p.Key)
+		known = h.isKnown(hash)
+	}
+	if !known {
+		h.known[hash] = true
+		h.batch.Known = append(h.batch.Known, hash)
+	}
+	return !p.IfNew || !known
+}
+
+func (h *handover) isKnown(hash uint64) bool {
+	if h.known[hash] {
+		return true
+	}
+	known, _ := h.r.store.Known(hash)
+	return known
 }
 
 // bury makes a record, or an event for one destination, a dead letter.
@@ -331,8 +350,10 @@ func (h *handover) commit(ctx context.Context, position uint64, sorted func()) e
 		return h.failed
 	}
 	h.batch.Position = position
-	for _, l := range h.order {
-		h.batch.Blocks = append(h.batch.Blocks, *h.lanes[l])
+	// Blocks of contacts get lower ids than those of their events: see stream.showsLocked.
+	slices.SortStableFunc(h.order, func(a, b *stream) int { return a.lane.index - b.lane.index })
+	for _, s := range h.order {
+		h.batch.Blocks = append(h.batch.Blocks, *h.lanes[s])
 	}
 	for _, b := range h.unsorted {
 		if b != nil {
@@ -345,8 +366,8 @@ func (h *handover) commit(ctx context.Context, position uint64, sorted func()) e
 	if err := h.r.commit(ctx, &h.batch); err != nil {
 		return fmt.Errorf("hand records over: %w", err)
 	}
-	for _, l := range h.order {
-		l.announce()
+	for _, s := range h.order {
+		s.announce()
 	}
 	sorted()
 	for i, position := range h.direct {
@@ -357,8 +378,8 @@ func (h *handover) commit(ctx context.Context, position uint64, sorted func()) e
 			h.r.asides[i].poke()
 		}
 	}
-	for _, l := range h.order {
-		l.account.wakeFrom(l.index)
+	for _, s := range h.order {
+		s.lane.account.wakeFrom(s.lane.index)
 	}
 	h.count.flush()
 	return nil

@@ -39,7 +39,9 @@ func (r *Router) Status() []LaneStatus {
 	lanes := map[store.LaneID]*lane{}
 	for _, a := range r.allAccounts() {
 		for _, l := range a.lanes {
-			lanes[l.id] = l
+			for _, s := range l.streams() {
+				lanes[s.laneID()] = l
+			}
 		}
 	}
 	now := time.Now()
@@ -198,10 +200,11 @@ func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time
 	if a == nil {
 		return false
 	}
-	l := a.lane(stored.Name.Lane)
-	if l == nil {
+	stream := a.stream(stored.Name.Lane)
+	if stream == nil {
 		return false
 	}
+	l := stream.lane
 	give := &surrender{most: int(stored.Entries), before: now.Add(-route.Lanes.MaxAge)}
 	if limit := route.Lanes.MaxBytes; limit > 0 && stored.Bytes >= limit {
 		// About a tenth at a time: the size falls as whole blocks end.
@@ -223,7 +226,7 @@ func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time
 	default:
 		return false
 	}
-	l.giveUp = give
+	stream.giveUp = give
 	l.askToLetGo()
 	return true
 }

@@ -24,17 +24,26 @@ func (l *lane) askToLetGo() {
 	}
 }
 
-// letGoOldest takes what is to be given up from the window; nil when that is nothing. The settler calls it. When there is more to give
-// up than the window holds it goes on after the next load.
-func (l *lane) letGoOldest() *result {
+// letGoOldest takes what is to be given up from the windows; nil when that is nothing. The settler calls it. When there is more to give
+// up than a window holds it goes on after the next load.
+func (l *lane) letGoOldest() (all []*result) {
 	l.account.mu.Lock()
 	defer l.account.mu.Unlock()
-	give := l.giveUp
+	for _, s := range l.streams() {
+		if res := s.letGoLocked(); res != nil {
+			all = append(all, res)
+		}
+	}
+	return all
+}
+
+func (s *stream) letGoLocked() *result {
+	give := s.giveUp
 	if give == nil {
 		return nil
 	}
 	var oldest []*entry
-	for _, e := range l.window {
+	for _, e := range s.window {
 		if len(oldest) >= give.most {
 			break
 		}
@@ -44,8 +53,8 @@ func (l *lane) letGoOldest() *result {
 		}
 	}
 	give.most -= len(oldest)
-	if len(oldest) == 0 || give.most <= 0 || !l.more {
-		l.giveUp = nil
+	if len(oldest) == 0 || give.most <= 0 || !s.more {
+		s.giveUp = nil
 	}
 	if len(oldest) == 0 {
 		return nil

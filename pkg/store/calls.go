@@ -24,6 +24,27 @@ func (s *Store) Calls() (calls []Call, err error) {
 	return calls, err
 }
 
+// BlockLanes says in which lanes the blocks of calls are; 0 for one that is not there any more.
+func (s *Store) BlockLanes(calls []Call) (map[BlockID]LaneID, error) {
+	lanes := map[BlockID]LaneID{}
+	err := s.read(func(c *conn) error {
+		for _, call := range calls {
+			for _, ref := range call.Entries {
+				if _, ok := lanes[ref.Block]; ok {
+					continue
+				}
+				lane, err := c.queryInt(`SELECT lane FROM blocks WHERE id = ?`, ref.Block)
+				if err != nil {
+					return err
+				}
+				lanes[ref.Block] = LaneID(lane)
+			}
+		}
+		return nil
+	})
+	return lanes, err
+}
+
 // Holds returns the holds, by lane and key.
 func (s *Store) Holds() (holds []Hold, err error) {
 	err = s.read(func(c *conn) error {

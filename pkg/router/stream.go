@@ -1,0 +1,158 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/store"
+)
+
+// bulkSuffix is added to a lane's name for its bulk stream: contacts/bulk.
+const bulkSuffix = "/bulk"
+
+// stream is the live or the bulk part of a lane: of events as they happen, or of imports and replays. In the store each is a lane of its own, and each
+// has a window, so that a million imported entries do not stand between a live one and its call.
+type stream struct {
+	lane *lane
+	bulk bool
+	name store.LaneName
+	id   atomic.Int64 // store.LaneID; 0 until the first entry, for most accounts never see a bulk one
+
+	// Guarded by account.mu.
+	window    []*entry // unfinished, oldest first
+	bytes     int      // of the records in the window
+	loaded    store.BlockID
+	more      bool  // the store may hold blocks that are not loaded
+	announced int   // counts hand-overs, so that a load sees one that it raced with
+	clock     int64 // of a live stream: effective time of the last entry that was loaded; those that are not loaded count as later
+	giveUp    *surrender
+
+	// Owned by the dispatcher.
+	recoverTo store.BlockID // entries of calls found at start are in blocks up to this
+}
+
+func (s *stream) laneID() store.LaneID { return store.LaneID(s.id.Load()) }
+
+// open returns the stream's lane in the store, which it makes when it is new.
+func (s *stream) open() (store.LaneID, error) {
+	if id := s.laneID(); id != 0 {
+		return id, nil
+	}
+	id, err := s.lane.account.router.store.LaneID(s.name)
+	if err != nil {
+		return 0, fmt.Errorf("lane %s of %s: %w", s.name.Lane, s.name.Destination, err)
+	}
+	s.id.Store(int64(id))
+	return id, nil
+}
+
+// streams are both, live first.
+func (l *lane) streams() [2]*stream { return [...]*stream{&l.live, &l.bulk} }
+
+// stream is the one for events of a class. A replay is bulk: there may be many at once, and its time has passed.
+func (l *lane) stream(class event.Class) *stream {
+	if class == event.Live {
+		return &l.live
+	}
+	return &l.bulk
+}
+
+// announce says that a hand-over added blocks. The sorter calls it before it moves Router.sorted past them.
+func (s *stream) announce() {
+	a := s.lane.account
+	a.mu.Lock()
+	s.more = true
+	s.announced++
+	a.mu.Unlock()
+}
+
+// load fills the window from the store while there is room. Entries of calls found at start are loaded in any case.
+func (s *stream) load(ctx context.Context) error {
+	l, a := s.lane, s.lane.account
+	for {
+		a.mu.Lock()
+		room := len(s.window) < windowEntries && s.bytes < windowBytes || s.loaded < s.recoverTo
+		more, announced, after := s.more, s.announced, s.loaded
+		a.mu.Unlock()
+		if !more || !room {
+			return nil
+		}
+		blocks, err := a.router.readBlocks(ctx, s.laneID(), &after)
+		if err != nil {
+			return fmt.Errorf("read lane %s of %s: %w", s.name.Lane, s.name.Destination, err)
+		}
+		if len(blocks) == 0 {
+			a.mu.Lock()
+			s.loaded = after
+			if s.announced == announced {
+				s.more = false
+			}
+			a.mu.Unlock()
+		}
+		for i := range blocks {
+			if err := s.addBlock(&blocks[i]); err != nil {
+				return err
+			}
+		}
+		l.recoverCalls()
+		l.askToLetGo()
+		a.wakeFrom(l.index + 1)
+	}
+}
+
+// addBlock puts the unfinished entries of a block into the window.
+func (s *stream) addBlock(b *store.StoredBlock) error {
+	l, a := s.lane, s.lane.account
+	entries, err := decodeBlock(b.Data, a.route.Name, a.name, l.spec.Name)
+	if err != nil {
+		return fmt.Errorf("lane %s of %s, block %d: %w", s.name.Lane, s.name.Destination, b.ID, err)
+	}
+	kept := &block{id: b.ID, size: len(b.Data), done: make([]byte, (len(entries)+7)/8)}
+	copy(kept.done, b.Done)
+	retries := map[int]store.Retry{}
+	for _, r := range b.Retries {
+		retries[r.Index] = r
+	}
+	now := time.Now()
+	for i, e := range entries {
+		e.stream, e.block, e.ref = s, kept, store.Ref{Block: b.ID, Index: i}
+		if !kept.isDone(i) {
+			e.effective = e.Event.Effective().UnixMicro()
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.loaded = b.ID
+	for i, e := range entries {
+		if kept.isDone(i) {
+			continue
+		}
+		if !s.bulk {
+			// What is live comes in the order of the log, also where the clock was set back, or requests overtook each other.
+			e.effective = max(e.effective, s.clock)
+			s.clock = e.effective
+		}
+		e.base = l.blockedLocked(now)
+		if r, ok := retries[i]; ok {
+			e.attempts, e.due, e.since, e.blocked = r.Attempt, r.Due, r.Since, r.Blocked
+			if late := now.Sub(r.Due); late > 0 {
+				e.blocked += late // nobody tried while the router was down
+			}
+		}
+		if _, ok := l.recover[e.ref]; ok {
+			l.recover[e.ref] = e
+			e.busy = true
+		}
+		kept.left++
+		kept.bytes += len(e.record)
+		kept.entries = append(kept.entries, e)
+		s.window = append(s.window, e)
+		s.bytes += len(e.record)
+		l.enqueueLocked(e)
+	}
+	kept.thinLocked()
+	return nil
+}
