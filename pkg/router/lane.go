@@ -10,7 +10,7 @@ import (
 	"eventrouter/pkg/store"
 )
 
-// Bounds of a lane's window. Entries that are held (a retry, an ambiguous call) stay in it, so it is some calls deep.
+// Bounds of a stream's window. Entries that are held (a retry, an ambiguous call) stay in it, so it is some calls deep.
 const (
 	windowEntries = 8192
 	windowBytes   = 8 << 20

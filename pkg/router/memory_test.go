@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,14 +18,12 @@ type rememberer struct {
 	saw map[string]string // by event id: the memory that came with it; guarded by remote.mu
 }
 
-func (r *rememberer) Lanes() []destinations.LaneSpec {
-	specs := r.remote.Lanes()
-	specs[0].Remembers = true
-	return specs
-}
-
 func (r *rememberer) Send(ctx context.Context, p destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
-	outcomes := r.remote.Send(ctx, p, batch)
+	plain := slices.Clone(batch) // without memory, which the remote does not understand
+	for i := range plain {
+		plain[i].Memory = nil
+	}
+	outcomes := r.remote.Send(ctx, p, plain)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	merged := map[string]string{}

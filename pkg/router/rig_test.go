@@ -40,8 +40,9 @@ type remote struct {
 	watch                               *witness // nil: none
 
 	mu       sync.Mutex
-	writes   map[string][]string // by key, in the order in which they were applied
-	events   []string            // ids in the order in which they arrived
+	writes   map[string][]string // values of v by key, in the order in which they were applied
+	state    map[string]contact
+	events   []string // ids in the order in which they arrived
 	calls    []call
 	running  map[string]int // by lane and key: concurrent calls, which must not be
 	overlaps []string
@@ -80,15 +81,71 @@ func (c call) apply() {
 func (c call) applyLocked(i int) {
 	e, r := c.entries[i], c.remote
 	if c.lane == "contacts" {
-		r.writes[e.Plan.Key] = append(r.writes[e.Plan.Key], gjson.GetBytes(e.Event.JSON, "user.v").Raw)
+		if r.state[e.Plan.ID] == nil {
+			r.state[e.Plan.ID] = contact{}
+		}
+		for _, name := range written(e) {
+			r.state[e.Plan.ID][name] = e.Event.ID
+			if name == "v" {
+				r.writes[e.Plan.Key] = append(r.writes[e.Plan.Key], gjson.GetBytes(e.Event.JSON, "user.v").Raw)
+			}
+		}
 	} else if !slices.Contains(r.events, e.Event.ID) {
 		r.events = append(r.events, e.Event.ID)
 	}
 }
 
+// contact says of each property which event wrote it.
+type contact map[string]string
+
+// written are the properties that an entry writes: v and w, where its event has them and no later event's value is remembered.
+func written(e destinations.Entry) (names []string) {
+	newest := recalled(e.Memory)
+	for _, name := range []string{"v", "w"} {
+		if !gjson.GetBytes(e.Event.JSON, "user."+name).Exists() {
+			continue
+		}
+		if at, ok := newest[name]; e.Event.Class == event.Live || !ok || at <= countsAt(e) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// countsAt is when an entry counts, as a number. Of the same time what is live counts as later.
+func countsAt(e destinations.Entry) int64 {
+	at := 2 * e.Event.Effective().UnixMicro()
+	if e.Event.Class == event.Live {
+		at++
+	}
+	return at
+}
+
+// recalled reads a memory: of each property when its newest value counts.
+func recalled(memory []byte) map[string]int64 {
+	newest := map[string]int64{}
+	if memory != nil && json.Unmarshal(memory, &newest) != nil {
+		panic(fmt.Sprintf("not a memory: %q", memory))
+	}
+	return newest
+}
+
+// remember is the memory after an entry.
+func remember(memory []byte, e destinations.Entry) []byte {
+	newest := recalled(memory)
+	for _, name := range written(e) {
+		newest[name] = max(newest[name], countsAt(e))
+	}
+	memory, err := json.Marshal(newest)
+	if err != nil {
+		panic(err)
+	}
+	return memory
+}
+
 func newRemote() *remote {
 	return &remote{
-		contactKeys: 100, eventEntries: 500, inFlight: 4, hub: "hub1", writes: map[string][]string{}, running: map[string]int{},
+		contactKeys: 100, eventEntries: 500, inFlight: 4, hub: "hub1", writes: map[string][]string{}, state: map[string]contact{}, running: map[string]int{},
 	}
 }
 
@@ -113,7 +170,7 @@ func (r *remote) Plan(ev *event.Event) ([]destinations.Plan, error) {
 
 func (r *remote) Lanes() []destinations.LaneSpec {
 	return []destinations.LaneSpec{
-		{Name: "contacts", MaxKeys: r.contactKeys, InFlight: r.inFlight, LateAfter: lateAfter, MarksKeys: true},
+		{Name: "contacts", MaxKeys: r.contactKeys, InFlight: r.inFlight, LateAfter: lateAfter, MarksKeys: true, Remembers: true},
 		{Name: "events", MaxEntries: r.eventEntries, InFlight: r.inFlight},
 	}
 }
@@ -178,12 +235,18 @@ func (r *remote) Send(ctx context.Context, _ destinations.Permit, batch []destin
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var done []destinations.Entry
-	for i := range batch {
+	memories := map[string][]byte{}
+	for i, e := range batch {
 		if errs != nil && errs[i] != nil {
 			outcomes[i].Err = errs[i]
 		} else {
 			c.applyLocked(i)
-			done = append(done, batch[i])
+			done = append(done, e)
+			if _, ok := memories[e.Plan.ID]; !ok {
+				memories[e.Plan.ID] = e.Memory
+			}
+			memories[e.Plan.ID] = remember(memories[e.Plan.ID], e)
+			outcomes[i].Memory = memories[e.Plan.ID]
 		}
 	}
 	r.watch.applied(c.lane, done)
@@ -199,6 +262,7 @@ type rig struct {
 	routes func(*rig) []Route
 	logs   io.Writer
 	grace  time.Duration
+	window int // entries of a stream's window; 0: as many as ever
 
 	log    *log.Log
 	store  *store.Store
@@ -251,6 +315,9 @@ func (g *rig) start() {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	if g.window > 0 {
+		g.router.windowEntries = g.window
+	}
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())
 	g.done = make(chan error, 1)
@@ -280,6 +347,18 @@ func (g *rig) post(texts ...string) {
 
 func (g *rig) postAs(server bool, texts ...string) {
 	g.t.Helper()
+	g.append(event.Event{Server: server}, texts...)
+}
+
+// postBulk appends events as an import would, which count at their own utc_time.
+func (g *rig) postBulk(texts ...string) {
+	g.t.Helper()
+	g.append(event.Event{Server: true, Class: event.Bulk}, texts...)
+}
+
+// append appends events with the class and the trust of like.
+func (g *rig) append(like event.Event, texts ...string) {
+	g.t.Helper()
 	var recs [][]byte
 	for _, text := range texts {
 		if !json.Valid([]byte(text)) {
@@ -290,7 +369,9 @@ func (g *rig) postAs(server bool, texts ...string) {
 		if id == "" {
 			id = fmt.Sprintf("e%d", g.n)
 		}
-		ev := event.Event{ID: id, APIKey: "key", Received: time.Now().UTC().Truncate(time.Microsecond), Server: server, JSON: []byte(text)}
+		ev := like
+		ev.ID, ev.APIKey, ev.JSON = id, "key", []byte(text)
+		ev.Received = time.Now().UTC().Truncate(time.Microsecond)
 		recs = append(recs, ev.AppendTo(nil))
 	}
 	if err := g.log.Append(recs...); err != nil {
@@ -301,6 +382,11 @@ func (g *rig) postAs(server bool, texts ...string) {
 // identify is a write of value v to a contact.
 func identify(email string, v int) string {
 	return fmt.Sprintf(`{"event_type":"user_identify","user":{"email":%q,"v":%d}}`, email, v)
+}
+
+// identifyAt is one that counts at a time.
+func identifyAt(email string, v int, at time.Time) string {
+	return fmt.Sprintf(`{"event_type":"user_identify","utc_time":%q,"user":{"email":%q,"v":%d}}`, at.UTC().Format(time.RFC3339Nano), email, v)
 }
 
 // track is a custom event of a person.

@@ -57,6 +57,8 @@ type Router struct {
 	metrics *metrics
 	mark    deathMark
 
+	windowEntries int // fewer in tests
+
 	position atomic.Uint64   // offset below which the sorter has handed everything over
 	sorted   []atomic.Uint64 // the same by route, for one that is set aside lags behind
 	asides   []*aside        // by route, nil for most; the sorter's own once Run has begun
@@ -76,7 +78,7 @@ type accountName struct{ destination, hub, account string }
 func New(o Options) (*Router, error) {
 	r := &Router{
 		log: o.Log, store: o.Store, routes: o.Routes, logger: o.Logger, grace: o.Grace,
-		mark:     deathMark{path: o.MarkFile},
+		mark: deathMark{path: o.MarkFile}, windowEntries: windowEntries,
 		accounts: map[accountName]*account{},
 	}
 	names := map[string]bool{}

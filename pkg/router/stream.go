@@ -74,7 +74,7 @@ func (s *stream) load(ctx context.Context) error {
 	l, a := s.lane, s.lane.account
 	for {
 		a.mu.Lock()
-		room := len(s.window) < windowEntries && s.bytes < windowBytes || s.loaded < s.recoverTo
+		room := len(s.window) < a.router.windowEntries && s.bytes < windowBytes || s.loaded < s.recoverTo
 		more, announced, after := s.more, s.announced, s.loaded
 		a.mu.Unlock()
 		if !more || !room {

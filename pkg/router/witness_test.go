@@ -11,21 +11,44 @@ import (
 
 // witness looks on at a remote and says where order was broken. A nil one sees nothing. Its remote's mutex guards it.
 //
-// The model: what is posted has rising numbers. For each identity the newest write that was applied never gets older, whatever comes late or again;
-// a write that was answered is not sent again; calls under way share no identity, nor do entries of one call with different IDs; an event
-// arrives when its contact's first write, and with strict all earlier writes, were applied, rejected or given up.
+// The model: what is posted has rising numbers, and a time at which it counts. For each contact a property never goes back to a value that counts
+// as earlier, whatever comes late or again; nor does, for each identity, what is live. A write that was answered is not sent again; calls under way
+// share no identity, nor do entries of one call with different IDs; an event arrives when its contact's first write, and with strict all writes that were
+// posted before, were applied, rejected or given up; a live event need not wait for bulk writes.
 type witness struct {
 	strict bool
 
-	number   map[string]int       // of what was posted, by event id
+	posts    map[string]post      // by event id
 	writes   map[string][]string  // event ids of posted contact writes, by identity
-	newest   map[string]int       // number of the newest write that was applied, by identity
+	newest   map[string]int       // number of the newest live write that was applied, by identity
+	state    map[string]contact   // by ID
 	settled  map[string]time.Time // writes that were applied or rejected, by event id, when first
 	final    map[string]bool      // "lane id" of entries that were answered
 	rejected map[string]bool      // "lane id"
 	running  map[string]bool      // "lane identity"
 	early    []earlyEvent
+	back     []goneBack
 	faults   []string
+}
+
+// post is what the model knows of an event.
+type post struct {
+	number int
+	at     time.Time // when it counts
+	bulk   bool
+}
+
+// before says whether p counts as earlier than o.
+func (p post) before(o post) bool {
+	switch {
+	case p.bulk == o.bulk && !p.bulk:
+		return p.number < o.number
+	case !p.at.Equal(o.at):
+		return p.at.Before(o.at)
+	case p.bulk != o.bulk:
+		return p.bulk
+	}
+	return p.number < o.number
 }
 
 // earlyEvent is an event that arrived before a write, which is right only if that write had become a dead letter.
@@ -34,10 +57,15 @@ type earlyEvent struct {
 	at           time.Time
 }
 
+// goneBack is a property that went back from one write's value to that of another, which is right only for a bulk one, and only if the first became a
+// dead letter though it was applied: nothing is remembered of it.
+type goneBack struct{ from, to, what string }
+
 func newWitness(strict bool) *witness {
 	return &witness{
-		strict: strict, number: map[string]int{}, writes: map[string][]string{}, newest: map[string]int{}, settled: map[string]time.Time{},
-		final: map[string]bool{}, rejected: map[string]bool{}, running: map[string]bool{},
+		strict: strict, posts: map[string]post{}, writes: map[string][]string{}, newest: map[string]int{}, state: map[string]contact{},
+		settled: map[string]time.Time{},
+		final:   map[string]bool{}, rejected: map[string]bool{}, running: map[string]bool{},
 	}
 }
 
@@ -48,8 +76,8 @@ func (w *witness) faultf(format string, args ...any) {
 }
 
 // posted says what is posted next.
-func (w *witness) posted(id string, identities []string, write bool) {
-	w.number[id] = len(w.number)
+func (w *witness) posted(id string, identities []string, write, bulk bool, at time.Time) {
+	w.posts[id] = post{len(w.posts), at, bulk}
 	for _, identity := range identities {
 		if write {
 			w.writes[identity] = append(w.writes[identity], id)
@@ -92,14 +120,34 @@ func (w *witness) applied(lane string, entries []destinations.Entry) {
 		}
 		return
 	}
-	last := map[string]int{}
+	last, merged := map[string]int{}, map[string]contact{}
 	for _, e := range entries {
-		number := w.number[e.Event.ID]
-		for _, identity := range identities(e.Plan) {
-			last[identity] = max(last[identity], number)
+		id := e.Event.ID
+		p := w.posts[id]
+		if !p.bulk {
+			for _, identity := range identities(e.Plan) {
+				last[identity] = max(last[identity], p.number)
+			}
 		}
-		if w.settled[e.Event.ID].IsZero() {
-			w.settled[e.Event.ID] = time.Now()
+		if w.settled[id].IsZero() {
+			w.settled[id] = time.Now()
+		}
+		if merged[e.Plan.ID] == nil {
+			merged[e.Plan.ID] = contact{}
+		}
+		for _, name := range written(e) {
+			merged[e.Plan.ID][name] = id
+		}
+	}
+	for contactID, write := range merged {
+		if w.state[contactID] == nil {
+			w.state[contactID] = contact{}
+		}
+		for name, id := range write {
+			if had := w.state[contactID][name]; had != "" && w.posts[id].before(w.posts[had]) {
+				w.back = append(w.back, goneBack{had, id, name + " of " + contactID})
+			}
+			w.state[contactID][name] = id
 		}
 	}
 	for identity, number := range last {
@@ -112,7 +160,7 @@ func (w *witness) applied(lane string, entries []destinations.Entry) {
 
 // arrived checks what must have gone before an event.
 func (w *witness) arrived(e destinations.Entry) {
-	if _, ok := w.newest[e.Plan.Key]; !ok {
+	if _, ok := w.state[e.Plan.Key]; !ok {
 		w.early = append(w.early, earlyEvent{e.Event.ID, "", time.Now()})
 	}
 	if !w.strict {
@@ -120,7 +168,8 @@ func (w *witness) arrived(e destinations.Entry) {
 	}
 	for _, identity := range identities(e.Plan) {
 		for _, id := range w.writes[identity] {
-			if w.number[id] < w.number[e.Event.ID] && w.settled[id].IsZero() {
+			write, ev := w.posts[id], w.posts[e.Event.ID]
+			if write.number < ev.number && w.settled[id].IsZero() && (ev.bulk || !write.bulk) {
 				w.early = append(w.early, earlyEvent{e.Event.ID, id, time.Now()})
 			}
 		}
@@ -163,10 +212,15 @@ func (w *witness) ended(lane string, batch []destinations.Entry) {
 func (w *witness) verdict(dead []store.DeadLetter) []string {
 	for _, early := range w.early {
 		if !slices.ContainsFunc(dead, func(d store.DeadLetter) bool {
-			ofWrite := early.write == "" && w.number[d.EventID] <= w.number[early.event] || d.EventID == early.write
+			ofWrite := early.write == "" && w.posts[d.EventID].number <= w.posts[early.event].number || d.EventID == early.write
 			return d.Lane == "contacts" && ofWrite && !d.At.After(early.at)
 		}) {
 			w.faultf("event %s arrived before write %q", early.event, early.write)
+		}
+	}
+	for _, back := range w.back {
+		if !w.posts[back.to].bulk || !slices.ContainsFunc(dead, func(d store.DeadLetter) bool { return d.Lane == "contacts" && d.EventID == back.from }) {
+			w.faultf("%s goes from the value of %s back to that of %s", back.what, back.from, back.to)
 		}
 	}
 	for _, d := range dead {
