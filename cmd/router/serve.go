@@ -25,6 +25,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/router"
@@ -128,7 +129,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		return srv, err
 	}
 	srv.ingest, err = ingest.New(ingest.Options{
-		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, Refused: srv.router.Refused, Ready: srv.ready,
+		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, Refused: srv.refused, Ready: srv.ready,
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
 		Admin: map[string]fasthttp.RequestHandler{
 			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{cfg, quiet(shared, transport)}),
@@ -169,6 +170,11 @@ func (srv *service) close() error {
 		errs = append(errs, srv.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// refused says whether live events of an API key are refused, and why.
+func (srv *service) refused(apiKey string) (reason string, refused bool) {
+	return srv.router.Refused(apiKey, event.Live)
 }
 
 // ready is the detail of /readyz: the lanes and their states. A remote that refuses does not make the router unready, for it goes on

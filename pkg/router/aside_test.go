@@ -109,7 +109,7 @@ func TestUnsortedLaneGivesUpItsOldest(t *testing.T) {
 		}
 		for range 100 {
 			time.Sleep(time.Second)
-			if reason, refused := g.router.Refused("key"); refused {
+			if reason, refused := g.router.Refused("key", event.Live); refused {
 				t.Fatalf("refused: %s", reason)
 			}
 		}
@@ -141,7 +141,7 @@ func TestParkedLaneRefusesNobody(t *testing.T) {
 		g.start()
 		defer g.stop()
 		time.Sleep(2 * time.Minute)
-		if reason, refused := g.router.Refused("key"); refused {
+		if reason, refused := g.router.Refused("key", event.Live); refused {
 			t.Errorf("refused: %s", reason)
 		}
 		g.post(identify("c@b.co", 1))

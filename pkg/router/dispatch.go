@@ -60,6 +60,13 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		if permit == nil {
 			continue
 		}
+		if err := l.load(ctx); err != nil { // what came while we waited
+			permit.Release()
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
 		a.mu.Lock()
 		u := l.fillLocked(time.Now())
 		if u != nil {

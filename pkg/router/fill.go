@@ -41,7 +41,7 @@ func (l *lane) releasedLocked(e *entry) bool {
 	if len(e.persons) == 0 {
 		return true
 	}
-	if e.bulk() && l.live.more && e.effective > l.live.clock {
+	if e.bulk() && l.index == 0 && l.live.more && e.effective > l.live.clock {
 		return false // a live entry that counts as earlier may not be loaded
 	}
 	a := l.account

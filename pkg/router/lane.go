@@ -166,7 +166,7 @@ func (l *lane) load(ctx context.Context) error {
 // lane goes on without it, and never counts as empty.
 func (r *Router) readBlocks(ctx context.Context, lane store.LaneID, after *store.BlockID) ([]store.StoredBlock, error) {
 	for {
-		blocks, err := r.store.ReadBlocks(ctx, lane, *after, readBytes)
+		blocks, err := r.store.ReadBlocks(ctx, lane, *after, r.readBytes)
 		var damaged *store.DamagedError
 		if !errors.As(err, &damaged) {
 			return blocks, err

@@ -197,7 +197,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(storeBytes, float64(kept.FileBytes+kept.WALBytes))
 	refused := 0
 	if m := r.refusals.Load(); m != nil {
-		refused = len(*m)
+		refused = len(m.live)
 	}
 	gauge(refusedAPIKey, float64(refused))
 }

@@ -16,18 +16,26 @@ type queue struct {
 }
 
 // counts orders entries by their effective time. Of the same time what is live counts as later: a replay keeps the first receipt of its
-// event, which it shares with others of its request.
+// event, which it shares with others of its request. In a lane that waits for others a live entry comes before bulk ones all the same:
+// those may wait for what is deep in an import.
 func (e *entry) counts(o *entry) int {
+	if e.bulk() != o.bulk() && e.stream.lane.index > 0 {
+		return e.streamOrder() - o.streamOrder()
+	}
 	if c := cmp.Compare(e.effective, o.effective); c != 0 {
 		return c
 	}
-	if e.bulk() != o.bulk() {
-		if e.bulk() {
-			return -1
-		}
-		return 1
+	if c := o.streamOrder() - e.streamOrder(); c != 0 {
+		return c
 	}
 	return compareNames(e.Name, o.Name)
+}
+
+func (e *entry) streamOrder() int {
+	if e.bulk() {
+		return 1
+	}
+	return 0
 }
 
 // follows says whether o, of another lane, was handed over before e or with it, so that e waits for it. Offsets order one stream, blocks order all.

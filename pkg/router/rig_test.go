@@ -316,7 +316,7 @@ func (g *rig) start() {
 		g.t.Fatal(err)
 	}
 	if g.window > 0 {
-		g.router.windowEntries = g.window
+		g.router.windowEntries, g.router.readBytes = g.window, 1 // a block at a time
 	}
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())

@@ -58,11 +58,12 @@ type Router struct {
 	mark    deathMark
 
 	windowEntries int // fewer in tests
+	readBytes     int64
 
 	position atomic.Uint64   // offset below which the sorter has handed everything over
 	sorted   []atomic.Uint64 // the same by route, for one that is set aside lags behind
 	asides   []*aside        // by route, nil for most; the sorter's own once Run has begun
-	refusals atomic.Pointer[map[string]string]
+	refusals atomic.Pointer[refusals]
 
 	mu       sync.Mutex // guards the fields below
 	accounts map[accountName]*account
@@ -78,7 +79,7 @@ type accountName struct{ destination, hub, account string }
 func New(o Options) (*Router, error) {
 	r := &Router{
 		log: o.Log, store: o.Store, routes: o.Routes, logger: o.Logger, grace: o.Grace,
-		mark: deathMark{path: o.MarkFile}, windowEntries: windowEntries,
+		mark: deathMark{path: o.MarkFile}, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{},
 	}
 	names := map[string]bool{}

@@ -437,11 +437,11 @@ func TestFullLane(t *testing.T) {
 		defer g.stop()
 		g.post(identify("a@b.co", 1))
 		time.Sleep(30 * time.Second)
-		if reason, refused := g.router.Refused("key"); refused {
+		if reason, refused := g.router.Refused("key", event.Live); refused {
 			t.Errorf("refused after 30 s: %s", reason)
 		}
 		time.Sleep(45 * time.Second)
-		if reason, refused := g.router.Refused("key"); !refused || !strings.Contains(reason, "contacts") {
+		if reason, refused := g.router.Refused("key", event.Live); !refused || !strings.Contains(reason, "contacts") {
 			t.Errorf("not refused with a lane over its limit: %q", reason)
 		}
 		g.remote.mu.Lock()
@@ -449,7 +449,7 @@ func TestFullLane(t *testing.T) {
 		g.remote.mu.Unlock()
 		g.drain()
 		time.Sleep(2 * time.Second)
-		if reason, refused := g.router.Refused("key"); refused {
+		if reason, refused := g.router.Refused("key", event.Live); refused {
 			t.Errorf("still refused: %s", reason)
 		}
 	})
@@ -475,7 +475,7 @@ func TestFullLaneGivesUpItsOldest(t *testing.T) {
 			t.Errorf("dead letters %+v", dead)
 		}
 		g.want("younger entry", g.writes("young@b.co"), "1")
-		if _, refused := g.router.Refused("key"); refused {
+		if _, refused := g.router.Refused("key", event.Live); refused {
 			t.Error("refused although the lane gives up its oldest")
 		}
 	})
@@ -549,7 +549,7 @@ func TestLaneThatMayNeverWork(t *testing.T) {
 		time.Sleep(90 * time.Minute)
 		g.post(track("late", "a@b.co"))
 		time.Sleep(45 * time.Minute) // the lane is over its limit: the oldest is let go instead of refusing anybody
-		if reason, refused := g.router.Refused("key"); refused {
+		if reason, refused := g.router.Refused("key", event.Live); refused {
 			t.Errorf("refused: %s", reason)
 		}
 		g.remote.mu.Lock()

@@ -3,11 +3,14 @@ package router
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/store"
 )
 
@@ -80,19 +83,26 @@ func (r *Router) Idle() bool {
 	return !slices.ContainsFunc(r.store.Lanes(), func(l store.Lane) bool { return l.Entries > 0 })
 }
 
-// Refused says whether events of an API key are refused at present, because a lane that they feed is full or the disk is,
-// and why. It is cheap, for ingest asks it on every request.
-func (r *Router) Refused(apiKey string) (reason string, refused bool) {
+// Refused says whether events of an API key and class are refused at present, because a lane that they feed is full or the disk is,
+// and why. A lane that is full of imports refuses imports and replays only. It is cheap, for ingest asks it on every request.
+func (r *Router) Refused(apiKey string, class event.Class) (reason string, refused bool) {
 	m := r.refusals.Load()
 	if m == nil {
 		return "", false
 	}
-	if reason, refused = (*m)[apiKey]; refused {
+	keys := m.live
+	if class != event.Live {
+		keys = m.bulk
+	}
+	if reason, refused = keys[apiKey]; refused {
 		return reason, true
 	}
-	reason, refused = (*m)[everyKey]
+	reason, refused = keys[everyKey]
 	return reason, refused
 }
+
+// refusals are the API keys that are refused, with the reason: for live events and for others.
+type refusals struct{ live, bulk map[string]string }
 
 // everyKey stands for all API keys in the refusals.
 const everyKey = ""
@@ -142,9 +152,10 @@ func (r *Router) forgetHolds(ctx context.Context, now time.Time) error {
 
 // refuse works out which API keys are to be refused.
 func (r *Router) refuse(now time.Time) {
-	refused := map[string]string{}
+	refused := refusals{live: map[string]string{}, bulk: map[string]string{}}
 	if r.store.Full() {
-		refused[everyKey] = "the disk is almost full"
+		refused.live[everyKey] = "the disk is almost full"
+		refused.bulk[everyKey] = refused.live[everyKey]
 	}
 	for _, stored := range r.store.Lanes() {
 		i := r.routeIndex(stored.Name.Destination)
@@ -160,15 +171,24 @@ func (r *Router) refuse(now time.Time) {
 			continue
 		}
 		reason := "lane " + stored.Name.Lane + " of destination " + route.Name + " is full"
-		if route.APIKeys == nil {
-			refused[everyKey] = reason
+		feeds := []map[string]string{refused.live, refused.bulk}
+		switch {
+		case strings.HasSuffix(stored.Name.Lane, bulkSuffix):
+			feeds = feeds[1:]
+		case stored.Name.Lane != unsortedLane:
+			feeds = feeds[:1]
 		}
-		for key := range route.APIKeys {
-			refused[key] = reason
+		for _, keys := range feeds {
+			if route.APIKeys == nil {
+				keys[everyKey] = reason
+			}
+			for key := range route.APIKeys {
+				keys[key] = reason
+			}
 		}
 	}
 	before := r.refusals.Load()
-	if len(refused) == 0 {
+	if len(refused.live)+len(refused.bulk) == 0 {
 		if before != nil {
 			r.refusals.Store(nil)
 			r.logger.Info("no lane is full any more, all API keys are accepted again")
@@ -177,7 +197,9 @@ func (r *Router) refuse(now time.Time) {
 	}
 	r.refusals.Store(&refused)
 	if before == nil {
-		for _, reason := range refused {
+		reasons := slices.AppendSeq(slices.Collect(maps.Values(refused.live)), maps.Values(refused.bulk))
+		slices.Sort(reasons)
+		for _, reason := range slices.Compact(reasons) {
 			r.logger.Warn("events are refused with 503", "reason", reason)
 		}
 	}
