@@ -9,18 +9,26 @@ import (
 // searchPerSecond is the limit of CRM search, shared by all apps of an account.
 const searchPerSecond = 5
 
+// maxTokens bounds the tokens that are counted apart, where any is accepted.
+const maxTokens = 1000
+
 // quota counts calls against the account's limits.
 type quota struct {
-	burst, search, events *window
-	daily                 int // 0: no limit
-	zone                  *time.Location
-	day                   string // in zone
-	used                  int    // that day
+	bursts         map[string]*window // by token: each app has its own
+	most           int                // in each of them
+	in             time.Duration
+	search, events *window
+	daily          int // 0: no limit; of the account, whatever the token
+	zone           *time.Location
+	day            string // in zone
+	used           int    // that day
 }
 
 func newQuota(o *Options) quota {
 	return quota{
-		burst:  newWindow(o.Burst, o.BurstWindow),
+		bursts: map[string]*window{},
+		most:   o.Burst,
+		in:     o.BurstWindow,
 		search: newWindow(searchPerSecond, time.Second),
 		events: newWindow(o.EventsPerSecond, time.Second),
 		daily:  o.Daily,
@@ -30,13 +38,29 @@ func newQuota(o *Options) quota {
 
 // setLimits changes the limits; what was counted stays counted.
 func (q *quota) setLimits(o *Options) {
-	q.burst.max, q.burst.size = o.Burst, o.BurstWindow
+	q.most, q.in = o.Burst, o.BurstWindow
+	for _, w := range q.bursts {
+		w.max, w.size = q.most, q.in
+	}
 	q.events.max = o.EventsPerSecond
 	q.daily, q.zone = o.Daily, o.TimeZone
 }
 
+// burst is the window of a token.
+func (q *quota) burst(token string) *window {
+	w := q.bursts[token]
+	if w == nil {
+		if len(q.bursts) == maxTokens {
+			clear(q.bursts)
+		}
+		w = newWindow(q.most, q.in)
+		q.bursts[token] = w
+	}
+	return w
+}
+
 // take counts a call made at t, or returns the 429 that refuses it. A refused call counts nowhere (modelled).
-func (q *quota) take(p policy, t time.Time) *apiError {
+func (q *quota) take(p policy, token string, t time.Time) *apiError {
 	switch p {
 	case eventPolicy: // exempt from burst and daily
 		if !q.events.take(t) {
@@ -49,7 +73,7 @@ func (q *quota) take(p policy, t time.Time) *apiError {
 			return &apiError{status: http.StatusTooManyRequests, category: rateLimits, message: "You have reached your secondly limit."}
 		}
 	case generalPolicy:
-		if q.burst.full(t) {
+		if q.burst(token).full(t) {
 			return limitReached("ten_secondly_rolling", "TEN_SECONDLY_ROLLING")
 		}
 	}
@@ -60,7 +84,7 @@ func (q *quota) take(p policy, t time.Time) *apiError {
 	if p == searchPolicy {
 		q.search.take(t)
 	} else {
-		q.burst.take(t)
+		q.burst(token).take(t)
 	}
 	return nil
 }
@@ -83,7 +107,7 @@ func (q *quota) today(t time.Time) {
 }
 
 // setHeaders tells what remains: nothing for events, no burst for search.
-func (q *quota) setHeaders(h http.Header, p policy, t time.Time) {
+func (q *quota) setHeaders(h http.Header, p policy, token string, t time.Time) {
 	set := func(name string, n int) { h[name] = []string{strconv.Itoa(n)} }
 	if p == eventPolicy {
 		return
@@ -93,10 +117,10 @@ func (q *quota) setHeaders(h http.Header, p policy, t time.Time) {
 		set("X-Hubspot-Ratelimit-Daily", q.daily)
 		set("X-Hubspot-Ratelimit-Daily-Remaining", q.daily-q.used)
 	}
-	if p == generalPolicy && q.burst.max > 0 {
-		set("X-Hubspot-Ratelimit-Interval-Milliseconds", int(q.burst.size.Milliseconds()))
-		set("X-Hubspot-Ratelimit-Max", q.burst.max)
-		set("X-Hubspot-Ratelimit-Remaining", q.burst.left(t))
+	if p == generalPolicy && q.most > 0 {
+		set("X-Hubspot-Ratelimit-Interval-Milliseconds", int(q.in.Milliseconds()))
+		set("X-Hubspot-Ratelimit-Max", q.most)
+		set("X-Hubspot-Ratelimit-Remaining", q.burst(token).left(t))
 	}
 }
 

@@ -104,7 +104,7 @@ func (st *state) answer(c *call) answer {
 		h["Content-Type"] = []string{"application/json;charset=utf-8"}
 	}
 	if counted {
-		st.quota.setHeaders(h, c.route.policy, st.now.at)
+		st.quota.setHeaders(h, c.route.policy, c.token(), st.now.at)
 	}
 	return a
 }
@@ -120,7 +120,7 @@ func (st *state) dispatch(c *call) (a answer, counted bool) {
 	if e := st.authorize(c); e != nil {
 		return st.fail(e), false
 	}
-	if e := st.quota.take(c.route.policy, st.now.at); e != nil {
+	if e := st.quota.take(c.route.policy, c.token(), st.now.at); e != nil {
 		return st.fail(e), true
 	}
 	if c.wrong != nil {
@@ -129,10 +129,19 @@ func (st *state) dispatch(c *call) (a answer, counted bool) {
 	return c.route.handle(st, c), true
 }
 
+// token is the bearer token; "": there is none.
+func (c *call) token() string {
+	scheme, token, _ := strings.Cut(c.header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
 // authorize checks token, scope and tier.
 func (st *state) authorize(c *call) *apiError {
-	scheme, token, _ := strings.Cut(c.header.Get("Authorization"), " ")
-	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" || st.opts.Token != "" && token != st.opts.Token {
+	token := c.token()
+	if token == "" || st.opts.Token != "" && token != st.opts.Token {
 		return &apiError{
 			status: http.StatusUnauthorized, category: invalidAuth,
 			message: "Authentication credentials not found. This API supports OAuth 2.0 authentication",
