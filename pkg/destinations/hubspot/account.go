@@ -89,7 +89,7 @@ func (a *account) detailsCame(now time.Time) {
 // loadDetails learns the account's time zone and checks that the token belongs to the hub in the configuration. Nothing depends on it
 // being answered.
 func (d *Destination) loadDetails(ctx context.Context) {
-	p, err := d.acquire(ctx, d.account.crm)
+	p, err := d.acquire(ctx, d.account.crm, d.terms)
 	if err != nil {
 		return
 	}

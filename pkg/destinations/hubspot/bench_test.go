@@ -161,7 +161,7 @@ func BenchmarkAcquire(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		p, err := w.acquire(context.Background(), terms{share: 1})
+		p, err := w.acquire(context.Background(), terms{share: 1, patient: true})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -145,7 +145,7 @@ func (c *client) learn(p *permit, a *answer) {
 	case a.status == http.StatusTooManyRequests:
 		c.limit(w, a, wait)
 	case a.status >= 500 && wait > 0:
-		w.refused(min(wait, maxServerWait))
+		w.refused(min(wait, maxServerWait), a.err())
 	case a.status < 500:
 		w.works()
 		if w.day != nil {
@@ -165,9 +165,9 @@ func (c *client) limit(w *window, a *answer, wait time.Duration) {
 		policy = dailyPolicy
 		w.day.exhaust(time.Now())
 	case r.policy == "SECONDLY", r.policy == "" && strings.Contains(r.message, "secondly limit") && !strings.Contains(r.message, "ten_secondly"):
-		w.refused(max(wait, time.Second))
+		w.refused(max(wait, time.Second), a.err())
 	default:
-		w.refused(wait)
+		w.refused(wait, a.err())
 	}
 	c.metrics.QuotaRefused(c.destination, policy)
 }

@@ -263,7 +263,7 @@ type keptDay struct {
 	Offset int64 `json:"offset_ms,omitempty"`
 }
 
-// remember reads what the cache has of the day, once, and writes there from then on. A second of calls may be missing after a crash.
+// remember reads what the cache has of the day, once, and writes there from then on. The last second of calls may be missing after a restart.
 func (d *day) remember(cache destinations.Cache, key string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

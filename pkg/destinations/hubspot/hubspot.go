@@ -153,9 +153,10 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	}
 	d := &Destination{
 		hubID: string(set.HubID), baseURL: trimURL(set.BaseURL), eventsURL: trimURL(set.EventsURL),
-		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter, terms: terms{set.QuotaShare, set.DailyBudget}, events: set.Events, contacts: contacts,
-		rules: rules,
-		log:   log, cache: env.Cache, metrics: env.Metrics,
+		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter,
+		terms:  terms{share: set.QuotaShare, daily: set.DailyBudget, patient: true},
+		events: set.Events, contacts: contacts, rules: rules,
+		log: log, cache: env.Cache, metrics: env.Metrics,
 	}
 	if d.eventsURL == "" {
 		d.eventsURL = d.baseURL
@@ -254,81 +255,6 @@ func (d *Destination) Lanes() []destinations.LaneSpec {
 
 // Hub implements [destinations.Destination].
 func (d *Destination) Hub(string) string { return d.hubID }
-
-// Acquire implements [destinations.Destination].
-func (d *Destination) Acquire(ctx context.Context, _, lane string) (destinations.Permit, error) {
-	p, err := d.acquire(ctx, d.window(lane))
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
-}
-
-func (d *Destination) window(lane string) *window {
-	if lane == laneEvents {
-		return d.account.events
-	}
-	return d.account.crm
-}
-
-// termsOf are the destination's terms in a window: sending events takes nothing from anybody.
-func (d *Destination) termsOf(w *window) terms {
-	if w.day == nil {
-		return terms{share: 1}
-	}
-	return d.terms
-}
-
-func (d *Destination) acquire(ctx context.Context, w *window) (*permit, error) {
-	began := time.Now()
-	p, err := w.acquire(ctx, d.termsOf(w))
-	if waited := time.Since(began); waited > 0 {
-		d.metrics.QuotaWait(d.client.destination, w.policy, waited)
-	}
-	var spent *spentError
-	if errors.As(err, &spent) {
-		return nil, destinations.Block(err, destinations.LaneScope, spent.until)
-	}
-	return p, err
-}
-
-// quotaLeft tells metrics what remains of each quota.
-func (d *Destination) quotaLeft(set func(policy string, left int)) {
-	for _, w := range []*window{d.account.crm, d.account.events} {
-		if n, ok := w.remaining(d.termsOf(w)); ok {
-			set(w.policy, n)
-		}
-	}
-	account, own := d.account.day.left(d.terms)
-	if account >= 0 {
-		set(dailyPolicy, account)
-	}
-	if own >= 0 {
-		set(budgetPolicy, own)
-	}
-}
-
-// permits hands out the permits of one Send: the one that it was given first.
-type permits struct {
-	d     *Destination
-	first *permit
-}
-
-func (ps *permits) next(ctx context.Context, w *window) (*permit, error) {
-	if p := ps.first; p != nil && p.window == w {
-		ps.first = nil
-		return p, nil
-	}
-	return ps.d.acquire(ctx, w)
-}
-
-// release gives the first one back, if it is unused.
-func (ps *permits) release() {
-	if ps.first != nil {
-		ps.first.Release()
-		ps.first = nil
-	}
-}
 
 // Send implements [destinations.Destination].
 func (d *Destination) Send(ctx context.Context, p destinations.Permit, batch []destinations.Entry) []destinations.Outcome {

@@ -27,6 +27,9 @@ const (
 type terms struct {
 	share float64 // of what the remote allows
 	daily int     // calls a day; 0: no limit of our own
+	// patient callers wait for a window that is closed; for others that is an error, so that their lane can say why it waits and what need not
+	// wait for it goes on.
+	patient bool
 }
 
 // window is one rolling quota: at most max calls in any interval, as the remote counts them on arrival. A call's place is free again
@@ -52,6 +55,7 @@ type window struct {
 	foreignUntil time.Time   // when the last of them has left
 	probing      bool        // what remains is unknown: one call in flight
 	closed       time.Time   // no call before this
+	why          error       // of that
 	queue        []chan struct{}
 }
 
@@ -156,21 +160,29 @@ func (w *window) works() {
 	}
 }
 
-// refused closes the window for d, or one interval, then lets one call try.
-func (w *window) refused(d time.Duration) {
+// closedError says that the remote wants no calls for a while.
+type closedError struct {
+	err   error
+	until time.Time
+}
+
+func (e *closedError) Error() string { return e.err.Error() }
+
+// refused closes the window for d, or one interval, then lets one call try. err is why.
+func (w *window) refused(d time.Duration, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if d <= 0 {
 		d = w.interval
 	}
 	if until := time.Now().Add(d + windowMargin); until.After(w.closed) {
-		w.closed = until
+		w.closed, w.why = until, err
 	}
 	w.probing = true
 	w.wakeLocked()
 }
 
-// acquire waits for a permit. It returns a *spentError when the day's calls are used up.
+// acquire waits for a permit. It returns a *spentError when the day's calls are used up, and a *closedError to those who are not patient.
 func (w *window) acquire(ctx context.Context, t terms) (*permit, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -213,6 +225,9 @@ func (w *window) try(t terms, turn chan struct{}) (p *permit, at time.Time, chan
 		if err := w.day.spentBy(now, t); err != nil {
 			return nil, time.Time{}, nil, err
 		}
+	}
+	if now.Before(w.closed) && !t.patient {
+		return nil, time.Time{}, nil, &closedError{w.why, w.closed}
 	}
 	if len(w.queue) > 0 && w.queue[0] != turn {
 		return nil, time.Time{}, nil, nil
