@@ -73,9 +73,11 @@ const crashEntries = 10
 
 var crashSteps = []int{3, 7, crashEntries}
 
+const crashOutcomes = 1 << 20
+
 // childCrash hands over and works off, in two goroutines, until it is killed. It prints a line after each commit.
 func childCrash(dir string) {
-	s, err := Open(dir, Options{})
+	s, err := Open(dir, Options{OutcomeBytes: crashOutcomes})
 	if err != nil {
 		fmt.Println("error", err)
 		return
@@ -98,6 +100,7 @@ func crashHandOver(s *Store, lane LaneID) {
 			Blocks:      []Block{{Lane: lane, Entries: crashEntries, Oldest: at, Data: crashData(n)}},
 			DeadLetters: []DeadLetter{{EventID: itoa(n), Event: crashData(n)}},
 			Identities:  []Identity{{APIKey: "k", Kind: "user_id", Value: itoa(n), Email: itoa(n) + "@x"}},
+			Outcomes:    []Outcome{{EventID: itoa(n), Offset: n}},
 		})
 		if err != nil {
 			fmt.Println("error", err)
@@ -231,7 +234,7 @@ func (a *crashAcked) check(t *testing.T, dir string) {
 	}
 	position := ro.Position()
 	ro.Close()
-	s := mustOpen(t, dir, Options{})
+	s := mustOpen(t, dir, Options{OutcomeBytes: crashOutcomes})
 	defer mustClose(t, s)
 	if s.Position() != position {
 		t.Errorf("position %d, read-only it was %d", s.Position(), position)
@@ -259,6 +262,9 @@ func (a *crashAcked) checkHandedOver(t *testing.T, s *Store, position uint64) {
 		}
 		if _, ok, err := s.Identity("k", "user_id", itoa(n)); ok != there || err != nil {
 			t.Errorf("hand-over %d at position %d: identity %v, %v", n, position, ok, err)
+		}
+		if found := mustOutcomes(t, s, OutcomeQuery{EventID: itoa(n)}); len(found) == 1 != there {
+			t.Errorf("hand-over %d at position %d: %d outcomes", n, position, len(found))
 		}
 	}
 }

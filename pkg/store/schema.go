@@ -139,6 +139,27 @@ CREATE TABLE memories (
 	heads BLOB NOT NULL,     -- 14 bytes each, little endian: hash (8), when it was made in Unix seconds (4), size (2)
 	data  BLOB NOT NULL      -- one behind the other
 );
+`, `
+-- What became of outputs: a row for each batch. The index has rows of about a page, each about the rows of outcomes from its id to the next one's.
+CREATE TABLE outcomes (
+	id    INTEGER PRIMARY KEY,
+	count INTEGER NOT NULL,
+	size  INTEGER NOT NULL,  -- of the data before compression
+	crc   INTEGER NOT NULL,  -- CRC-32C of id, count and data
+	data  BLOB NOT NULL
+);
+CREATE TABLE outcome_index (
+	id           INTEGER PRIMARY KEY,
+	began        INTEGER NOT NULL,
+	newest       INTEGER NOT NULL,  -- when the last of them was settled
+	bytes_before INTEGER NOT NULL,  -- of all rows that ever were before this
+	count_before INTEGER NOT NULL,
+	bytes        INTEGER NOT NULL,  -- that they take, about
+	count        INTEGER NOT NULL,
+	crc          INTEGER NOT NULL,  -- CRC-32C of id, sizes and hashes
+	sizes        BLOB NOT NULL,     -- uvarints: how many hashes each row has
+	hashes       BLOB NOT NULL      -- of event ids and persons, 8 bytes each, little endian
+);
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.

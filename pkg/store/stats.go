@@ -21,6 +21,10 @@ type Stats struct {
 	Memories        int   // hashes of which something is remembered
 	MemoryBytes     int64 // of their rows on the disk
 	HashBytes       int64 // memory that all hashes take
+	Outcomes        int64 // kept
+	OutcomeBytes    int64 // that they take on the disk, about
+	OutcomesTooMany int64 // taken away since Open because they took too much,
+	OutcomesTooOld  int64 // or got too old
 	IdentityHits    int64
 	IdentityMisses  int64
 	UnwrittenCaches int
@@ -40,6 +44,8 @@ func (s *Store) Stats() Stats {
 		BlockBytes: s.stats.blockRaw.Load(), BlockBytesDisk: s.stats.blockStored.Load(),
 		Seen: s.seen.len(), Known: s.known.len(), HashBytes: s.seen.bytes() + s.known.bytes() + s.memories.index.bytes(),
 		Memories: s.memories.index.len(), MemoryBytes: s.memories.totalBytes(),
+		Outcomes: s.outcomes.count.Load(), OutcomeBytes: s.outcomes.bytes.Load(),
+		OutcomesTooMany: s.outcomes.tooMany.Load(), OutcomesTooOld: s.outcomes.tooOld.Load(),
 		IdentityHits: hits, IdentityMisses: misses, UnwrittenCaches: unwritten,
 	}
 }

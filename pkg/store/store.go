@@ -47,6 +47,8 @@ type Options struct {
 	MemoryWindow time.Duration // how long a Memory is kept at least; 0: 7 days
 	MemoryMax    int           // how many are kept at most, 20 to 28 bytes of memory each; 0: 1,000,000
 	MemoryBytes  int64         // that they may take, and half as much again on the disk; 0: 256 MiB
+	OutcomeBytes int64         // that outcomes may take on the disk; 0: none are kept
+	OutcomeAge   time.Duration // how long they are kept at most; 0: as long as there is room
 	Logger       *slog.Logger  // nil: slog.Default
 
 	// For tests and benchmarks.
@@ -110,6 +112,7 @@ type Store struct {
 	known      *window
 	identities *identityCache
 	memories   *memories
+	outcomes   outcomes
 
 	mu      sync.Mutex // guards the fields below
 	queue   []*request
@@ -181,7 +184,7 @@ func newStore(path string, opts Options) *Store {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs // SQLite takes it as a URL
 	}
-	return &Store{
+	s := &Store{
 		path:       path,
 		opts:       opts,
 		readers:    make(chan *conn, readers),
@@ -197,6 +200,8 @@ func newStore(path string, opts Options) *Store {
 		lanes:      make(map[LaneID]*lane),
 		byName:     make(map[LaneName]LaneID),
 	}
+	s.outcomes.limit(opts.OutcomeBytes, opts.OutcomeAge)
+	return s
 }
 
 func (s *Store) open() (err error) {
@@ -219,7 +224,7 @@ func (s *Store) open() (err error) {
 	s.nextBlock = nextBlock
 	s.setHashKey(key)
 	now := time.Now()
-	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w)); err != nil {
+	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w)); err != nil {
 		return err
 	}
 	last, err := s.w.queryInt(`SELECT max(id) FROM calls`)

@@ -26,6 +26,8 @@ type tx struct {
 
 	seenStep, knownStep windowStep
 	memoryStep          memoryStep
+	outcomes            []*packedOutcomes
+	outcomeStep         outcomeStep
 }
 
 func (s *Store) newTx() *tx {
@@ -49,9 +51,15 @@ func (t *tx) apply(group []*request) error {
 		func() error { return t.s.seen.write(t.s.w, &t.seenStep) },
 		func() error { return t.s.known.write(t.s.w, &t.knownStep) },
 		func() error { return t.s.memories.write(t.s.w, &t.memoryStep) },
+		t.writeOutcomes,
 		t.writeLanes,
 		t.writeState,
 	)
+}
+
+func (t *tx) writeOutcomes() (err error) {
+	t.outcomeStep, err = t.s.outcomes.write(t.s.w, t.now, t.outcomes)
+	return err
 }
 
 // first runs the steps until one fails.
@@ -69,6 +77,9 @@ func (t *tx) applyRequest(req *request) error {
 		return t.makeLane(req)
 	}
 	b := req.batch
+	if req.outcomes != nil {
+		t.outcomes = append(t.outcomes, req.outcomes)
+	}
 	if b.Position != 0 {
 		t.position = b.Position
 	}
@@ -258,6 +269,7 @@ func (t *tx) adopt() {
 	s.seen.adopt(&t.seenStep)
 	s.known.adopt(&t.knownStep)
 	s.memories.adopt(&t.memoryStep)
+	s.outcomes.adopt(&t.outcomeStep)
 	s.identities.adopt(t.identities, t.hidden)
 	t.adoptLanes()
 	s.stats.blockRaw.Add(t.raw)

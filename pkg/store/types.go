@@ -135,6 +135,7 @@ type Batch struct {
 	Identities  []Identity // to put
 	Blocks      []Block
 	DeadLetters []DeadLetter
+	Outcomes    []Outcome // by dispatchers too; left out where none are kept
 
 	// By dispatchers.
 	Delivered   []uint64 // hashes of keys that the remote now has

@@ -19,13 +19,14 @@ const (
 
 // request is one call that waits for the writer.
 type request struct {
-	batch  *Batch
-	blobs  [][]byte  // the batch's blocks as they are stored
-	bytes  int       // that it writes, about
-	name   *LaneName // instead of a batch: make this lane
-	laneID LaneID    // the answer
-	err    error
-	done   chan struct{}
+	batch    *Batch
+	blobs    [][]byte        // the batch's blocks as they are stored
+	outcomes *packedOutcomes // the batch's; nil: none
+	bytes    int             // that it writes, about
+	name     *LaneName       // instead of a batch: make this lane
+	laneID   LaneID          // the answer
+	err      error
+	done     chan struct{}
 }
 
 // Commit writes b, whole or not at all. On return it is on disk, and reading methods report it. Calls that come in while
@@ -39,6 +40,8 @@ func (s *Store) Commit(ctx context.Context, b *Batch) error {
 	defer blobs.Put(buf)
 	*buf = (*buf)[:0]
 	req.pack(buf, s.opts.uncompressed)
+	req.outcomes = s.packOutcomes(b.Outcomes)
+	defer req.outcomes.release()
 	return s.submit(ctx, req)
 }
 
