@@ -147,7 +147,6 @@ func (c *definitionCache) put(def *definition) {
 		c.byName = map[string]*definition{}
 	}
 	c.byName[def.name] = def
-	delete(c.refused, def.name)
 }
 
 // forget takes out a definition that HubSpot does not know any more.

@@ -175,6 +175,10 @@ func TestContactsKnownByAProperty(t *testing.T) {
 		if n := r.box.EventCount(); n != 6 {
 			t.Errorf("%d events, want 6", n)
 		}
+		mustDeliver(t, r.run(ev(`"external_id":"A1"`)))
+		if n := r.calls("contacts/batch/read", 0); n != 1 {
+			t.Errorf("%d reads, want none for one that was asked for before", n-1)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, options, byExternalID)
