@@ -35,6 +35,9 @@ type terms struct {
 // window is one rolling quota: at most max calls in any interval, as the remote counts them on arrival. A call's place is free again
 // one interval after its answer, which is never too early and late by no more than the way of that answer.
 //
+// Late by that way is a call or two of twenty a second, and more when answers are slow. As far as answers show that the remote counts fewer of
+// our calls than we do, more are made.
+//
 // Others may use the same token. What an answer says remains, set against the calls that were ours when it was made, tells how
 // many were theirs; they count for one interval or until the next answer.
 //
@@ -53,6 +56,7 @@ type window struct {
 	foreign      int         // calls of others in the window
 	certain      bool        // they are more than our own calls in flight could look like
 	foreignUntil time.Time   // when the last of them has left
+	excess       excess      // places that we hold although the remote has them free
 	probing      bool        // what remains is unknown: one call in flight
 	closed       time.Time   // no call before this
 	why          error       // of that
@@ -145,10 +149,32 @@ func (p *permit) end(r *rates) {
 	}
 	if r.remaining >= 0 {
 		w.foreign = max(0, r.max-r.remaining-p.live)
+		w.excess.saw(p.live-(r.max-r.remaining), now, w.interval)
 		w.certain = w.foreign > w.begun-p.nth // those sent after it may have overtaken it
 		w.foreignUntil = now.Add(w.interval + windowMargin)
 	}
 }
+
+// excess is how many more calls than the remote we count, at least, in the last one to two intervals.
+type excess struct {
+	since     time.Time // when the present interval began
+	now, last int       // the least of the present interval and of the one before
+}
+
+func (h *excess) saw(n int, now time.Time, interval time.Duration) {
+	switch age := now.Sub(h.since); {
+	case age >= 2*interval:
+		*h = excess{since: now, now: n} // last: 0, which nobody has seen
+	case age >= interval:
+		*h = excess{since: now, now: n, last: h.now}
+	default:
+		h.now = min(h.now, n)
+	}
+}
+
+// extra is how many more calls than counted may be made. It is half of what was seen, for the way to the remote may become shorter from one
+// call to the next; the way back does no harm.
+func (h *excess) extra() int { return max(0, min(h.now, h.last)) / 2 }
 
 // works says that the remote takes calls, as far as is known.
 func (w *window) works() {
@@ -320,7 +346,7 @@ func (w *window) mostLocked(t terms) int {
 // freeLocked is how many calls may be made now by what is known. Where others use the token some are left to them, for they
 // make calls between an answer and our next call.
 func (w *window) freeLocked(t terms) int {
-	ours := w.inFlight + len(w.ended)
+	ours := w.inFlight + len(w.ended) - w.excess.extra()
 	free := w.max - w.foreign - ours
 	if w.foreign > 0 && w.certain {
 		free -= max(1, w.max/20)
@@ -333,7 +359,7 @@ func (w *window) remaining(t terms) (n int, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.expireLocked(time.Now())
-	ours := w.inFlight + len(w.ended)
+	ours := w.inFlight + len(w.ended) - w.excess.extra()
 	return max(0, min(w.max-w.foreign, w.mostLocked(t))-ours), w.max > 0
 }
 

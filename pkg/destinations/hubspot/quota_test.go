@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,9 +99,50 @@ func TestQuotaIsUsedUpAndNotOverrun(t *testing.T) {
 	f(190, constantWay(75*time.Millisecond), 0.95)
 	f(100, constantWay(75*time.Millisecond), 0.95)
 	f(110, constantWay(10*time.Millisecond), 0.95)
-	f(190, constantWay(400*time.Millisecond), 0.9)
+	f(190, constantWay(200*time.Millisecond), 0.97)
+	f(190, constantWay(400*time.Millisecond), 0.94)
 	f(190, constantWay(0), 0.95)
 	f(190, func() time.Duration { return time.Duration(20+rand.IntN(100)) * time.Millisecond }, 0.95)
+}
+
+// TestTheWayBecomesShorter is about calls that arrive sooner than those before them: what was learned from slow answers must not overrun the
+// quota. there is the part of a slow call's time that passes before HubSpot counts it.
+func TestTheWayBecomesShorter(t *testing.T) {
+	f := func(slowly time.Duration, there float64, most int) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, sandbox.Options{Burst: 190}, "")
+			box := r.env.Transport
+			var quick atomic.Bool
+			r.env.Transport = script(func(q *http.Request) (*http.Response, error) {
+				before, after := time.Millisecond, time.Millisecond
+				if !quick.Load() {
+					before = time.Duration(there * float64(slowly))
+					after = slowly - before
+				}
+				time.Sleep(before)
+				a, err := box.RoundTrip(q)
+				time.Sleep(after)
+				return a, err
+			})
+			r.restart()
+			var wg sync.WaitGroup
+			wg.Go(func() { r.backlogFor(2 * time.Minute) })
+			for range 5 {
+				time.Sleep(20 * time.Second)
+				quick.Store(!quick.Load())
+			}
+			wg.Wait()
+			if n := r.calls("", http.StatusTooManyRequests); n > most {
+				t.Errorf("from %v, %g of it there, to 2 ms: %d calls refused", slowly, there, n)
+			}
+		})
+	}
+	for _, slowly := range []time.Duration{150 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond} {
+		f(slowly, 0, 0)
+		f(slowly, 0.5, 0)
+		f(slowly, 1, 0)
+	}
 }
 
 func TestRestartCostsAtMostOneRefusedCall(t *testing.T) {
