@@ -39,6 +39,11 @@ type Server struct {
 	Grace          time.Duration  // grace: for open requests and calls at SIGTERM; default 15s
 	DedupeWindow   time.Duration  // dedupe.window: how long event ids are remembered; default 24h
 	DedupeMaxIDs   int            // dedupe.max_ids: most ids remembered, the oldest go first; default 2,000,000
+
+	OutcomesMaxBytes    int64         // outcomes.max_bytes: on disk, of what became of events; default 256 MiB, 0: none are kept
+	OutcomesMaxAge      time.Duration // outcomes.max_age: how long they are kept at most; default 72h, 0: as long as there is room
+	EventsCacheCapacity int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache
+	EventsCacheInterval time.Duration // events_cache.interval: default 60s
 }
 
 // APIKey is one element of `api_keys`.

@@ -29,6 +29,11 @@ func Default() Config {
 		Grace:        15 * time.Second,
 		DedupeWindow: 24 * time.Hour,
 		DedupeMaxIDs: 2_000_000,
+
+		OutcomesMaxBytes:    256 << 20,
+		OutcomesMaxAge:      72 * time.Hour,
+		EventsCacheCapacity: 100, // Jitsu's
+		EventsCacheInterval: time.Minute,
 	}}
 }
 

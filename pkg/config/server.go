@@ -23,6 +23,8 @@ type server struct {
 	TrustedProxies []proxy       `yaml:"trusted_proxies"`
 	Grace          time.Duration `yaml:"grace"`
 	Dedupe         dedupe        `yaml:"dedupe"`
+	Outcomes       outcomes      `yaml:"outcomes"`
+	EventsCache    eventsCache   `yaml:"events_cache"`
 }
 
 type serverLog struct {
@@ -33,6 +35,16 @@ type serverLog struct {
 type dedupe struct {
 	Window time.Duration `yaml:"window"`
 	MaxIDs int           `yaml:"max_ids"`
+}
+
+type outcomes struct {
+	MaxBytes Size          `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+}
+
+type eventsCache struct {
+	Capacity int           `yaml:"capacity"`
+	Interval time.Duration `yaml:"interval"`
 }
 
 // logLevel is a slog.Level by the names that Jitsu knows.
@@ -79,6 +91,9 @@ func serverOf(s Server) server {
 		DataDir: s.DataDir, MaxLogBytes: Size(s.MaxLogBytes), MinFreeBytes: Size(s.MinFreeBytes),
 		Grace:  s.Grace,
 		Dedupe: dedupe{Window: s.DedupeWindow, MaxIDs: s.DedupeMaxIDs},
+
+		Outcomes:    outcomes{MaxBytes: Size(s.OutcomesMaxBytes), MaxAge: s.OutcomesMaxAge},
+		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 	}
 	for _, p := range s.TrustedProxies {
 		raw.TrustedProxies = append(raw.TrustedProxies, proxy(p))
@@ -94,6 +109,9 @@ func (s server) config() Server {
 		DataDir: s.DataDir, MaxLogBytes: int64(s.MaxLogBytes), MinFreeBytes: int64(s.MinFreeBytes),
 		Grace:        s.Grace,
 		DedupeWindow: s.Dedupe.Window, DedupeMaxIDs: s.Dedupe.MaxIDs,
+
+		OutcomesMaxBytes: int64(s.Outcomes.MaxBytes), OutcomesMaxAge: s.Outcomes.MaxAge,
+		EventsCacheCapacity: s.EventsCache.Capacity, EventsCacheInterval: s.EventsCache.Interval,
 	}
 	for _, p := range s.TrustedProxies {
 		c.TrustedProxies = append(c.TrustedProxies, netip.Prefix(p))
@@ -103,6 +121,9 @@ func (s server) config() Server {
 
 // maxRequestSize bounds max_body_size: a body is held in memory whole.
 const maxRequestSize = 1 << 30
+
+// maxEventsCache bounds events_cache.capacity: the cache is in memory.
+const maxEventsCache = 10_000
 
 // server checks the ranges of raw and takes it over.
 func (l *loader) server(raw server) {
@@ -124,6 +145,9 @@ func (l *loader) server(raw server) {
 	check(raw.Grace >= 0, "grace", "must not be negative")
 	check(raw.Dedupe.Window > 0, "dedupe.window", "must be more than 0")
 	check(raw.Dedupe.MaxIDs > 0, "dedupe.max_ids", "must be more than 0")
+	check(raw.Outcomes.MaxAge >= 0, "outcomes.max_age", "must not be negative; 0s is no limit")
+	check(raw.EventsCache.Capacity >= 0 && raw.EventsCache.Capacity <= maxEventsCache, "events_cache.capacity", "must be from 0 (no cache) to %d", maxEventsCache)
+	check(raw.EventsCache.Interval >= time.Second, "events_cache.interval", "must be at least 1s")
 	l.cfg.Server = raw.config()
 }
 

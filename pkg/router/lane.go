@@ -41,6 +41,8 @@ type lane struct {
 	// Owned by the dispatcher.
 	recovered []store.Call         // found at start, whose entries are not all loaded
 	recover   map[store.Ref]*entry // entries of those calls
+
+	recorded []store.Outcome // empty; the settler's, to be used again
 }
 
 // block is a block with unfinished entries in the window. Once its entries are in the window it is the settler's.

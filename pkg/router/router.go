@@ -36,7 +36,7 @@ type Route struct {
 	Retry       config.Retry
 }
 
-// Options of a Router. All but MarkFile are required.
+// Options of a Router. All but MarkFile and Watcher are required.
 type Options struct {
 	Log        *log.Log
 	Store      *store.Store
@@ -45,6 +45,7 @@ type Options struct {
 	Logger     *slog.Logger
 	Grace      time.Duration // for calls in flight when Run is told to stop
 	MarkFile   string        // names the records in hand, to find the one that kills the process; "": none
+	Watcher    Watcher       // nil: nobody watches
 }
 
 // Router moves events from the log to the destinations.
@@ -56,6 +57,7 @@ type Router struct {
 	grace   time.Duration
 	metrics *metrics
 	mark    deathMark
+	watcher Watcher
 
 	windowEntries int // fewer in tests
 	readBytes     int64
@@ -80,7 +82,10 @@ func New(o Options) (*Router, error) {
 	r := &Router{
 		log: o.Log, store: o.Store, routes: o.Routes, logger: o.Logger, grace: o.Grace,
 		mark: deathMark{path: o.MarkFile}, windowEntries: windowEntries, readBytes: readBytes,
-		accounts: map[accountName]*account{},
+		accounts: map[accountName]*account{}, watcher: o.Watcher,
+	}
+	if r.watcher == nil {
+		r.watcher = nobody{}
 	}
 	names := map[string]bool{}
 	for _, route := range o.Routes {

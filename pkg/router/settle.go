@@ -56,12 +56,16 @@ type settlement struct {
 	units    []*unit // to be sent again
 	counts   []func()
 	dones    map[store.BlockID]*store.Progress
+
+	recording bool // outcomes are wanted
 }
 
 // settle turns results into one batch, commits it, and then changes the window.
 func (l *lane) settle(ctx context.Context, results []*result) error {
 	a := l.account
-	s := &settlement{lane: l, now: time.Now(), holds: map[*person]time.Time{}, dones: map[store.BlockID]*store.Progress{}}
+	s := &settlement{lane: l, now: time.Now(), holds: map[*person]time.Time{}, dones: map[store.BlockID]*store.Progress{}, recording: a.router.records()}
+	s.batch.Outcomes = l.recorded
+	defer func() { l.recorded = reuse(s.batch.Outcomes) }()
 	// The next calls may leave while this is committed; the keys stay busy until it is.
 	a.mu.Lock()
 	for _, res := range results {
@@ -97,6 +101,7 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 	for _, count := range s.counts {
 		count()
 	}
+	a.router.watcher.Settled(s.batch.Outcomes)
 	l.relax(results)
 	a.wakeFrom(l.index)
 	return nil
@@ -171,8 +176,10 @@ func (s *settlement) add(ctx context.Context, res *result) {
 		switch {
 		case o.Err == nil:
 			s.deliver(u, e, o)
+			s.record(e, attempts, store.Delivered, "", o.Detail)
 		case skipped:
 			s.finish(u, e)
+			s.record(e, attempts, store.Skipped, reason, o.Detail)
 			s.counts = append(s.counts, func() { l.metrics().skipped(l.account.route, reason) })
 		case errors.As(o.Err, &reject):
 			why := res.reason
@@ -188,6 +195,7 @@ func (s *settlement) add(ctx context.Context, res *result) {
 			blocked = true
 			if u.ambiguous.IsZero() {
 				s.release(e)
+				s.failed([]*entry{e}, o.Err)
 			} else {
 				again = append(again, e)
 			}
@@ -199,6 +207,7 @@ func (s *settlement) add(ctx context.Context, res *result) {
 		}
 	}
 	if len(again) > 0 {
+		s.failed(again, lastErr)
 		s.sendAgain(u, again, ambiguous, blocked, lastErr)
 	} else if u.call != 0 {
 		s.batch.CallsDone = append(s.batch.CallsDone, u.call)
@@ -270,6 +279,9 @@ func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err er
 	d := deadLetter(l.account.route, e.Name.Offset, e.Event, e.record, reason, err, s.now)
 	d.Hub, d.Account, d.Lane, d.Index, d.Person, d.Attempts = l.account.hub, l.account.name, l.spec.Name, e.Name.Index, e.Plan.Key, attempts
 	s.batch.DeadLetters = append(s.batch.DeadLetters, d)
+	if s.recording {
+		s.batch.Outcomes = recordDead(s.batch.Outcomes, &d)
+	}
 	s.counts = append(s.counts, func() { l.metrics().dead(l.account.route, reason) })
 }
 
@@ -312,6 +324,7 @@ func (s *settlement) retry(u *unit, e *entry, err error) {
 		wait = max(after.After, wait)
 	}
 	due := s.now.Add(wait)
+	s.failed([]*entry{e}, err)
 	s.batch.Retries = append(s.batch.Retries, store.Retry{
 		Ref: e.ref, Attempt: attempts, Due: due, Since: e.since, Blocked: e.blocked, Error: cut(err.Error(), 500),
 	})

@@ -145,10 +145,11 @@ type handover struct {
 	unsorted   []*store.Block // of destinations that are set aside, by route; nil: nothing
 	direct     []uint64       // by route, of those that this batch sets aside: offset below which it hands over itself; else 0
 
-	spent   []time.Duration // in filters, by route
-	shares  []share
-	scratch []byte
-	failed  error // the batch must not be committed
+	spent     []time.Duration // in filters, by route
+	shares    []share
+	scratch   []byte
+	recording bool  // outcomes are wanted
+	failed    error // the batch must not be committed
 }
 
 type identityKey struct{ apiKey, kind, value string }
@@ -157,7 +158,7 @@ func newHandover(r *Router) *handover {
 	return &handover{
 		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
 		lanes: map[*stream]*store.Block{}, unsorted: make([]*store.Block, len(r.routes)), direct: make([]uint64, len(r.routes)),
-		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)),
+		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)), recording: r.records(),
 	}
 }
 
@@ -174,6 +175,7 @@ func (h *handover) begin() {
 	b := &h.batch
 	*b = store.Batch{
 		Seen: b.Seen[:0], Known: b.Known[:0], Identities: b.Identities[:0], Blocks: b.Blocks[:0], DeadLetters: b.DeadLetters[:0],
+		Outcomes: reuse(b.Outcomes),
 	}
 }
 
@@ -188,17 +190,21 @@ func (h *handover) add(rec log.Record) {
 	id := h.r.store.Hash("event", ev.APIKey, ev.ID)
 	if h.seen[id] || h.r.store.Seen(id) {
 		h.count.duplicates++
+		h.record(nil, rec, ev, store.Duplicate, "")
 		return
 	}
 	h.seen[id] = true
 	h.batch.Seen = append(h.batch.Seen, id)
 	h.count.sorted++
 	h.resolve(ev)
+	routed := false
 	for i := range h.r.routes {
 		route := &h.r.routes[i]
 		if route.APIKeys != nil && !route.APIKeys[ev.APIKey] {
 			continue
 		}
+		routed = true
+		h.r.watcher.Routed(route.Name, uint64(rec.Offset), ev)
 		if a := h.r.asides[i]; a != nil && a.active.Load() {
 			h.setAside(i, a, rec, ev)
 			continue
@@ -210,6 +216,9 @@ func (h *handover) add(rec log.Record) {
 			}
 			h.direct[i] = uint64(rec.Offset) + 1
 		}
+	}
+	if !routed {
+		h.record(nil, rec, ev, store.Unrouted, "")
 	}
 }
 
@@ -253,12 +262,14 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 		}
 		if !res.Keep {
 			h.count.filtered[i]++
+			h.record(route, rec, ev, store.Filtered, "")
 			return
 		}
 	}
 	plans, err := route.Destination.Plan(ev)
 	if reason, ok := destinations.IsSkip(err); ok {
 		h.count.skip(i, reason)
+		h.record(route, rec, ev, store.Skipped, reason)
 		return
 	}
 	if err != nil {
@@ -332,6 +343,9 @@ func (h *handover) isKnown(hash uint64) bool {
 func (h *handover) bury(route *Route, rec log.Record, ev *event.Event, reason string, err error) {
 	d := deadLetter(route, uint64(rec.Offset), ev, append([]byte(nil), rec.Data...), reason, err, h.now)
 	h.batch.DeadLetters = append(h.batch.DeadLetters, d)
+	if h.recording {
+		h.batch.Outcomes = recordDead(h.batch.Outcomes, &d)
+	}
 	h.count.bury(route, reason)
 }
 
@@ -382,6 +396,7 @@ func (h *handover) commit(ctx context.Context, position uint64, sorted func()) e
 		s.lane.account.wakeFrom(s.lane.index)
 	}
 	h.count.flush()
+	h.r.watcher.Settled(h.batch.Outcomes)
 	return nil
 }
 

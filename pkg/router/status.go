@@ -126,6 +126,9 @@ func (r *Router) watch(ctx context.Context) error {
 			if err := r.forgetHolds(ctx, now); err != nil {
 				return err
 			}
+			if err := r.expireOutcomes(ctx); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}
