@@ -198,7 +198,8 @@ func (s *contactSend) dropFilled(w *write, now time.Time) {
 	}
 }
 
-// dropOlder takes out values of bulk and replayed events where a later event's was delivered.
+// dropOlder takes out values of bulk and replayed events where a later event's was delivered. What such a value replaced goes with it;
+// what if_empty put behind it comes up.
 func (s *contactSend) dropOlder(w *write) {
 	k := s.knownOf(w)
 	if len(k.memory) == 0 {
@@ -210,10 +211,11 @@ func (s *contactSend) dropOlder(w *write) {
 		if !s.isOlder(k, v.name, v.value, v.entry) {
 			continue
 		}
-		if !v.next() {
-			w.drop(v.name, reasonOlder)
-			i--
+		if v.policy == ifEmpty && v.next() {
+			continue
 		}
+		w.drop(v.name, reasonOlder)
+		i--
 	}
 }
 

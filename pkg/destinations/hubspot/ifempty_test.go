@@ -145,6 +145,18 @@ func TestIfEmptyMerged(t *testing.T) {
 	})
 }
 
+// An import that is older than what was written is left out, and the live value behind it counts where a person has emptied the property.
+func TestIfEmptyMergedWithAnImport(t *testing.T) {
+	inBubble(t, sandbox.Options{}, ifEmptyNames, func(t *testing.T, r *rig) {
+		before := time.Now().Add(-time.Hour)
+		mustDeliver(t, r.run(identify(`{"email":"a@x.co","firstname":"First"}`)))
+		time.Sleep(time.Hour)
+		r.put("a@x.co", `{"firstname":""}`)
+		mustDeliver(t, r.run(bulkAt(before, `{"email":"a@x.co","firstname":"Import"}`), identify(`{"email":"a@x.co","firstname":"Live"}`)))
+		r.want("a@x.co", map[string]string{"firstname": "Live"})
+	})
+}
+
 func bulkAt(effective time.Time, user string) *event.Event {
 	ev := serverEvent(`{"event_type":"user_identify","utc_time":"` + effective.UTC().Format("2006-01-02T15:04:05.000000Z") + `","user":` + user + `}`)
 	ev.Class = event.Bulk

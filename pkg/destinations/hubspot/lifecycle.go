@@ -25,7 +25,7 @@ func (s *contactSend) stuck(w *write, u *upserted, correlation string) *stuckSta
 		return nil
 	}
 	want := w.values[i].value
-	if want == "" || strings.EqualFold(u.stage, want) || u.created {
+	if want == "" || strings.EqualFold(u.stage, want) {
 		return nil
 	}
 	return &stuckStage{write: w, upserted: u, correlation: correlation, want: want}

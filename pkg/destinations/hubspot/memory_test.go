@@ -29,6 +29,7 @@ func TestMemory(t *testing.T) {
 	m = m.note("interests", "a", true, now.Add(-day), now)
 	m = m.note("topics", "a", false, now.Add(-2*day), now.Add(-time.Minute))
 	m = m.note("topics", "a;b", true, now.Add(-day), now)
+	m = m.note("topics", "c", true, now.Add(-40*time.Hour), now)
 	m = decodeMemory(m.encode())
 
 	filled := func(name string, want bool) {

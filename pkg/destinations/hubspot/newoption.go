@@ -26,8 +26,8 @@ const (
 	optionCheck = 2 * time.Second
 	// optionStale is how long after the read a list may still be written.
 	optionStale = 700 * time.Millisecond
-	// maxOptionRounds bounds how often a list is repaired.
-	maxOptionRounds = 15
+	// repairFor bounds how long a list is repaired: eight writers that meet need half of it.
+	repairFor = 40 * time.Second
 )
 
 // newOption says whether an option can be made of the text: it stands between semicolons, and people read it.
@@ -133,8 +133,9 @@ func (l *optionList) add(value, raw string) {
 // an option of ours, or one that we have seen in it, somebody has written over it, and it is written again with all of them.
 func (d *Destination) addOptions(ctx context.Context, ps *permits, name string, options []string) error {
 	var seen optionList
-	var written time.Time
-	for round := range maxOptionRounds {
+	var written time.Time // when it last was, by us
+	began := time.Now()
+	for round := 0; time.Since(began) < repairFor; round++ {
 		p, definition, err := d.readProperty(ctx, ps, name)
 		if err != nil {
 			return err
@@ -169,7 +170,7 @@ func (d *Destination) addOptions(ctx context.Context, ps *permits, name string, 
 			return nil
 		}
 		// Writers that meet go on at different times, ever further apart.
-		jitter := time.Duration(rand.Int64N(int64(time.Second) * int64(1+round)))
+		jitter := time.Duration(rand.Int64N(int64(time.Second) * int64(1+min(round, 4))))
 		if err := pause(ctx, ps, optionCheck+jitter); err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 )
 
@@ -45,9 +44,7 @@ func TestOptionWritersLoseNothing(t *testing.T) {
 				began := time.Now()
 				var wg sync.WaitGroup
 				for i := range 8 {
-					writer := *r
-					writer.env.Shared = &destinations.Shared{}
-					writer.reload()
+					writer := r.another()
 					var options []string
 					for j := range 3 {
 						options = append(options, fmt.Sprintf("plan %d-%d", i, j))
@@ -198,5 +195,51 @@ func TestUnknownOptionsOfEventsAreMade(t *testing.T) {
 		if got := r.options("plan"); !slices.Equal(got, []string{"pro", "true", "Gold Plan"}) {
 			t.Errorf("options %q", got)
 		}
+	})
+}
+
+// Another program that writes an old list over ours takes nothing away, neither ours nor what was there.
+func TestOptionsAreRepaired(t *testing.T) {
+	inBubble(t, sandbox.Options{Properties: []sandbox.Property{planProperty}}, "properties: {options: create}\n", func(t *testing.T, r *rig) {
+		for _, at := range []time.Duration{500 * time.Millisecond, time.Second} {
+			time.AfterFunc(at, func() {
+				r.http("PATCH", "/crm/v3/properties/contacts/plan", `{"options":[{"label":"Pro plan","value":"pro"},{"label":"Theirs","value":"theirs"}]}`)
+			})
+		}
+		r.provideOptions("plan", "gold")
+		got := r.options("plan")
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"gold", "pro", "theirs", "true"}) {
+			t.Errorf("options %q", got)
+		}
+	})
+}
+
+// One that does so for ever makes us give up, for a while.
+func TestOptionsThatAreTakenAwayAgain(t *testing.T) {
+	inBubble(t, sandbox.Options{Properties: []sandbox.Property{planProperty}}, "properties: {options: create}\n", func(t *testing.T, r *rig) {
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(500 * time.Millisecond):
+					r.http("PATCH", "/crm/v3/properties/contacts/plan", `{"options":[{"label":"Pro plan","value":"pro"}]}`)
+				}
+			}
+		})
+		mustDeliver(t, r.run(identify(`{"email":"a@x.co","plan":"gold","city":"Rome"}`)))
+		mustDeliver(t, r.run(identify(`{"email":"b@x.co","plan":"gold"}`)))
+		close(stop)
+		wg.Wait()
+		r.want("a@x.co", map[string]string{"city": "Rome"})
+		if n := r.logs.count("options are lost again and again"); n != 1 {
+			t.Errorf("said %d times", n)
+		}
+		time.Sleep(refusedWait)
+		mustDeliver(t, r.run(identify(`{"email":"b@x.co","plan":"gold"}`)))
+		r.want("b@x.co", map[string]string{"plan": "gold"})
 	})
 }

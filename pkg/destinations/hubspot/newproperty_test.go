@@ -11,7 +11,6 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 )
 
@@ -149,9 +148,7 @@ func TestPropertyWriters(t *testing.T) {
 		r.box.Inject(sandbox.Fault{Endpoint: "properties", Delay: 50 * time.Millisecond})
 		var wg sync.WaitGroup
 		for range 6 {
-			writer := *r
-			writer.env.Shared = &destinations.Shared{}
-			writer.reload()
+			writer := r.another()
 			wg.Go(func() {
 				s := writer.provideNeeds("a", `[1]`, "b", `["x"]`)
 				if s.find("a") == nil || s.find("a").kind != kindNumber || s.find("b") == nil {
@@ -319,6 +316,9 @@ func TestUnknownPropertiesOfEventsAreMade(t *testing.T) {
 		r.wantMade("interests:enumeration plan_tier:string seats:string since:date")
 		r.want("a@x.co", map[string]string{"plan_tier": "pro", "seats": "5", "interests": "art", "firstname": "Ada", "since": "2026-01-02"})
 		r.want("b@x.co", map[string]string{"plan_tier": "free", "seats": "many", "interests": "music;art;sport"})
+		if n := r.calls("contacts/batch/upsert", 207); n != 0 {
+			t.Errorf("%d calls came too early", n)
+		}
 		if got := detail(t, results[0].outcome).Stripped; got["hs_x"] != "unknown" || len(got) != 1 {
 			t.Errorf("stripped %v", got)
 		}

@@ -30,20 +30,17 @@ const (
 
 // rig is a destination in front of a sandbox, with what the router would do in between: lanes, order, retries.
 type rig struct {
-	t      testing.TB
-	box    *sandbox.Sandbox
-	dest   *Destination
-	env    destinations.Env
-	logs   *syncBuffer
-	reg    *prometheus.Registry
-	cache  *memoryCache
-	yaml   string
-	offset uint64
-	known  map[string]bool
-
-	mu     *sync.Mutex       // guards the field below; copies of a rig share both
-	memory map[string][]byte // of contacts, as the router keeps it over restarts
-
+	t       testing.TB
+	box     *sandbox.Sandbox
+	dest    *Destination
+	env     destinations.Env
+	logs    *syncBuffer
+	reg     *prometheus.Registry
+	cache   *memoryCache
+	yaml    string
+	offset  uint64
+	known   map[string]bool
+	memory  *sync.Map // of contacts by ID, as the router keeps it over restarts
 	results []result
 }
 
@@ -59,7 +56,7 @@ func newRig(t testing.TB, o sandbox.Options, extra string) *rig {
 	o.HubID, o.Token = testHub, testToken
 	r := &rig{
 		t: t, box: sandbox.New(o), logs: &syncBuffer{}, reg: prometheus.NewRegistry(),
-		cache: &memoryCache{values: map[string]cached{}}, known: map[string]bool{}, memory: map[string][]byte{}, mu: &sync.Mutex{},
+		cache: &memoryCache{values: map[string]cached{}}, known: map[string]bool{}, memory: &sync.Map{},
 		yaml: "access_token: " + testToken + "\nhub_id: \"" + testHub + "\"\n" + extra,
 	}
 	r.env = destinations.Env{
@@ -75,6 +72,17 @@ func (r *rig) restart() {
 	r.t.Helper()
 	r.env.Shared = &destinations.Shared{}
 	r.reload()
+}
+
+// another is a writer in front of the same HubSpot, in a process of its own.
+func (r *rig) another() *rig {
+	r.t.Helper()
+	o := *r
+	o.known, o.memory, o.results = map[string]bool{}, &sync.Map{}, nil
+	o.cache = &memoryCache{values: map[string]cached{}}
+	o.env.Cache = o.cache
+	o.restart()
+	return &o
 }
 
 // reload makes the destination anew, as a reload of the configuration does.
@@ -144,18 +152,16 @@ func (r *rig) send(batch []destinations.Entry) []destinations.Outcome {
 	}
 	remembers := batch[0].Plan.Lane == laneContacts
 	if remembers {
-		r.mu.Lock()
 		for i := range batch {
-			batch[i].Memory = r.memory[batch[i].Plan.ID]
+			if m, ok := r.memory.Load(batch[i].Plan.ID); ok {
+				batch[i].Memory = m.([]byte)
+			}
 		}
-		r.mu.Unlock()
 	}
 	out := r.dest.Send(ctx, p, batch)
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for i, o := range out {
 		if remembers && o.Memory != nil {
-			r.memory[batch[i].Plan.ID] = o.Memory
+			r.memory.Store(batch[i].Plan.ID, o.Memory)
 		}
 	}
 	return out
