@@ -42,6 +42,8 @@ const (
 type creations struct {
 	working chan struct{} // holds a value while someone makes something
 
+	unchecked map[string]optionList // lists of options that were written and not read again yet, by property; owned by who works
+
 	mu       sync.Mutex // guards the fields below
 	restored bool
 	made     madeFields
@@ -75,6 +77,7 @@ type refusedField struct {
 
 func (c *creations) init() {
 	c.working = make(chan struct{}, 1)
+	c.unchecked = map[string]optionList{}
 	c.made.Options = map[string]int{}
 	c.fresh = map[string]freshField{}
 	c.refused = map[string]refusedField{}

@@ -2,6 +2,7 @@ package hubspot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 )
 
@@ -26,8 +28,8 @@ const (
 	optionCheck = 2 * time.Second
 	// optionStale is how long after the read a list may still be written.
 	optionStale = 700 * time.Millisecond
-	// repairFor bounds how long a list is repaired: eight writers that meet need half of it.
-	repairFor = 40 * time.Second
+	// repairFor bounds how long a list is repaired in one go. Eight writers that meet need that long at worst; then the entries are tried again.
+	repairFor = 30 * time.Second
 )
 
 // newOption says whether an option can be made of the text: it stands between semicolons, and people read it.
@@ -110,6 +112,7 @@ func (d *Destination) tellOptions(property, text string) {
 type optionList struct {
 	values []string
 	raw    []string
+	at     time.Time // when it was last written; zero: never, by us
 }
 
 func listOptions(definition gjson.Result) (l optionList) {
@@ -130,9 +133,20 @@ func (l *optionList) add(value, raw string) {
 
 // addOptions adds options to a property. HubSpot takes only whole lists, so two writers that read the same one would lose each other's options.
 // In this process there is one writer at a time. Against others the list is read again some time after it was written: when it lacks
-// an option of ours, or one that we have seen in it, somebody has written over it, and it is written again with all of them.
-func (d *Destination) addOptions(ctx context.Context, ps *permits, name string, options []string) error {
-	var seen optionList
+// an option of ours, or one that we have seen in it, somebody has written over it, and it is written again with all of them. So who wrote an
+// option last answers for it, whosever it is; where we do not come to read a list again, the next one who adds to it answers for ours.
+func (d *Destination) addOptions(ctx context.Context, ps *permits, name string, options []string) (err error) {
+	unchecked := d.account.creations.unchecked
+	seen := unchecked[name]
+	delete(unchecked, name)
+	if time.Since(seen.at) > lagMost {
+		seen = optionList{}
+	}
+	defer func() {
+		if err != nil && !seen.at.IsZero() {
+			unchecked[name] = seen
+		}
+	}()
 	var written time.Time // when it last was, by us
 	began := time.Now()
 	for round := 0; time.Since(began) < repairFor; round++ {
@@ -142,8 +156,7 @@ func (d *Destination) addOptions(ctx context.Context, ps *permits, name string, 
 		}
 		read := time.Now()
 		if p == nil || p.kind != kindEnum || p.external || p.readOnly || definition.Get("modificationMetadata.readOnlyOptions").Bool() {
-			d.account.creations.refuse(name, time.Now())
-			d.log.Warn("HubSpot does not let options be added to this property; values that are no option are left out", "property", name)
+			d.noOptions(name, "HubSpot does not let options be added to this property; values that are no option are left out")
 			return nil
 		}
 		list := listOptions(definition)
@@ -153,10 +166,10 @@ func (d *Destination) addOptions(ctx context.Context, ps *permits, name string, 
 			return nil
 		}
 		if len(list.raw) > maxOptions {
-			d.account.creations.refuse(name, time.Now())
-			d.log.Warn("a property has as many options as HubSpot allows; values that are no option are left out", "property", name)
+			d.noOptions(name, "a property has as many options as HubSpot allows; values that are no option are left out")
 			return nil
 		}
+		seen.at = time.Now()
 		a, err := d.setOptions(ctx, ps, name, &list, read.Add(time.Duration(round)*optionStale))
 		if err != nil {
 			return err
@@ -175,9 +188,13 @@ func (d *Destination) addOptions(ctx context.Context, ps *permits, name string, 
 			return err
 		}
 	}
+	return destinations.RetryAfter(errors.New("options are lost again and again: another program writes them too"), lagRetry)
+}
+
+// noOptions says that no options can be added to a property, which is not tried again for a while.
+func (d *Destination) noOptions(name, why string) {
 	d.account.creations.refuse(name, time.Now())
-	d.log.Warn("options are lost again and again: another program writes the options of this property; values that are no option are left out", "property", name)
-	return nil
+	d.log.Warn(why, "property", name)
 }
 
 // setOptions writes the list that was read then. It does not when the quota let it wait too long since; a nil answer says so.
@@ -213,7 +230,7 @@ func (d *Destination) complete(list, seen *optionList, p *property, options []st
 			lacked++
 		}
 	}
-	*seen = optionList{slices.Clone(list.values), slices.Clone(list.raw)}
+	seen.values, seen.raw = slices.Clone(list.values), slices.Clone(list.raw)
 	return lacked
 }
 
