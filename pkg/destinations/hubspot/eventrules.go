@@ -32,7 +32,7 @@ const excludedReason = "excluded event type"
 // eventRules is how events become custom events, compiled from the settings.
 type eventRules struct {
 	hubID      string
-	mapped     byType[string] // short names in HubSpot
+	mapped     byType[mappedEvent]
 	only       byType[bool]
 	except     byType[bool]
 	targets    map[string]bool // the names in mapped: chosen by the operator, so no client can make more of them
@@ -90,14 +90,24 @@ func (r *eventRules) excluded(eventType string) bool {
 	return !r.only.empty() && !r.only.find(eventType) || !r.except.empty() && r.except.find(eventType)
 }
 
-// name is the short name of an event type's definition. Some clients say it as HubSpot lists it: pe{hub}_signed_up.
-func (r *eventRules) name(eventType string) string {
+// mappedEvent is what events.map makes of an event type.
+type mappedEvent struct {
+	name  string // short, in HubSpot
+	label string // the type as the settings write it
+}
+
+// name is the short name of an event type's definition, and its label. Some clients say the name as HubSpot lists it: pe{hub}_signed_up.
+func (r *eventRules) name(eventType string) (name, text string) {
 	if !r.mapped.empty() {
-		if name := r.mapped.find(eventType); name != "" {
-			return name
+		if m := r.mapped.find(eventType); m.name != "" {
+			return m.name, m.label
 		}
 	}
-	return shortName(eventType, r.hubID)
+	name = shortName(eventType, r.hubID)
+	if eventType == "" {
+		eventType = unknownEvent
+	}
+	return name, label(eventType, name, maxEventLabel)
 }
 
 // eventInternalName is what HubSpot takes as the short name of an event, and as that of an event's property.
@@ -137,7 +147,7 @@ func (set *EventsSettings) compile(hubID string, fail func(key, format string, a
 		case r.excluded(eventType):
 			fail(key, "no custom event is made of this type: see only and except")
 		default:
-			r.mapped.add(eventType, name)
+			r.mapped.add(eventType, mappedEvent{name, label(eventType, name, maxEventLabel)})
 			r.targets[name] = true
 		}
 	}

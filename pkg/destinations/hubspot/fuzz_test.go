@@ -69,6 +69,33 @@ func FuzzParseRefusal(f *testing.F) {
 	})
 }
 
+// FuzzPartialAnswer reads what HubSpot may say of events: an error that names the uuid of one is about it.
+func FuzzPartialAnswer(f *testing.F) {
+	addRecordings(f)
+	o := &occurrence{uuid: eventUUID(&event.Event{ID: "1", APIKey: "k"}, 0), person: &person{email: "a@b.co"}, values: []field{{"plan", "pro"}}}
+	other := &occurrence{uuid: eventUUID(&event.Event{ID: "2", APIKey: "k"}, 0), person: &person{utk: strings.Repeat("ab", 16)}}
+	f.Add([]byte(`{"numErrors":1,"errors":[{"message":"` + o.uuid.String() + ` already exists"}]}`))
+	f.Add([]byte(`{"errors":[{"subCategory":{"a":1},"context":{"uuid":["` + other.uuid.String() + `",5]}},7,null]}`))
+	f.Add([]byte(`{"errors":{"message":"a@b.co"},"numErrors":"x"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		errs, failed := partialErrors(body)
+		if len(errs) > 0 && !failed || len(errs) > maxProblems {
+			t.Errorf("%d errors, failed %t", len(errs), failed)
+		}
+		bad, ok := blame([]*occurrence{o, other}, errs)
+		if ok != (len(bad) > 0) {
+			t.Errorf("%d are to blame, and %t", len(bad), ok)
+		}
+		for i := range errs {
+			r := &errs[i]
+			if r.repeats(o) && r.repeats(other) && !strings.Contains(r.words(), "uuid") && !r.names(o) {
+				t.Errorf("%q repeats everything", r.words())
+			}
+			_, _ = r.aboutRoom(), r.aboutDeleted()
+		}
+	})
+}
+
 func FuzzParseSchema(f *testing.F) {
 	addRecordings(f)
 	f.Fuzz(func(t *testing.T, body []byte) {

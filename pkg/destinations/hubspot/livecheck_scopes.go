@@ -128,6 +128,8 @@ func (c *liveCheck) needs() []scopeNeed {
 	}
 	if reads {
 		needs = append(needs, scopeNeed{name: scopeReadContacts, level: destinations.FindingError, use: "to see what properties hold (if_empty, force)"})
+	} else if c.d.contacts.ownKey() {
+		needs = append(needs, scopeNeed{name: scopeReadContacts, level: destinations.FindingWarning, use: "to find the contacts of events without an e-mail (id_property)"})
 	}
 	if ps.create || ps.addOption {
 		needs = append(needs, scopeNeed{name: scopeWriteSchema, level: destinations.FindingWarning, use: "to make properties and options"})

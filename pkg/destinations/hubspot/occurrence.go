@@ -112,13 +112,9 @@ func shortName(eventType, hubID string) string {
 func newOccurrence(i int, e *destinations.Entry, p *person, s *schema, rules *eventRules) *occurrence {
 	o := &occurrence{
 		entry: i, person: p, uuid: eventUUID(e.Event, e.Name.Index), at: occurredAt(e.Event).Format(occurredLayout),
-		candidates: candidates(e.Event, s, &rules.properties), label: e.Event.Type(), zone: rules.zone,
+		candidates: candidates(e.Event, s, &rules.properties), zone: rules.zone,
 	}
-	o.name = rules.name(o.label)
-	if o.label == "" {
-		o.label = unknownEvent
-	}
-	o.label = label(o.label, o.name, maxEventLabel)
+	o.name, o.label = rules.name(e.Event.Type())
 	return o
 }
 
