@@ -73,10 +73,11 @@ func TestStrangersAndRestarts(t *testing.T) {
 			least := 5 + rnd.IntN(100)
 			spread := 1 + rnd.IntN(100)
 			var mu sync.Mutex
+			ways := rand.New(rand.NewPCG(seed, 3))
 			way := func() time.Duration {
 				mu.Lock()
 				defer mu.Unlock()
-				return time.Duration(least+rnd.IntN(spread)) * time.Millisecond
+				return time.Duration(least+ways.IntN(spread)) * time.Millisecond
 			}
 			transport := slow{r.env.Transport, way}
 			var wg sync.WaitGroup
