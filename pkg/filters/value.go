@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -189,13 +190,30 @@ func templateError(err error) error {
 // noValue is what Go templates print for a missing field.
 const noValue = "<no value>"
 
-// retry runs an evaluation, and once more when its time was up; see [Filter.evalView].
+// patience is how many times its limit an expression gets that was late twice.
+const patience = 5
+
+// retry runs an evaluation, and again when its time was up; see [Filter.evalView]. Nobody can send a property later that a busy machine cost,
+// so there is a third time, which is longer.
 func (v *Value) retry(eval func() (string, error)) (string, error) {
 	text, err := eval()
 	if errors.Is(err, errTime) {
 		text, err = eval()
 	}
+	if errors.Is(err, errTime) {
+		limit := v.limit()
+		*limit *= patience
+		text, err = eval()
+		*limit /= patience
+	}
 	return text, err
+}
+
+func (v *Value) limit() *time.Duration {
+	if v.template != nil {
+		return &v.template.limit
+	}
+	return &v.script.options.Limit
 }
 
 func textResult(s string) gjson.Result {
