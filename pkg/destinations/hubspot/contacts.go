@@ -25,6 +25,7 @@ type contactSend struct {
 	lacks   lacks
 	found   []found // of one event; reused
 	known   map[string]*known
+	claims  map[claim]string // the id of the write that fills it
 	lag     lag
 }
 

@@ -96,7 +96,11 @@ type known struct {
 	changed bool            // memory has more than the entries brought
 	filled  map[string]bool // properties that were read, and those written since: whether they have a value
 	refused bool            // HubSpot does not let the contact be read
+	contact string          // its number, where it was read
 }
+
+// claim is a property of a contact that if_empty is about to fill.
+type claim struct{ contact, property string }
 
 // knownOf is what is known of the write's contact.
 func (s *contactSend) knownOf(w *write) *known {
@@ -169,6 +173,7 @@ func (s *contactSend) look(ctx context.Context, ids, names []string) error {
 	for _, id := range ids {
 		k := s.known[id]
 		k.refused = read.refused[id]
+		k.contact = read.found[id][objectIDProperty]
 		if k.filled == nil {
 			k.filled = make(map[string]bool, len(names))
 		}
@@ -188,7 +193,8 @@ func (s *contactSend) dropFilled(w *write, now time.Time) {
 		if v.policy != ifEmpty {
 			continue
 		}
-		if filled, _ := k.isFilled(v.name, now); filled {
+		filled, _ := k.isFilled(v.name, now)
+		if filled || s.claimed(k, w, v.name) {
 			reason := reasonFilled
 			if k.refused {
 				reason = reasonRefused
@@ -196,6 +202,22 @@ func (s *contactSend) dropFilled(w *write, now time.Time) {
 			w.drop(v.name, reason)
 		}
 	}
+}
+
+// claimed says whether a write by another address of the same contact fills the property in this call; if not, this one does.
+func (s *contactSend) claimed(k *known, w *write, property string) bool {
+	if k.contact == "" {
+		return false
+	}
+	c := claim{k.contact, property}
+	if owner, ok := s.claims[c]; ok {
+		return owner != w.id
+	}
+	if s.claims == nil {
+		s.claims = map[claim]string{}
+	}
+	s.claims[c] = w.id
+	return false
 }
 
 // dropOlder takes out values of bulk and replayed events where a later event's was delivered. What such a value replaced goes with it;

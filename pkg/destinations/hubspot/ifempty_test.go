@@ -61,6 +61,11 @@ func TestIfEmpty(t *testing.T) {
 		// By another address of the same contact.
 		mustDeliver(t, r.run(identify(`{"email":"second@x.co","firstname":"Second","state":"NY"}`)))
 		r.want("old@x.co", map[string]string{"firstname": "Old", "phone": "1", "city": "Paris", "state": "NY"})
+		// By both in one call.
+		r.put("old@x.co", `{"firstname":"","phone":""}`)
+		time.Sleep(recentWrite)
+		mustDeliver(t, r.run(identify(`{"email":"second@x.co","firstname":"Second"}`), identify(`{"email":"old@x.co","firstname":"First","phone":"3"}`)))
+		r.want("old@x.co", map[string]string{"firstname": "Second", "phone": "3", "city": "Paris", "state": "NY"})
 	})
 }
 

@@ -190,7 +190,7 @@ func (r *reader) body(ids []string) []byte {
 	return append(dst, `,"propertiesWithHistory":[]}`...)
 }
 
-// contactRecord is one contact in an answer: its properties that have a value.
+// contactRecord is one contact in an answer: its properties that have a value, its id among them.
 type contactRecord struct {
 	id     string
 	values map[string]string
@@ -242,5 +242,6 @@ func parseRecord(r gjson.Result) contactRecord {
 		}
 		return true
 	})
+	c.values[objectIDProperty] = c.id
 	return c
 }
