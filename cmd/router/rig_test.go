@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/config"
+)
+
+// running is a whole router in this process, on a port of its own.
+type running struct {
+	t     *testing.T
+	srv   *service
+	url   string
+	stop  func() // as SIGTERM does; waits for the end
+	ended chan error
+}
+
+// startService starts a router with the configuration. It is stopped when the test ends, if not before.
+func startService(t *testing.T, cfg *config.Config) *running {
+	t.Helper()
+	srv, err := newService(cfg, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{t: t, srv: srv, url: "http://" + ln.Addr().String(), ended: make(chan error, 1)}
+	go func() { r.ended <- srv.run(ctx, ln) }()
+	r.stop = func() {
+		cancel()
+		if err, ok := <-r.ended; ok && err != nil {
+			t.Error(err)
+		}
+	}
+	stop := r.stop
+	done := false
+	r.stop = func() {
+		if !done {
+			done = true
+			stop()
+		}
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+// post sends events of a server and wants them accepted.
+func (r *running) post(secret, body string) {
+	r.t.Helper()
+	res, err := http.Post(r.url+"/api/v1/s2s/event?token="+secret, "application/json", strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(res.Body)
+		r.t.Fatalf("posting: %s: %s", res.Status, text)
+	}
+}
+
+// settle waits until nothing is left to do.
+func (r *running) settle() {
+	r.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !r.srv.router.Idle(); time.Sleep(5 * time.Millisecond) { // real I/O
+		if time.Now().After(deadline) {
+			r.t.Fatal("not all is delivered after 30 s")
+		}
+	}
+}
+
+// setByHand changes a contact as a person does in HubSpot.
+func setByHand(t *testing.T, url, email, properties string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPatch, url+"/crm/v3/objects/contacts/"+email+"?idProperty=email", bytes.NewBufferString(`{"properties":`+properties+`}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+demoToken)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("a change by hand: %s", res.Status)
+	}
+}
