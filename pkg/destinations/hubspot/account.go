@@ -66,7 +66,7 @@ func (a *account) emailRefused(email string, now time.Time) bool {
 const (
 	// detailsEvery is how often the account's details are asked for, and detailsAgain when that failed.
 	detailsEvery = 24 * time.Hour
-	detailsAgain = 10 * time.Minute
+	detailsAgain = time.Minute
 )
 
 // detailsDue says whether the account's details are to be asked for, and does not say so again for a while.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -156,8 +157,8 @@ func (d *Destination) makeProperty(ctx context.Context, ps *permits, n *need) er
 		return nil
 	}
 	p := parseProperty(gjson.ParseBytes(a.body))
-	if p == nil || p.name != n.name {
-		p = parseProperty(gjson.ParseBytes(d.propertyBody(n)))
+	if p == nil || p.name != n.name { // nobody knows whether it was made: the next try will be told
+		return d.makeError(ctx, n.name, a.noProperty())
 	}
 	c.succeeded(n.name, freshField{at: time.Now(), property: p})
 	c.count(d.cache, d.cacheKey("made"), n.name, 0)
@@ -197,7 +198,15 @@ func (d *Destination) readProperty(ctx context.Context, ps *permits, name string
 		return nil, definition, err
 	}
 	definition = gjson.ParseBytes(a.body)
-	return parseProperty(definition), definition, nil
+	if p = parseProperty(definition); p == nil || p.name != name {
+		return nil, definition, a.noProperty()
+	}
+	return p, definition, nil
+}
+
+// noProperty is the outcome of a success that does not name the property it is about.
+func (a *answer) noProperty() error {
+	return fmt.Errorf("HubSpot answered %d without the property (correlation id %s)", a.status, a.correlation)
 }
 
 // learnProperty puts a property into the schema in use.
@@ -212,7 +221,7 @@ func (d *Destination) learnProperty(p *property) {
 func (d *Destination) propertyBody(n *need) []byte {
 	t := inferType(n.values)
 	var options []option
-	if d.contacts.properties.policyOf(n.name) == appendTo {
+	if d.contacts.properties.policyOf(n.name) == appendTo || d.contacts.properties.addOption && slices.ContainsFunc(n.values, isList) {
 		t, options = fieldChoices, choicesOf(n.values)
 	}
 	if t == fieldBool {
@@ -239,6 +248,12 @@ func (d *Destination) propertyBody(n *need) []byte {
 		dst = append(dst, ']')
 	}
 	return append(dst, '}')
+}
+
+// isList says whether v is a list of plain values: checkboxes, where options may grow.
+func isList(v gjson.Result) bool {
+	_, ok := scalars(v)
+	return ok
 }
 
 // choicesOf are the options of a list of checkboxes that begins with the values.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -12,8 +13,11 @@ import (
 	"eventrouter/pkg/event"
 )
 
-// endpointRead is the call that reads contacts.
-const endpointRead = "contacts.batch_read"
+// Names of the calls that read contacts.
+const (
+	endpointRead    = "contacts.batch_read"
+	endpointReadOne = "contacts.read"
+)
 
 // categoryNotFound is HubSpot's word for a record that does not exist.
 const categoryNotFound = "OBJECT_NOT_FOUND"
@@ -115,7 +119,7 @@ func (r *reader) fold(id string) string {
 }
 
 // assign finds out whose the results are: they come in any order, one for two ids of a contact, and an address may be one of its others. An id
-// that has no result is no contact's, unless there is a result that has no id, or an error.
+// that is named neither as found nor as missing is asked for alone.
 func (r *reader) assign(ctx context.Context, ids []string, res *readAnswer) error {
 	byID := make(map[string]*contactRecord, len(res.contacts))
 	for i := range res.contacts {
@@ -135,21 +139,50 @@ func (r *reader) assign(ctx context.Context, ids []string, res *readAnswer) erro
 			open = append(open, id)
 		}
 	}
-	if len(open) == 0 || len(used) == len(res.contacts) && !res.faults {
+	if len(open) == 0 {
 		return nil
 	}
-	if len(ids) == 1 {
-		if len(res.contacts) > 0 {
+	if len(used) < len(res.contacts) { // some contact was found that does not say by which id
+		switch {
+		case len(ids) == 1:
 			r.read.found[ids[0]] = res.contacts[0].values
-		} else {
-			r.read.refused[ids[0]] = true
+			return nil
+		case len(open) < len(ids):
+			return r.ask(ctx, open)
 		}
-		return nil
+		return r.halves(ctx, open)
 	}
-	if len(open) < len(ids) {
-		return r.ask(ctx, open)
+	for _, id := range open {
+		if err := r.askForOne(ctx, id); err != nil {
+			return err
+		}
 	}
-	return r.halves(ctx, open)
+	return nil
+}
+
+// askForOne reads a contact that a batch read names neither as found nor as missing. To take it for missing would be to write over what it has.
+func (r *reader) askForOne(ctx context.Context, id string) error {
+	query := url.Values{"properties": {strings.Join(r.properties, ",")}, "archived": {"false"}}
+	if r.by != objectIDProperty {
+		query.Set("idProperty", r.by)
+	}
+	a, err := r.d.call(ctx, r.permits, request{
+		endpoint: endpointReadOne, method: http.MethodGet,
+		url: r.d.baseURL + r.d.paths.contacts + "/" + url.PathEscape(id) + "?" + query.Encode(),
+	}, http.StatusNotFound, http.StatusBadRequest)
+	if err != nil {
+		return err
+	}
+	switch record := gjson.ParseBytes(a.body); {
+	case a.status == http.StatusNotFound:
+	case a.status == http.StatusBadRequest:
+		r.read.refused[id] = true
+	case !record.Get("properties").IsObject():
+		return fmt.Errorf("HubSpot answered %d with no contact (correlation id %s)", a.status, a.correlation)
+	default:
+		r.read.found[id] = parseRecord(record).values
+	}
+	return nil
 }
 
 // idsOf lists all that the contact could have been asked for by.
@@ -200,7 +233,6 @@ type contactRecord struct {
 type readAnswer struct {
 	contacts []contactRecord
 	missing  []string // ids that no contact has
-	faults   bool     // there are errors that say something else
 }
 
 // parseRead reads the answer to a batch read; ok is false when it has no list of results.
@@ -223,8 +255,6 @@ func parseRead(body []byte) (a readAnswer, ok bool) {
 				refusal := parseRefusal([]byte(e.Raw))
 				if refusal.category == categoryNotFound {
 					a.missing = append(a.missing, refusal.ids...)
-				} else {
-					a.faults = true
 				}
 				return true
 			})

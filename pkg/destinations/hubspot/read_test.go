@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,13 +81,16 @@ func TestReadAnswers(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, sandbox.Options{}, "")
 			r.env.Transport = script(func(req *http.Request) (*http.Response, error) {
-				body, err := io.ReadAll(req.Body)
-				if err != nil {
-					t.Fatal(err)
-				}
+				var body []byte
 				var asked []string
-				for _, id := range gjson.GetBytes(body, "inputs.#.id").Array() {
-					asked = append(asked, id.Str)
+				if req.Method == http.MethodGet {
+					asked = []string{"GET " + path.Base(req.URL.Path)}
+				} else if body, err := io.ReadAll(req.Body); err != nil {
+					t.Fatal(err)
+				} else {
+					for _, id := range gjson.GetBytes(body, "inputs.#.id").Array() {
+						asked = append(asked, id.Str)
+					}
 				}
 				text, ok := a[strings.Join(asked, ",")]
 				if !ok {
@@ -138,11 +142,16 @@ func TestReadAnswers(t *testing.T) {
 	f("400 for one", answers{
 		"a@x.co,b@x.co": `400 {"category":"VALIDATION_ERROR"}`, "b@x.co": `400 {"category":"VALIDATION_ERROR"}`, "a@x.co": `200 {"results":[` + ada + `]}`,
 	}, both, map[string]string{"a@x.co": "Ada", "b@x.co": "refused"}, "")
-	f("missing ones just left out", answers{"a@x.co,b@x.co": `200 {"results":[]}`}, both, none, "")
+	f("missing ones just left out", answers{
+		"a@x.co,b@x.co": `200 {"results":[]}`, "GET a@x.co": `404 {"category":"OBJECT_NOT_FOUND"}`, "GET b@x.co": `404 {"category":"OBJECT_NOT_FOUND"}`,
+	}, both, none, "")
+	f("left out though it is there", answers{
+		"a@x.co,b@x.co": `200 {"results":[],"errors":[` + missing + `]}`, "GET a@x.co": `200 ` + ada,
+	}, both, map[string]string{"a@x.co": "Ada"}, "")
 	f("another error", answers{
-		"a@x.co,b@x.co": `207 {"results":[],"errors":[{"category":"INTERNAL"}]}`, "a@x.co": `200 {"results":[` + ada + `]}`,
-		"b@x.co": `207 {"results":[],"errors":[{"category":"INTERNAL"}]}`,
+		"a@x.co,b@x.co": `207 {"results":[],"errors":[{"category":"INTERNAL"}]}`, "GET a@x.co": `200 ` + ada, "GET b@x.co": `400 {"category":"VALIDATION_ERROR"}`,
 	}, both, map[string]string{"a@x.co": "Ada", "b@x.co": "refused"}, "")
+	f("nothing one way or the other", answers{"a@x.co,b@x.co": `200 {"results":[]}`, "GET a@x.co": `200 {}`}, both, nil, "with no contact")
 	f("no results", answers{"a@x.co,b@x.co": `200 {"status":"COMPLETE"}`}, both, nil, "no results")
 	f("not JSON", answers{"a@x.co,b@x.co": `200 <html>`}, both, nil, "no results")
 	f("an outage", answers{"a@x.co,b@x.co": `503 x`}, both, nil, "503")
