@@ -14,8 +14,8 @@ type account struct {
 	route  *Route
 	hub    string
 	name   string
-	lanes  []*lane        // in the order of the destination's specs
-	sorted *atomic.Uint64 // offset below which the destination's entries are handed over and announced
+	lanes  []*lane     // in the order of the destination's specs
+	sorted *watermarks // of the destination
 
 	mu      sync.Mutex // guards the fields below and those of the lanes that say so
 	persons map[string]*person
@@ -25,6 +25,26 @@ type account struct {
 type person struct {
 	identity string
 	queues   []queue // indexed as account.lanes
+}
+
+// watermarks are offsets below which a destination's events are handed over and announced: the live ones, and the others.
+type watermarks struct{ live, bulk atomic.Uint64 }
+
+func (w *watermarks) of(bulk bool) *atomic.Uint64 {
+	if bulk {
+		return &w.bulk
+	}
+	return &w.live
+}
+
+// raise moves a watermark up to position. The sorter and the destination's aside both do.
+func (w *watermarks) raise(bulk bool, position uint64) {
+	for mark := w.of(bulk); ; {
+		old := mark.Load()
+		if old >= position || mark.CompareAndSwap(old, position) {
+			return
+		}
+	}
 }
 
 func newAccount(r *Router, route *Route, hub, name string) (*account, error) {

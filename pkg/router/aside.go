@@ -3,16 +3,16 @@ package router
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/store"
 )
 
-// unsortedLane holds the events of a destination that is set aside: as they came, not yet filtered or planned.
+// unsortedLane holds the live events of a destination that is set aside, as they came, not yet filtered or planned; the others have one beside it.
 const unsortedLane = "unsorted"
 
 const (
@@ -36,35 +36,64 @@ func (s *share) add(spent time.Duration, now time.Time) (over bool) {
 }
 
 // aside sorts one destination's events apart from the others, so that its slow scripts hold up only itself. While it is in use the sorter
-// puts the destination's events, in order, into the unsorted lane.
+// puts the destination's events, in order, into the unsorted lanes: what is live is sorted first.
 //
-//	sorter ─▶ unsorted lane ─ aside: filter, plan ─▶ the destination's lanes
+//	sorter ─▶ unsorted      ─▶ aside: filter, plan ─▶ the destination's lanes
+//	       ─▶ unsorted/bulk ─▶
 type aside struct {
 	r     *Router
 	index int // of the route
-	lane  store.LaneID
 	wake  chan struct{}
+
+	live, bulk unsorted
 
 	active atomic.Bool // set and cleared by the sorter
 	calm   atomic.Bool // drained, and the last window was within the limit: the sorter may take it back
 }
 
-// unsorted returns the destination's aside, making its lane when there is none.
-func (r *Router) unsorted(index int) (*aside, error) {
-	id, err := r.store.LaneID(store.LaneName{Destination: r.routes[index].Name, Lane: unsortedLane})
-	if err != nil {
-		return nil, fmt.Errorf("lane %s of %s: %w", unsortedLane, r.routes[index].Name, err)
-	}
-	return &aside{r: r, index: index, lane: id, wake: make(chan struct{}, 1)}, nil
+// unsorted is one of the two unsorted lanes of a destination.
+type unsorted struct {
+	name store.LaneName
+	bulk bool
+	id   atomic.Int64 // store.LaneID; 0 until the first entry
+
+	// Owned by the aside.
+	read   store.BlockID // last one that was read
+	blocks []store.StoredBlock
+	block  *unsortedBlock // begun; nil: none
+}
+
+// unsortedBlock is a block that is being sorted.
+type unsortedBlock struct {
+	id      store.BlockID
+	entries []*entry
+	done    []byte // bitmap
+	next    int
+}
+
+// sliceTime is how long imported events are sorted before it is looked whether live ones wait.
+const sliceTime = 100 * time.Millisecond
+
+// isUnsorted says whether a lane of the store is one of the two.
+func isUnsorted(name store.LaneName) bool {
+	return name.Lane == unsortedLane || name.Lane == unsortedLane+bulkSuffix
+}
+
+func newAside(r *Router, index int) *aside {
+	a := &aside{r: r, index: index, wake: make(chan struct{}, 1)}
+	a.live.name = store.LaneName{Destination: r.routes[index].Name, Lane: unsortedLane}
+	a.bulk.name = store.LaneName{Destination: r.routes[index].Name, Lane: unsortedLane + bulkSuffix}
+	a.bulk.bulk = true
+	return a
 }
 
 // setAside is called by the sorter when a destination's scripts take too much of its time.
-func (r *Router) setAside(index int) error {
+func (r *Router) setAside(index int) {
 	a := r.asides[index]
 	if a == nil {
-		var err error
-		if a, err = r.unsorted(index); err != nil {
-			return err
+		a = newAside(r, index)
+		for _, u := range a.lanes() {
+			u.id.Store(int64(u.state(r.store).ID)) // of an earlier run, or 0
 		}
 		r.asides[index] = a
 		r.startAside(a)
@@ -73,17 +102,45 @@ func (r *Router) setAside(index int) error {
 	a.active.Store(true)
 	r.logger.Warn("the destination's scripts are slow: its events are sorted apart from the others until it has caught up",
 		"destination", r.routes[index].Name, "limit", shareLimit.String()+" of "+shareWindow.String())
-	return nil
 }
 
-// state is the unsorted lane as the store has it.
-func (a *aside) state() store.Lane {
-	lanes := a.r.store.Lanes()
-	return lanes[slices.IndexFunc(lanes, func(l store.Lane) bool { return l.ID == a.lane })]
+func (a *aside) lanes() [2]*unsorted { return [...]*unsorted{&a.live, &a.bulk} }
+
+// lane is the one for events of a class.
+func (a *aside) lane(class event.Class) *unsorted {
+	if class == event.Live {
+		return &a.live
+	}
+	return &a.bulk
+}
+
+// open returns the lane's id in the store, which it makes when it is new.
+func (u *unsorted) open(st *store.Store) (store.LaneID, error) {
+	if id := u.id.Load(); id != 0 {
+		return store.LaneID(id), nil
+	}
+	id, err := st.LaneID(u.name)
+	if err != nil {
+		return 0, fmt.Errorf("lane %s of %s: %w", u.name.Lane, u.name.Destination, err)
+	}
+	u.id.Store(int64(id))
+	return id, nil
+}
+
+// state is the lane as the store has it.
+func (u *unsorted) state(st *store.Store) store.Lane {
+	for _, l := range st.Lanes() {
+		if l.Name == u.name {
+			return l
+		}
+	}
+	return store.Lane{}
 }
 
 // drained says whether nothing is left to sort.
-func (a *aside) drained() bool { return a.state().Entries == 0 }
+func (a *aside) drained() bool {
+	return a.live.state(a.r.store).Entries == 0 && a.bulk.state(a.r.store).Entries == 0
+}
 
 // poke makes the goroutine look again. It never blocks.
 func (a *aside) poke() {
@@ -93,53 +150,91 @@ func (a *aside) poke() {
 	}
 }
 
-// run sorts what is in the unsorted lane until ctx ends.
+// run sorts what is in the unsorted lanes until ctx ends.
 func (a *aside) run(ctx context.Context) error {
 	h := newHandover(a.r)
-	route := &a.r.routes[a.index]
 	var measure share
-	var last store.BlockID
 	for {
-		blocks, err := a.r.readBlocks(ctx, a.lane, &last)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read lane %s of %s: %w", unsortedLane, route.Name, err)
-		}
-		if len(blocks) == 0 {
-			a.calm.Store(!measure.add(0, time.Now()))
-			select {
-			case <-a.wake:
-			case <-ctx.Done():
-				return nil
-			}
-			continue
-		}
-		a.calm.Store(false)
-		for i := range blocks {
-			last = blocks[i].ID
+		worked := false
+		for _, u := range a.lanes() {
 			before := h.spent[a.index]
-			if err := a.sort(ctx, h, route, &blocks[i]); err != nil || ctx.Err() != nil {
+			var err error
+			if worked, err = a.sortSome(ctx, h, u); err != nil || ctx.Err() != nil {
 				return err
 			}
-			measure.add(h.spent[a.index]-before, time.Now())
+			if worked {
+				a.calm.Store(false)
+				measure.add(h.spent[a.index]-before, time.Now())
+				break // live ones may have come
+			}
+		}
+		if worked {
+			continue
+		}
+		a.calm.Store(!measure.add(0, time.Now()))
+		select {
+		case <-a.wake:
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }
 
-// sort hands one block over to the destination's lanes.
-func (a *aside) sort(ctx context.Context, h *handover, route *Route, b *store.StoredBlock) error {
-	entries, err := decodeBlock(b.Data, route.Name, "", unsortedLane)
-	if err != nil {
-		return fmt.Errorf("lane %s of %s, block %d: %w", unsortedLane, route.Name, b.ID, err)
-	}
-	tooOld := a.tooOld(route)
-	h.begin()
-	for _, e := range entries {
-		if ctx.Err() != nil {
-			return nil // the block is sorted again at the next start
+// sortSome sorts the next events of a lane: of what is live a block, else as many as fit in sliceTime. It returns false when there are none.
+func (a *aside) sortSome(ctx context.Context, h *handover, u *unsorted) (worked bool, err error) {
+	if u.block == nil {
+		if u.block, err = a.nextBlock(ctx, u); err != nil || u.block == nil {
+			return false, err
 		}
+	}
+	return true, a.sort(ctx, h, u)
+}
+
+// nextBlock takes the next block of a lane; nil when there is none.
+func (a *aside) nextBlock(ctx context.Context, u *unsorted) (*unsortedBlock, error) {
+	id := store.LaneID(u.id.Load())
+	if id == 0 {
+		return nil, nil
+	}
+	if len(u.blocks) == 0 {
+		var err error
+		if u.blocks, err = a.r.readBlocks(ctx, id, &u.read); err != nil && ctx.Err() == nil {
+			return nil, fmt.Errorf("read lane %s of %s: %w", u.name.Lane, u.name.Destination, err)
+		}
+		if len(u.blocks) == 0 || ctx.Err() != nil {
+			u.blocks = nil
+			return nil, nil
+		}
+		u.read = u.blocks[len(u.blocks)-1].ID
+	}
+	stored := &u.blocks[0]
+	entries, err := decodeBlock(stored.Data, u.name.Destination, "", unsortedLane)
+	if err != nil {
+		return nil, fmt.Errorf("lane %s of %s, block %d: %w", u.name.Lane, u.name.Destination, stored.ID, err)
+	}
+	b := &unsortedBlock{id: stored.ID, entries: entries, done: make([]byte, (len(entries)+7)/8)}
+	copy(b.done, stored.Done)
+	u.blocks = u.blocks[1:]
+	return b, nil
+}
+
+// sort hands some events of the lane's block over to the destination's lanes.
+func (a *aside) sort(ctx context.Context, h *handover, u *unsorted) error {
+	route, b := &a.r.routes[a.index], u.block
+	tooOld := a.tooOld(route, u)
+	progress := store.Progress{Lane: store.LaneID(u.id.Load()), Block: b.id}
+	h.begin()
+	for began := time.Now(); b.next < len(b.entries) && (!u.bulk || time.Since(began) < sliceTime); b.next++ {
+		if ctx.Err() != nil {
+			return nil // they are sorted again at the next start
+		}
+		mask := byte(1) << (b.next % 8)
+		if b.done[b.next/8]&mask != 0 {
+			continue
+		}
+		b.done[b.next/8] |= mask
+		progress.Finished++
+		e := b.entries[b.next]
 		rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
 		if tooOld(e, time.Now()) {
 			h.bury(route, rec, e.Event, reasonLaneFull, errLaneFull)
@@ -147,9 +242,15 @@ func (a *aside) sort(ctx context.Context, h *handover, route *Route, b *store.St
 		}
 		h.route(a.index, route, rec, e.Event)
 	}
-	h.batch.Progress = append(h.batch.Progress, store.Progress{Lane: a.lane, Block: b.ID, Finished: b.Entries})
+	last := b.entries[b.next-1].Name.Offset
+	if b.next == len(b.entries) {
+		u.block = nil
+	} else {
+		progress.Done = b.done
+	}
+	h.batch.Progress = append(h.batch.Progress, progress)
 	return h.commit(ctx, 0, func() {
-		a.r.raiseSorted(a.index, entries[len(entries)-1].Name.Offset+1)
+		a.r.sorted[a.index].raise(u.bulk, last+1)
 		// Entries of any account may have waited for this, also when nothing came out of the block.
 		for _, account := range a.r.allAccounts() {
 			if account.route == route {
@@ -161,12 +262,12 @@ func (a *aside) sort(ctx context.Context, h *handover, route *Route, b *store.St
 
 // tooOld says which entries are given up unsorted, where the lane is at a limit and the configuration wants that: the first block at
 // max_bytes, and what is older than max_age.
-func (a *aside) tooOld(route *Route) func(*entry, time.Time) bool {
+func (a *aside) tooOld(route *Route, u *unsorted) func(*entry, time.Time) bool {
 	limits := route.Lanes
 	if limits.OnFull != config.DeadLetterOldest {
 		return func(*entry, time.Time) bool { return false }
 	}
-	full := limits.MaxBytes > 0 && a.state().Bytes >= limits.MaxBytes
+	full := limits.MaxBytes > 0 && u.state(a.r.store).Bytes >= limits.MaxBytes
 	return func(e *entry, now time.Time) bool {
 		return full || limits.MaxAge > 0 && now.Sub(e.Event.Received) >= limits.MaxAge
 	}

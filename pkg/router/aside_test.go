@@ -168,3 +168,37 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// TestLiveEventsPassAnImportThatIsSetAside: what is live is sorted first there, too, also after a restart, and the import loses nothing.
+func TestLiveEventsPassAnImportThatIsSetAside(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), func(r *Route) { r.Filter = filterFunc(slowFilter) })
+		g.start()
+		texts := make([]string, 2500)
+		for i := range texts {
+			texts[i] = fmt.Sprintf(`{"id":"i%d","event_type":"t","takes":20,"user":{"email":"p%d@b.co"}}`, i, i%500)
+		}
+		g.postBulk(texts...)
+		time.Sleep(10 * time.Second)
+		for i := range 30 {
+			g.post(slowTrack(fmt.Sprintf("live%d", i), 10*time.Millisecond))
+			time.Sleep(500 * time.Millisecond)
+			if !strings.HasSuffix(g.events(), fmt.Sprintf(" live%d", i)) && !strings.Contains(g.events(), fmt.Sprintf(" live%d ", i)) {
+				t.Errorf("live%d has not arrived", i)
+			}
+			if i%10 == 5 {
+				g.stop()
+				g.start()
+			}
+		}
+		names := fmt.Sprint(g.router.Status())
+		if !strings.Contains(names, "unsorted/bulk") {
+			t.Errorf("the import is through already: %s", names)
+		}
+		g.drain()
+		defer g.stop()
+		if n := len(strings.Fields(g.events())); n != 2530 {
+			t.Errorf("%d events, want 2530", n)
+		}
+	})
+}

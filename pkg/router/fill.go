@@ -76,7 +76,7 @@ func (s *stream) showsLocked(e *entry) bool {
 	if s.more {
 		return s.loaded > e.ref.Block
 	}
-	return s.lane.account.sorted.Load() > e.Name.Offset
+	return s.lane.account.sorted.of(e.bulk()).Load() > e.Name.Offset
 }
 
 // hurryLocked has a bulk entry leave as if it were live, because a live one of a later lane waits for it.

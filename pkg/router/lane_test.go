@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,9 +217,9 @@ func TestFirstRecordOfAll(t *testing.T) {
 		contacts.finishLocked(contacts.live.window, time.Now())
 		account.mu.Unlock()
 		f("contact finished", true)
-		account.sorted = new(atomic.Uint64) // as if the hand-over were committed and not announced: there may be another contact write in it
+		account.sorted = new(watermarks) // as if the hand-over were committed and not announced: there may be another contact write in it
 		f("hand-over not announced", false)
-		account.sorted.Store(1)
+		account.sorted.live.Store(1)
 		f("hand-over announced", true)
 	})
 }

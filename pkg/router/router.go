@@ -62,9 +62,9 @@ type Router struct {
 	windowEntries int // fewer in tests
 	readBytes     int64
 
-	position atomic.Uint64   // offset below which the sorter has handed everything over
-	sorted   []atomic.Uint64 // the same by route, for one that is set aside lags behind
-	asides   []*aside        // by route, nil for most; the sorter's own once Run has begun
+	position atomic.Uint64 // offset below which the sorter has handed everything over
+	sorted   []watermarks  // the same by route, for one that is set aside lags behind
+	asides   []*aside      // by route, nil for most; the sorter's own once Run has begun
 	refusals atomic.Pointer[refusals]
 
 	mu       sync.Mutex // guards the fields below
@@ -95,7 +95,7 @@ func New(o Options) (*Router, error) {
 		names[route.Name] = true
 	}
 	r.metrics = newMetrics(o.Registerer, r)
-	r.sorted, r.asides = make([]atomic.Uint64, len(o.Routes)), make([]*aside, len(o.Routes))
+	r.sorted, r.asides = make([]watermarks, len(o.Routes)), make([]*aside, len(o.Routes))
 	r.announceSorted(o.Store.Position())
 	return r, nil
 }
@@ -191,12 +191,10 @@ func (r *Router) resume() error {
 					"hub", stored.Name.Hub, "lane", stored.Name.Lane, "entries", stored.Entries)
 			}
 			continue
-		case stored.Name.Lane == unsortedLane:
+		case isUnsorted(stored.Name):
 			if stored.Entries > 0 {
-				r.sorted[i].Store(0) // until the first of them is sorted
-				if err := r.setAside(i); err != nil {
-					return err
-				}
+				r.sorted[i].of(stored.Name.Lane != unsortedLane).Store(0) // until the first of them is sorted
+				r.setAside(i)
 			}
 			continue
 		case r.parked(stored.Name, route):

@@ -54,7 +54,7 @@ func (r *Router) Status() []LaneStatus {
 		if stored.Entries > 0 && !stored.Oldest.IsZero() {
 			s.OldestSeconds = max(now.Sub(stored.Oldest).Seconds(), 0)
 		}
-		if s.Name.Lane == unsortedLane && r.routeIndex(s.Name.Destination) >= 0 {
+		if isUnsorted(s.Name) && r.routeIndex(s.Name.Destination) >= 0 {
 			s.State = Flowing
 		}
 		if l := lanes[stored.ID]; l != nil {
@@ -174,20 +174,15 @@ func (r *Router) refuse(now time.Time) {
 			continue
 		}
 		reason := "lane " + stored.Name.Lane + " of destination " + route.Name + " is full"
-		feeds := []map[string]string{refused.live, refused.bulk}
-		switch {
-		case strings.HasSuffix(stored.Name.Lane, bulkSuffix):
-			feeds = feeds[1:]
-		case stored.Name.Lane != unsortedLane:
-			feeds = feeds[:1]
+		keys := refused.live
+		if strings.HasSuffix(stored.Name.Lane, bulkSuffix) {
+			keys = refused.bulk
 		}
-		for _, keys := range feeds {
-			if route.APIKeys == nil {
-				keys[everyKey] = reason
-			}
-			for key := range route.APIKeys {
-				keys[key] = reason
-			}
+		if route.APIKeys == nil {
+			keys[everyKey] = reason
+		}
+		for key := range route.APIKeys {
+			keys[key] = reason
 		}
 	}
 	before := r.refusals.Load()
@@ -210,13 +205,13 @@ func (r *Router) refuse(now time.Time) {
 
 // parked says that a lane's destination delivers to another hub now.
 func (r *Router) parked(name store.LaneName, route *Route) bool {
-	return name.Lane != unsortedLane && route.Destination.Hub(name.Account) != name.Hub
+	return !isUnsorted(name) && route.Destination.Hub(name.Account) != name.Hub
 }
 
 // letGo has a lane let go of its oldest entries, where the cause of its block or the configuration says so. It returns false for a lane that
 // keeps all of them.
 func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time) bool {
-	if stored.Name.Lane == unsortedLane {
+	if isUnsorted(stored.Name) {
 		return route.Lanes.OnFull == config.DeadLetterOldest // see aside.tooOld
 	}
 	r.mu.Lock()

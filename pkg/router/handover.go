@@ -1,0 +1,311 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+// Blocks' buffers that are used again: those of some lanes, filled by records of common size.
+const (
+	mostBuffers = 8
+	bufferBytes = 4 << 20
+)
+
+// handover collects what becomes of one batch of records, to be committed as a whole. One goroutine owns it.
+type handover struct {
+	r     *Router
+	now   time.Time
+	batch store.Batch
+	count counts
+
+	seen       map[uint64]bool // event ids of this batch
+	known      map[uint64]bool // keys that this batch makes known
+	identities map[identityKey]store.Identity
+	lanes      map[*stream]*store.Block
+	order      []*stream
+	unsorted   map[*unsorted]*store.Block // of destinations that are set aside,
+	slow       []*aside                   // which are these; one may be in it twice
+	direct     []uint64                   // by route, of those that this batch sets aside: offset below which it hands over itself; else 0
+
+	spent     []time.Duration // in filters, by route
+	shares    []share
+	scratch   []byte
+	buffers   [][]byte // of blocks that were handed over
+	recording bool     // outcomes are wanted
+	failed    error    // the batch must not be committed
+}
+
+type identityKey struct{ apiKey, kind, value string }
+
+func newHandover(r *Router) *handover {
+	return &handover{
+		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
+		lanes: map[*stream]*store.Block{}, unsorted: map[*unsorted]*store.Block{}, direct: make([]uint64, len(r.routes)),
+		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)), recording: r.records(),
+	}
+}
+
+// begin clears what the last batch left.
+func (h *handover) begin() {
+	h.now = time.Now()
+	clear(h.seen)
+	clear(h.known)
+	clear(h.identities)
+	clear(h.lanes)
+	clear(h.unsorted)
+	clear(h.direct)
+	h.order, h.slow = h.order[:0], h.slow[:0]
+	b := &h.batch
+	*b = store.Batch{
+		Seen: b.Seen[:0], Known: b.Known[:0], Identities: b.Identities[:0], Blocks: b.Blocks[:0], DeadLetters: b.DeadLetters[:0],
+		Outcomes: reuse(b.Outcomes),
+	}
+}
+
+// add takes in one record.
+func (h *handover) add(rec log.Record) {
+	ev := &event.Event{}
+	if err := ev.Decode(rec.Data); err != nil {
+		h.bury(nil, rec, nil, "record", err)
+		return
+	}
+	ev.JSON = event.Normalize(ev.JSON)
+	id := h.r.store.Hash("event", ev.APIKey, ev.ID)
+	if h.seen[id] || h.r.store.Seen(id) {
+		h.count.duplicates++
+		h.record(nil, rec, ev, store.Duplicate, "")
+		return
+	}
+	h.seen[id] = true
+	h.batch.Seen = append(h.batch.Seen, id)
+	h.count.sorted++
+	h.resolve(ev)
+	routed := false
+	for i := range h.r.routes {
+		route := &h.r.routes[i]
+		if route.APIKeys != nil && !route.APIKeys[ev.APIKey] {
+			continue
+		}
+		routed = true
+		h.r.watcher.Routed(route.Name, uint64(rec.Offset), ev)
+		if a := h.r.asides[i]; a != nil && a.active.Load() {
+			h.setAside(i, a, rec, ev)
+			continue
+		}
+		h.route(i, route, rec, ev)
+		if h.spent[i] > shareLimit { // in this batch alone: its other events wait no longer
+			h.tooSlow(i)
+			h.direct[i] = uint64(rec.Offset) + 1
+		}
+	}
+	if !routed {
+		h.record(nil, rec, ev, store.Unrouted, "")
+	}
+}
+
+// tooSlow has a destination set aside, and measures it afresh when it comes back.
+func (h *handover) tooSlow(i int) {
+	h.spent[i], h.shares[i] = 0, share{}
+	h.r.setAside(i)
+}
+
+// setAside puts an event into an unsorted lane of a destination.
+func (h *handover) setAside(i int, a *aside, rec log.Record, ev *event.Event) {
+	u := a.lane(ev.Class)
+	block := h.unsorted[u]
+	if block == nil {
+		id, err := u.open(h.r.store)
+		if err != nil {
+			h.failed = err
+			return
+		}
+		block = h.newBlock(id, ev)
+		h.unsorted[u] = block
+		h.slow = append(h.slow, a)
+	}
+	h.append(block, rec, &destinations.Plan{}, ev)
+}
+
+// newBlock begins a block with ev's, in a buffer of an earlier one if there is one left.
+func (h *handover) newBlock(lane store.LaneID, ev *event.Event) *store.Block {
+	block := &store.Block{Lane: lane, Oldest: ev.Received}
+	if n := len(h.buffers); n > 0 {
+		block.Data, h.buffers = h.buffers[n-1][:0], h.buffers[:n-1]
+	}
+	return block
+}
+
+// append adds an entry to a block.
+func (h *handover) append(b *store.Block, rec log.Record, p *destinations.Plan, ev *event.Event) {
+	b.Data, h.scratch = appendEntry(b.Data, uint64(rec.Offset), 0, p, ev, h.scratch)
+	b.Entries++
+	if ev.Received.Before(b.Oldest) {
+		b.Oldest = ev.Received
+	}
+}
+
+// route filters and plans one event for one destination. What fails, a panic also, dead-letters it for that destination alone.
+func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.bury(route, rec, ev, "panic", fmt.Errorf("panic: %v\n%s", p, stack()))
+		}
+	}()
+	if route.Filter != nil {
+		began := time.Now()
+		res, err := route.Filter.Eval(ev)
+		h.spent[i] += time.Since(began)
+		if err != nil {
+			h.bury(route, rec, ev, "filter", err)
+			return
+		}
+		if !res.Keep {
+			h.count.filtered[i]++
+			h.record(route, rec, ev, store.Filtered, "")
+			return
+		}
+	}
+	plans, err := route.Destination.Plan(ev)
+	if reason, ok := destinations.IsSkip(err); ok {
+		h.count.skip(i, reason)
+		h.record(route, rec, ev, store.Skipped, reason)
+		return
+	}
+	if err != nil {
+		h.bury(route, rec, ev, "plan", err)
+		return
+	}
+	for p := range plans {
+		if err := h.enter(route, rec, ev, &plans[p]); err != nil {
+			h.bury(route, rec, ev, "plan", err)
+			return
+		}
+	}
+}
+
+// enter makes one lane entry.
+func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *destinations.Plan) error {
+	a, err := h.r.account(route, route.Destination.Hub(p.Account), p.Account, h.r.start)
+	if err != nil {
+		return err
+	}
+	l := a.lane(p.Lane)
+	if l == nil {
+		return fmt.Errorf("BUG: destination %s plans for lane %q, which it does not have", route.Name, p.Lane)
+	}
+	if len(p.Also) > maxAlso {
+		return fmt.Errorf("%d further identities, at most %d are kept", len(p.Also), maxAlso)
+	}
+	st := l.stream(ev.Class)
+	if p.Key != "" && l.spec.MarksKeys && !h.makeKnown(a, p, st.bulk) {
+		return nil
+	}
+	block := h.lanes[st]
+	if block == nil {
+		id, err := st.open()
+		if err != nil {
+			return err
+		}
+		block = h.newBlock(id, ev)
+		h.lanes[st] = block
+		h.order = append(h.order, st)
+	}
+	h.append(block, rec, p, ev)
+	return nil
+}
+
+// makeKnown notes that an entry is made for a key, and says whether that is needed. A bulk entry may wait for long: a live event whose contact only
+// bulk entries will make needs an entry of its own, so that their keys are marked apart until one is delivered.
+func (h *handover) makeKnown(a *account, p *destinations.Plan, bulk bool) (needed bool) {
+	hash := a.keyHash(p.Key)
+	known := h.isKnown(hash)
+	if bulk && !known {
+		hash = a.bulkKeyHash(p.Key)
+		known = h.isKnown(hash)
+	}
+	if !known {
+		h.known[hash] = true
+		h.batch.Known = append(h.batch.Known, hash)
+	}
+	return !p.IfNew || !known
+}
+
+func (h *handover) isKnown(hash uint64) bool {
+	if h.known[hash] {
+		return true
+	}
+	known, _ := h.r.store.Known(hash)
+	return known
+}
+
+// bury makes a record, or an event for one destination, a dead letter.
+func (h *handover) bury(route *Route, rec log.Record, ev *event.Event, reason string, err error) {
+	d := deadLetter(route, uint64(rec.Offset), ev, append([]byte(nil), rec.Data...), reason, err, h.now)
+	h.batch.DeadLetters = append(h.batch.DeadLetters, d)
+	if h.recording {
+		h.batch.Outcomes = recordDead(h.batch.Outcomes, &d)
+	}
+	h.count.bury(route, reason)
+}
+
+// poison buries a record that was alone in hand each time the process died.
+func (h *handover) poison(rec log.Record, deaths int) {
+	ev := &event.Event{}
+	if ev.Decode(rec.Data) != nil {
+		ev = nil
+	}
+	h.bury(nil, rec, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths))
+}
+
+// commit makes the batch durable and tells the lanes. position, if not 0, is the next record to sort; sorted announces how far sorting has come.
+func (h *handover) commit(ctx context.Context, position uint64, sorted func()) error {
+	if h.failed != nil {
+		return h.failed
+	}
+	h.batch.Position = position
+	// Blocks of contacts get lower ids than those of their events: see stream.showsLocked.
+	slices.SortStableFunc(h.order, func(a, b *stream) int { return a.lane.index - b.lane.index })
+	for _, s := range h.order {
+		h.batch.Blocks = append(h.batch.Blocks, *h.lanes[s])
+	}
+	for _, b := range h.unsorted {
+		h.batch.Blocks = append(h.batch.Blocks, *b)
+	}
+	for _, id := range h.identities {
+		h.batch.Identities = append(h.batch.Identities, id)
+	}
+	if err := h.r.commit(ctx, &h.batch); err != nil {
+		return fmt.Errorf("hand records over: %w", err)
+	}
+	for i := range h.batch.Blocks { // the store does not keep them
+		if data := h.batch.Blocks[i].Data; len(h.buffers) < mostBuffers && cap(data) <= bufferBytes {
+			h.buffers = append(h.buffers, data)
+		}
+	}
+	for _, s := range h.order {
+		s.announce()
+	}
+	sorted()
+	for i, position := range h.direct {
+		h.r.raiseSorted(i, position)
+	}
+	for _, a := range h.slow {
+		a.poke()
+	}
+	for _, s := range h.order {
+		s.lane.account.wakeFrom(s.lane.index)
+	}
+	h.count.flush()
+	h.r.watcher.Settled(h.batch.Outcomes)
+	return nil
+}
+
+func stack() string { return cut(string(debug.Stack()), 1500) }
