@@ -264,6 +264,8 @@ type rig struct {
 	grace  time.Duration
 	window int // entries of a stream's window; 0: as many as ever
 
+	outcomes int64 // less than 0: none are kept
+
 	log    *log.Log
 	store  *store.Store
 	router *Router
@@ -302,7 +304,7 @@ func memoryDir(t *testing.T) string {
 func (g *rig) start() {
 	g.t.Helper()
 	var err error
-	if g.store, err = store.Open(filepath.Join(g.dir, "store"), store.Options{SeenWindow: 24 * time.Hour, SeenMax: 100_000}); err != nil {
+	if g.store, err = store.Open(filepath.Join(g.dir, "store"), store.Options{SeenWindow: 24 * time.Hour, SeenMax: 100_000, OutcomeBytes: max(0, 16<<20+g.outcomes<<40)}); err != nil {
 		g.t.Fatal(err)
 	}
 	if g.log, err = log.Open(filepath.Join(g.dir, "log"), log.Options{Position: log.Offset(g.store.Position())}); err != nil {

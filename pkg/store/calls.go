@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql/driver"
 	"fmt"
 	"time"
@@ -54,6 +55,20 @@ func (s *Store) Holds() (holds []Hold, err error) {
 		})
 	})
 	return holds, err
+}
+
+// Retry returns the retry that is noted for an entry.
+func (s *Store) Retry(ctx context.Context, ref Ref) (r Retry, ok bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return Retry{}, false, err
+	}
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT attempt, due, since, blocked, error, entry FROM retries WHERE block = ? AND entry = ?`, func(row []driver.Value) error {
+			r, ok = rowRetry(ref.Block, row), true
+			return nil
+		}, ref.Block, ref.Index)
+	})
+	return r, ok, err
 }
 
 func rowRetry(block BlockID, row []driver.Value) Retry {

@@ -1,0 +1,349 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/store"
+)
+
+// ExplainQuery asks what became of an event, or of a person's last events.
+type ExplainQuery struct {
+	EventID string
+	Person  string // if there is no EventID: the lane key, an e-mail
+	APIKey  string // only events of this API key; "": of all
+	Limit   int    // outcomes of a person at most; 0: 20
+}
+
+// Explanation is the whole story, as far as it is known.
+type Explanation struct {
+	EventID string `json:"event_id,omitempty"`
+	Person  string `json:"person,omitempty"`
+	APIKey  string `json:"api_key,omitempty"`
+	// Found says whether anything is known. If not, Notes say what that can mean.
+	Found bool `json:"found"`
+	// Receipts are the times that the event was received, or the events of the person, in order.
+	Receipts []Receipt `json:"receipts"`
+	// Notes say what could not be looked at, and what an answer can mean.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Receipt is one event as it was received, and what became of it.
+type Receipt struct {
+	Received  time.Time `json:"received"`
+	APIKey    string    `json:"api_key"`
+	EventID   string    `json:"event_id"`
+	EventType string    `json:"event_type"`
+	Person    string    `json:"person,omitempty"`
+	Offset    uint64    `json:"offset"`
+	State     string    `json:"state"`
+	Outputs   []Output  `json:"outputs"` // by destination and lane
+}
+
+// States of receipts.
+const (
+	ReceiptSorted    = "sorted"    // see Outputs
+	ReceiptUnsorted  = "unsorted"  // accepted, and not sorted yet
+	ReceiptDuplicate = "duplicate" // dropped: the API key had sent the id before
+	ReceiptUnrouted  = "unrouted"  // accepted, and the API key feeds no destination
+)
+
+// Output is what became of an event for one lane of one destination.
+type Output struct {
+	Destination string `json:"destination"`
+	Hub         string `json:"hub,omitempty"`
+	Account     string `json:"account,omitempty"`
+	Lane        string `json:"lane,omitempty"`
+	Index       int    `json:"index,omitempty"`
+	// State is a store.Status, or waiting or in_flight.
+	State string `json:"state"`
+	// Minimal: a contact write without the event's data, made only so that the event has a contact.
+	Minimal        bool            `json:"minimal,omitempty"`
+	Reason         string          `json:"reason,omitempty"`
+	Error          string          `json:"error,omitempty"`
+	Settled        *time.Time      `json:"settled,omitempty"`
+	LatencySeconds float64         `json:"latency_seconds,omitempty"` // from receipt
+	Attempts       int             `json:"attempts,omitempty"`
+	Detail         json.RawMessage `json:"detail,omitempty"` // the destination's own account
+	DeadLetter     int64           `json:"dead_letter_id,omitempty"`
+	Waiting        *Waiting        `json:"waiting,omitempty"`
+}
+
+// States of outputs that are not finished.
+const (
+	OutputWaiting  = "waiting"
+	OutputInFlight = "in_flight" // in a call, or in one whose answer is not known
+)
+
+// Waiting is where and why an output waits.
+type Waiting struct {
+	// Why in plain words.
+	Why string `json:"why"`
+	// Before is how many entries of the lane come before it; others may overtake those.
+	Before int64 `json:"entries_before"`
+	// NextAttempt is when it is tried again, if that is known.
+	NextAttempt *time.Time `json:"next_attempt,omitempty"`
+	LastError   string     `json:"last_error,omitempty"`
+	// LaneState is the state of its lane; "" when no router runs on it.
+	LaneState   State      `json:"lane_state,omitempty"`
+	LaneReason  string     `json:"lane_reason,omitempty"`
+	LaneSince   *time.Time `json:"lane_since,omitempty"`
+	LaneNextTry *time.Time `json:"lane_next_try,omitempty"`
+}
+
+// personLimit is how many outcomes of a person are told unless more are asked for.
+const personLimit = 20
+
+// Explain tells what became of an event, or of a person's last events. What waits is looked for in memory and then, up to a bound, in the store.
+func (r *Router) Explain(ctx context.Context, q ExplainQuery) (*Explanation, error) {
+	x := &explainer{store: r.store, router: r, query: q, bytes: searchBytes}
+	return x.explain(ctx)
+}
+
+// ExplainStored is Explain for a store on which no router runs, or one that can not be asked.
+func ExplainStored(ctx context.Context, st *store.Store, q ExplainQuery) (*Explanation, error) {
+	x := &explainer{store: st, query: q, bytes: searchBytes}
+	return x.explain(ctx)
+}
+
+// errNoQuestion is for a query without an event and a person.
+var errNoQuestion = errors.New("neither an event id nor a person is asked for")
+
+// explainer answers one query.
+type explainer struct {
+	store  *store.Store
+	router *Router // nil: none runs
+	query  ExplainQuery
+	bytes  int64 // of the store that are searched at most
+
+	needle   []byte    // what every record that is asked for holds
+	waiting  []found   // not finished
+	unsorted []Receipt // in the log
+	notes    []string
+}
+
+// found is an output, with the event that it is of.
+type found struct {
+	receipt Receipt
+	output  Output
+}
+
+func (x *explainer) explain(ctx context.Context) (*Explanation, error) {
+	q := &x.query
+	q.Person = strings.ToLower(strings.TrimSpace(q.Person))
+	if q.EventID == "" && q.Person == "" {
+		return nil, errNoQuestion
+	}
+	x.needle = []byte(q.EventID)
+	if q.EventID == "" {
+		x.needle = []byte(q.Person)
+		if q.Limit <= 0 {
+			q.Limit = personLimit
+		}
+	}
+	// In the order in which an event goes its way, so that none slips through: what moved on meanwhile is seen further on.
+	if x.router != nil {
+		x.searchLog(ctx)
+	}
+	if err := x.searchLanes(ctx); err != nil {
+		return nil, err
+	}
+	finished, err := x.store.Outcomes(ctx, store.OutcomeQuery{EventID: q.EventID, Person: q.Person, APIKey: q.APIKey, Limit: q.Limit})
+	if err != nil {
+		return nil, err
+	}
+	letters, err := x.deadLetters(ctx, finished)
+	if err != nil {
+		return nil, err
+	}
+	e := &Explanation{EventID: q.EventID, Person: q.Person, APIKey: q.APIKey, Receipts: x.assemble(finished, letters), Notes: x.notes}
+	if q.EventID != "" {
+		e.Person = ""
+	}
+	e.Found = len(e.Receipts) > 0
+	if !e.Found {
+		e.Notes = append(x.meaningOfUnknown(), e.Notes...)
+	}
+	return e, nil
+}
+
+// meaningOfUnknown says what it can mean that nothing is known.
+func (x *explainer) meaningOfUnknown() []string {
+	what := "nothing is known of this event: "
+	if x.query.EventID == "" {
+		what = "nothing is known of this person: "
+	}
+	notes := []string{what + "it was never accepted (the request got no 200, or the id is another), or it is longer ago than outcomes are kept (server.outcomes)"}
+	if !x.store.KeepsOutcomes() && x.router != nil {
+		notes[0] = what + "outcomes are not kept (server.outcomes.max_bytes is 0), so only what waits and dead letters are found"
+	}
+	if x.router == nil {
+		notes = append(notes, "no router was asked: events accepted in the last moments before it ended may still stand in its log, and show up when it is started")
+	}
+	return notes
+}
+
+// deadLetters returns the dead letters of the event, or those that outcomes of a person name.
+func (x *explainer) deadLetters(ctx context.Context, finished []store.Outcome) ([]store.DeadLetter, error) {
+	ids := []string{x.query.EventID}
+	if x.query.EventID == "" {
+		ids = nil
+		for i := range finished {
+			if o := &finished[i]; o.Status == store.Dead && !slices.Contains(ids, o.EventID) {
+				ids = append(ids, o.EventID)
+			}
+		}
+	}
+	var all []store.DeadLetter
+	for _, id := range ids {
+		letters, err := x.store.DeadLetters(ctx, store.DeadLetterQuery{EventID: id})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, letters...)
+	}
+	return all, nil
+}
+
+// matches says whether an event is one that is asked for; key is its lane key, "" where it has none yet.
+func (x *explainer) matches(ev *event.Event, key string) bool {
+	q := &x.query
+	if q.APIKey != "" && ev.APIKey != q.APIKey {
+		return false
+	}
+	if q.EventID != "" {
+		return ev.ID == q.EventID
+	}
+	return strings.EqualFold(key, q.Person) || key == "" && strings.EqualFold(ev.UserEmail(), q.Person)
+}
+
+// assemble puts together what was found, by the times of receipt.
+func (x *explainer) assemble(finished []store.Outcome, letters []store.DeadLetter) []Receipt {
+	t := telling{receipts: map[receiptKey]*Receipt{}}
+	for i := range finished {
+		t.addOutcome(&finished[i])
+	}
+	for i := range letters {
+		if d := &letters[i]; x.query.APIKey == "" || x.query.APIKey == d.APIKey {
+			t.addLetter(d, x.query.EventID != "")
+		}
+	}
+	for i := range x.waiting {
+		t.addWaiting(&x.waiting[i])
+	}
+	for i := range x.unsorted {
+		if u := &x.unsorted[i]; t.receipts[keyOf(u)] == nil { // else it was sorted meanwhile
+			t.receipt(*u)
+		}
+	}
+	return t.sorted()
+}
+
+// telling gathers receipts.
+type telling struct{ receipts map[receiptKey]*Receipt }
+
+// receiptKey tells receipts apart. Offsets do, but for those of a log that was begun anew.
+type receiptKey struct {
+	offset  uint64
+	apiKey  string
+	eventID string
+}
+
+func keyOf(r *Receipt) receiptKey { return receiptKey{r.Offset, r.APIKey, r.EventID} }
+
+func (t *telling) receipt(r Receipt) *Receipt {
+	key := keyOf(&r)
+	if t.receipts[key] == nil {
+		r.Outputs = []Output{}
+		t.receipts[key] = &r
+	}
+	return t.receipts[key]
+}
+
+func (t *telling) addOutcome(o *store.Outcome) {
+	r := t.receipt(Receipt{
+		Received: o.Received, APIKey: o.APIKey, EventID: o.EventID, EventType: o.EventType, Person: o.Person, Offset: o.Offset, State: ReceiptSorted,
+	})
+	if r.Person == "" {
+		r.Person = o.Person
+	}
+	switch o.Status {
+	case store.Duplicate:
+		r.State = ReceiptDuplicate
+		return
+	case store.Unrouted:
+		r.State = ReceiptUnrouted
+		return
+	}
+	settled := o.Settled
+	out := Output{
+		Destination: o.Destination, Hub: o.Hub, Account: o.Account, Lane: o.Lane, Index: o.Index, State: string(o.Status), Minimal: o.Minimal,
+		Reason: o.Reason, Error: o.Error, Settled: &settled, Attempts: o.Attempts, Detail: o.Detail,
+		LatencySeconds: max(0, o.Settled.Sub(o.Received).Seconds()),
+	}
+	if o.Lane == "" {
+		out.Attempts = 0
+	}
+	if i := r.find(&out); i < 0 { // a record that was sorted again after a crash has one outcome all the same; newest first
+		r.Outputs = append(r.Outputs, out)
+	}
+}
+
+// find returns the output of the same destination and lane.
+func (r *Receipt) find(out *Output) int {
+	return slices.IndexFunc(r.Outputs, func(o Output) bool {
+		return o.Destination == out.Destination && o.Hub == out.Hub && o.Account == out.Account && o.Lane == out.Lane && o.Index == out.Index
+	})
+}
+
+// addLetter gives an outcome the number of its dead letter. A dead letter outlives its outcome: alone says whether it then stands for it.
+func (t *telling) addLetter(d *store.DeadLetter, alone bool) {
+	key := receiptKey{d.Offset, d.APIKey, d.EventID}
+	out := Output{
+		Destination: d.Destination, Hub: d.Hub, Account: d.Account, Lane: d.Lane, Index: d.Index, State: string(store.Dead),
+		Reason: d.Reason, Error: d.Error, Settled: &d.At, Attempts: d.Attempts, DeadLetter: d.ID, LatencySeconds: max(0, d.At.Sub(d.Received).Seconds()),
+	}
+	if r := t.receipts[key]; r != nil {
+		if i := r.find(&out); i >= 0 {
+			if r.Outputs[i].State == string(store.Dead) {
+				r.Outputs[i].DeadLetter = d.ID
+			}
+			return
+		}
+	}
+	if !alone {
+		return
+	}
+	r := t.receipt(Receipt{
+		Received: d.Received, APIKey: d.APIKey, EventID: d.EventID, EventType: d.EventType, Person: strings.ToLower(d.Person), Offset: d.Offset, State: ReceiptSorted,
+	})
+	r.Outputs = append(r.Outputs, out)
+}
+
+func (t *telling) addWaiting(w *found) {
+	r := t.receipt(w.receipt)
+	if r.find(&w.output) < 0 { // else it was finished meanwhile
+		r.Outputs = append(r.Outputs, w.output)
+	}
+}
+
+// sorted returns the receipts in order, and their outputs by destination and lane.
+func (t *telling) sorted() []Receipt {
+	all := make([]Receipt, 0, len(t.receipts))
+	for _, r := range t.receipts {
+		slices.SortFunc(r.Outputs, func(a, b Output) int {
+			return cmp.Or(cmp.Compare(a.Destination, b.Destination), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Index, b.Index))
+		})
+		all = append(all, *r)
+	}
+	slices.SortFunc(all, func(a, b Receipt) int {
+		return cmp.Or(a.Received.Compare(b.Received), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.EventID, b.EventID))
+	})
+	return all
+}
