@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,8 +22,9 @@ import (
 	"eventrouter/pkg/store"
 )
 
-// TestContactsEqualTheModel posts any identifies of a few people while HubSpot fails in every way it can and the router is stopped and
-// started: in the end each contact is as if its events had been applied one by one, in their order, by the rules of the configuration.
+// TestContactsEqualTheModel posts any identifies of a few people, some of them imported, while HubSpot fails in every way it can and the
+// router is stopped and started: in the end each contact is as if its events had been applied one by one, in the order of their effective
+// times, by the rules of the configuration.
 func TestContactsEqualTheModel(t *testing.T) {
 	seeds := 12
 	if testing.Short() {
@@ -81,7 +83,8 @@ type modelRun struct {
 	cancel context.CancelFunc
 	ended  chan error
 
-	posted []modelEvent
+	posted    []modelEvent
+	conflicts int // injected
 }
 
 // modelEvent is what one identify says, and when it counts.
@@ -157,7 +160,12 @@ func (m *modelRun) run() {
 				f.Endpoint, f.Times = "properties", 1
 			case 2:
 				f = writeFaults[m.rnd.IntN(len(writeFaults))]
-				f.Endpoint, f.Times = "contacts/batch/upsert", 1+m.rnd.IntN(2)
+				f.Endpoint, f.Times = "contacts/batch/upsert", 1
+				if f.Status == http.StatusConflict {
+					if m.conflicts++; m.conflicts > 4 { // five of one contact are HubSpot's judgement
+						continue
+					}
+				}
 			}
 			m.box.Inject(f)
 		}
@@ -198,25 +206,34 @@ func (m *modelRun) post(n int) {
 	pick("plain", fmt.Sprint("text", n), fmt.Sprint("other", n), nil, "")
 	pick("seats", n, fmt.Sprint(n), "many", "0x10")
 	pick("tier", "FREE", "pro", "platinum")
-	pick("firstname", fmt.Sprint("name", n), fmt.Sprint("first", n))
+	imported := m.rnd.IntN(5) == 0
+	if !imported { // of an import, which name was the first depends on what was delivered before it came
+		pick("firstname", fmt.Sprint("name", n), fmt.Sprint("first", n))
+	}
 	pick("tags", []any{"a"}, []any{"b", "c"}, "d", []any{"A", "new"})
 	ev := &event.Event{
 		ID: fmt.Sprint("e", len(m.posted)), APIKey: "shop", Received: time.Now().UTC().Add(time.Duration(len(m.posted)) * time.Microsecond), Server: true,
 	}
+	said := map[string]any{"event_type": "user_identify", "user": user}
+	if imported {
+		ev.Class = event.Bulk
+		said["utc_time"] = ev.Received.Add(-time.Duration(m.rnd.IntN(600_000)) * time.Millisecond).Format(time.RFC3339Nano)
+	}
 	var err error
-	if ev.JSON, err = json.Marshal(map[string]any{"event_type": "user_identify", "user": user}); err != nil {
+	if ev.JSON, err = json.Marshal(said); err != nil {
 		m.t.Fatal(err)
 	}
 	if err := m.srv.log.Append(ev.AppendTo(nil)); err != nil {
 		m.t.Fatal(err)
 	}
-	m.posted = append(m.posted, modelEvent{email, user, ev.Received})
+	m.posted = append(m.posted, modelEvent{email, user, ev.Effective()})
 }
 
 // check compares each contact with what its events make one by one.
 func (m *modelRun) check() {
 	m.t.Helper()
 	want := map[string]map[string]string{}
+	slices.SortStableFunc(m.posted, func(a, b modelEvent) int { return a.at.Compare(b.at) })
 	for _, p := range m.posted {
 		c := want[p.email]
 		if c == nil {
