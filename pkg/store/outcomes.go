@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,7 +150,10 @@ func (o *outcomes) add(c *conn, st *outcomeStep, p *packedOutcomes) error {
 	}
 	size := int64(len(p.blob) + len(p.hashes) + outcomeRowCost)
 	t.sizes = binary.AppendUvarint(t.sizes[:len(t.sizes):len(t.sizes)], uint64(len(p.hashes)/8))
-	t.hashes = append(t.hashes[:len(t.hashes):len(t.hashes)], p.hashes...)
+	t.hashes = slices.Concat(t.hashes, p.hashes)
+	if t.hashes == nil {
+		t.hashes = []byte{} // of a record that could not be read there is no id; the column is not null
+	}
 	t.bytes += size
 	t.count += int64(p.count)
 	if p.newest.After(t.newest) {
