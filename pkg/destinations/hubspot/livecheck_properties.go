@@ -69,7 +69,7 @@ func (c *liveCheck) properties(ctx context.Context, seen schemaSeen) {
 	if len(c.findings) == before {
 		text := fmt.Sprintf("the account has %d contact properties", len(account.properties))
 		if len(wanted) > 0 {
-			text += fmt.Sprintf(", and all %d that the configuration names", len(wanted))
+			text += ", among them all that the configuration names"
 		}
 		c.add(checkProperties, destinations.FindingOK, text, "")
 	}
@@ -180,7 +180,7 @@ func (c *liveCheck) events(seen definitionsSeen) {
 	case len(absent) > 0:
 		c.add(checkEvents, destinations.FindingOK, "will be defined when they first occur: "+listed(absent), "")
 	default:
-		c.add(checkEvents, destinations.FindingOK, fmt.Sprintf("the account has %d custom events", len(seen.list)), "")
+		c.add(checkEvents, destinations.FindingOK, fmt.Sprintf("the account has %d of at most %d custom events", len(seen.list), maxDefinitions), "")
 	}
 }
 

@@ -150,7 +150,7 @@ func TestLiveCheckFinds(t *testing.T) {
 	f(none, "properties: {except: [nosuch], unknown: create}", nil, "warning properties: properties.except: |nosuch")
 	f(none, "properties: {write: {hs_object_id: if_empty}}", nil, "warning properties: properties.write: |hs_object_id|fills itself")
 	f(none, "properties: {write: {city: append}}", nil, "warning properties: |append|city is a string|multiple checkboxes")
-	f(none, "properties: {map: {city: x}, write: {city: if_empty}}", nil, "ok properties: |all 1 that the configuration names")
+	f(none, "properties: {map: {city: x}, write: {city: if_empty}}", nil, "ok properties: |among them all that the configuration names")
 	f(none, "properties: {map: {plan_tier: x}, unknown: create, group: mine}", nil, "ok properties: will be made|plan_tier", "warning properties: properties.group: |mine|contactinformation")
 	f(none, "events: {map: {Signed Up: signed_up}, create: false}", nil, "warning events: |signed_up|create: true")
 

@@ -222,7 +222,7 @@ func (s *Sandbox) contactPage(p *page, id string) string {
 		w := ct.writes[i]
 		p.History = append(p.History, pastWrite{w.name, Write{w.text, w.at, correlationID(w.seq)}})
 	}
-	p.HistoryCaption = fmt.Sprintf("History: the last %d values written, newest first", len(p.History))
+	p.HistoryCaption = "History: what was written last, newest first"
 	all := s.st.events.list
 	list, _ := pick(len(all), 0, func(i int) bool { return all[len(all)-1-i].contact == ct })
 	var rows []Event
@@ -232,7 +232,7 @@ func (s *Sandbox) contactPage(p *page, id string) string {
 	if rows != nil { // else no table is shown
 		p.List = rows
 	}
-	p.Caption = fmt.Sprintf("The last %d custom events, newest first", len(rows))
+	p.Caption = "Its last custom events, newest first"
 	return "contact"
 }
 
@@ -316,7 +316,7 @@ func (s *Sandbox) callsPage(p *page, skip int) string {
 func (s *Sandbox) faultsPage(p *page) string {
 	list := s.listFaults()
 	p.Title, p.List = "Faults and options", list
-	p.Caption = fmt.Sprintf("%d that act, the oldest that matches a call first", len(list))
+	p.Caption = "Faults: of those that match a call the oldest acts"
 	o := s.Options()
 	text, err := json.Marshal(o.view())
 	if err != nil {
