@@ -45,7 +45,8 @@ type Destination interface {
 	Acquire(ctx context.Context, account, lane string) (Permit, error)
 
 	// Send delivers batch and returns as many outcomes, in the same order. All entries are of one account and lane. Entries with
-	// the same ID are adjacent in effect: they are to be merged oldest first into one write, and share its outcome.
+	// the same ID are adjacent in effect: they are to be merged oldest first into one write, and share its outcome. Oldest first is the order
+	// of batch, and that of event.Event.Effective; what counts as later may have been delivered before, which is what Memory is for.
 	// Send uses up p for its first call and acquires further permits itself (bisecting, creating, reading). When ctx ends
 	// it stops and reports what was not answered as Ambiguous or with ctx.Err(), never as delivered; both count as perhaps sent, and a lane with
 	// LateAfter sends such entries again unchanged at the next start. It does not keep batch.

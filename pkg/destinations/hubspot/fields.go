@@ -254,7 +254,7 @@ func (s *contactSend) remember(w *write) []byte {
 	now := time.Now()
 	for i := range w.values {
 		v := &w.values[i]
-		k.memory = k.memory.note(v.name, v.value, adds(v.value), s.batch[v.entry].Event.Effective(), now)
+		k.memory = k.memory.note(v.name, v.value, adds(v.value), rememberedAs(s.batch[v.entry].Event), now)
 		k.changed = true
 		if k.filled != nil {
 			k.filled[v.name] = v.value != ""

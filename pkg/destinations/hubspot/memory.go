@@ -74,6 +74,15 @@ func (m memory) older(name string, ev *event.Event, adds bool) bool {
 	return r.newest > at
 }
 
+// rememberedAs is when an event counts, for note: of two with the same time the live one is later, as in the router's lanes. A replay has the time of
+// the events that came with it in one request, and those may have been delivered.
+func rememberedAs(ev *event.Event) time.Time {
+	if ev.Class == event.Live {
+		return ev.Effective().Add(time.Microsecond)
+	}
+	return ev.Effective()
+}
+
 // note remembers a write. effective is the time of the event that supplied the value.
 func (m memory) note(name, value string, adds bool, effective, now time.Time) memory {
 	r := m.find(name)
