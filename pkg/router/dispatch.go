@@ -43,7 +43,11 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		now := time.Now()
 		a.mu.Lock()
 		ready, at := l.nextLocked(now)
+		grown := !ready && l.growLocked(now)
 		a.mu.Unlock()
+		if grown {
+			continue
+		}
 		if !ready {
 			if at.IsZero() {
 				at = now.Add(time.Hour)

@@ -288,6 +288,9 @@ func (l *lane) finishLocked(entries []*entry, now time.Time) {
 	}
 	for _, s := range l.streams() {
 		s.window = slices.DeleteFunc(s.window, gone)
+		if len(s.window) < l.account.router.windowEntries && s.bytes < windowBytes {
+			s.larger = 0
+		}
 	}
 	l.urgent = slices.DeleteFunc(l.urgent, gone)
 }

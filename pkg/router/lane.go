@@ -14,6 +14,7 @@ import (
 const (
 	windowEntries = 8192
 	windowBytes   = 8 << 20
+	mostLarger    = 7 // times, while all of a window is held back
 	readBytes     = 2 << 20
 )
 

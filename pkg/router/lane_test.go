@@ -379,3 +379,33 @@ func TestSurrenderReachesBeyondTheWindow(t *testing.T) {
 		}
 	})
 }
+
+// TestHeldPersonDoesNotFillTheWindow: a person with more writes than the window holds is held back, and others behind her are not.
+func TestHeldPersonDoesNotFillTheWindow(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.window = 10
+		g.remote.answer = func(c call) []error {
+			errs := make([]error, len(c.entries))
+			for i, e := range c.entries {
+				if e.Plan.Key == "held@b.co" && time.Since(c.entries[i].Event.Received) < time.Hour {
+					errs[i] = destinations.RetryAfter(errors.New("locked"), 2*time.Hour)
+				}
+			}
+			return errs
+		}
+		g.start()
+		defer g.stop()
+		for i := range 30 {
+			g.post(identify("held@b.co", i))
+			time.Sleep(10 * time.Millisecond)
+		}
+		g.post(identify("a@b.co", 1))
+		time.Sleep(time.Second)
+		g.want("another person", g.writes("a@b.co"), "1")
+		g.drainWithin(5 * time.Hour)
+		if writes := g.writes("held@b.co"); !strings.HasPrefix(writes, "0 1 2 3 ") || !strings.HasSuffix(writes, " 28 29") {
+			t.Errorf("writes of the one held: %s", writes)
+		}
+	})
+}

@@ -29,6 +29,7 @@ type stream struct {
 	announced int   // counts hand-overs, so that a load sees one that it raced with
 	clock     int64 // of a live stream: effective time of the last entry that was loaded; those that are not loaded count as later
 	giveUp    *surrender
+	larger    int // the window may be so many times larger, because all that it holds is held back
 
 	// Owned by the dispatcher.
 	recoverTo store.BlockID // entries of calls found at start are in blocks up to this
@@ -74,7 +75,7 @@ func (s *stream) load(ctx context.Context) error {
 	l, a := s.lane, s.lane.account
 	for {
 		a.mu.Lock()
-		room := len(s.window) < a.router.windowEntries && s.bytes < windowBytes || s.loaded < s.recoverTo
+		room := s.roomLocked() || s.loaded < s.recoverTo
 		more, announced, after := s.more, s.announced, s.loaded
 		a.mu.Unlock()
 		if !more || !room {
@@ -101,6 +102,26 @@ func (s *stream) load(ctx context.Context) error {
 		l.askToLetGo()
 		a.wakeFrom(l.index + 1)
 	}
+}
+
+// roomLocked says whether there is room in the window.
+func (s *stream) roomLocked() bool {
+	return len(s.window) < (1+s.larger)*s.lane.account.router.windowEntries && s.bytes < (1+s.larger)*windowBytes
+}
+
+// growLocked makes the windows larger when calls could be made but nothing in them may leave: a few persons with much to write, for whom a retry waits, would
+// else keep everyone behind them waiting. It says whether there is more to load.
+func (l *lane) growLocked(now time.Time) (grown bool) {
+	if open, _ := l.openLocked(now); !open || l.calls > 0 {
+		return false
+	}
+	for _, s := range l.streams() {
+		if s.more && !s.roomLocked() && s.larger < mostLarger {
+			s.larger++
+			grown = true
+		}
+	}
+	return grown
 }
 
 // addBlock puts the unfinished entries of a block into the window.
