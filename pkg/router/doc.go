@@ -16,6 +16,7 @@
 //	account      a remote account behind a destination; "" where there is just one
 //	hub          the remote system's own name of an account, by configuration
 //	lane         a FIFO of entries for one destination, hub, account and kind of call
+//	stream       the live or the bulk part of a lane, with a window of its own; in the store a lane of its own
 //	entry        one thing to deliver
 //	key          what orders entries: a person's e-mail for HubSpot
 //	block        the entries that one hand-over put in one lane; how lanes are stored
