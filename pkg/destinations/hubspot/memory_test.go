@@ -63,7 +63,7 @@ func TestMemory(t *testing.T) {
 	older("plan2", event.Replay, now.Add(-time.Hour), false, true) // of the same request
 	m = m.note("plan3", "pro", false, rememberedAs(at(event.Bulk, now.Add(-time.Hour))), now)
 	older("plan3", event.Bulk, now.Add(-time.Hour), false, false) // of the same day
-	older("phone", event.Bulk, now.Add(-day), false, true) // clearing counts
+	older("phone", event.Bulk, now.Add(-day), false, true)        // clearing counts
 	older("city", event.Bulk, now.Add(-4*day), false, true)
 	older("city", event.Bulk, now.Add(-2*day), false, false)
 	older("other", event.Bulk, now.Add(-4*day), false, false)
