@@ -3,7 +3,6 @@ package hubspot
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -229,8 +228,8 @@ func (s *contactSend) dropOlder(w *write) {
 	}
 	for i := 0; i < len(w.values); i++ {
 		v := &w.values[i]
-		v.older = slices.DeleteFunc(v.older, func(o older) bool { return s.isOlder(k, v.name, o.value, o.entry) })
-		if !s.isOlder(k, v.name, v.value, v.entry) {
+		v.older = slices.DeleteFunc(v.older, func(o older) bool { return s.isOlder(k, v, o.value, o.entry) })
+		if !s.isOlder(k, v, v.value, v.entry) {
 			continue
 		}
 		if v.policy == ifEmpty && v.next() {
@@ -241,12 +240,9 @@ func (s *contactSend) dropOlder(w *write) {
 	}
 }
 
-func (s *contactSend) isOlder(k *known, name, value string, entry int) bool {
-	return k.memory.older(name, s.batch[entry].Event, adds(value))
+func (s *contactSend) isOlder(k *known, v *written, value string, entry int) bool {
+	return k.memory.older(v.name, s.batch[entry].Event, v.adds(value))
 }
-
-// adds says whether a value is added to the options that a property has.
-func adds(value string) bool { return strings.HasPrefix(value, ";") }
 
 // remember is what a write leaves for the next one of its ID; nil leaves what is there.
 func (s *contactSend) remember(w *write) []byte {
@@ -254,7 +250,7 @@ func (s *contactSend) remember(w *write) []byte {
 	now := time.Now()
 	for i := range w.values {
 		v := &w.values[i]
-		k.memory = k.memory.note(v.name, v.value, adds(v.value), rememberedAs(s.batch[v.entry].Event), now)
+		k.memory = k.memory.note(v.name, v.value, v.adds(v.value), rememberedAs(s.batch[v.entry].Event), now)
 		k.changed = true
 		if k.filled != nil {
 			k.filled[v.name] = v.value != ""

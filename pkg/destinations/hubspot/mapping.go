@@ -185,14 +185,14 @@ func (r *reading) unknown(name string, v gjson.Result) {
 
 // put keeps a value as the property's policy has it. Of several members for one property that counts which has its very name, else the last.
 func (r *reading) put(p *property, f formatted, name string) {
-	v := found{written: written{name: p.name, value: f.text, entry: r.entry, how: f.how}, exact: name == p.name}
+	v := found{written: written{name: p.name, value: f.text, multi: p.multi, entry: r.entry, how: f.how}, exact: name == p.name}
 	v.policy = r.s.d.contacts.policyFor(p, r.s.d.log)
 	switch {
 	case v.value == "":
-	case v.policy == appendTo && !adds(v.value):
+	case v.policy == appendTo && !v.adds(v.value):
 		v.value = ";" + v.value
-	case v.policy == ifEmpty:
-		v.value = strings.TrimPrefix(v.value, ";")
+	case v.policy == ifEmpty && v.adds(v.value):
+		v.value = v.value[1:]
 	}
 	i := slices.IndexFunc(r.values, func(o found) bool { return o.name == p.name })
 	if i < 0 {

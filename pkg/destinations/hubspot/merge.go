@@ -32,6 +32,7 @@ const (
 type written struct {
 	name, value string
 	policy      policy
+	multi       bool   // several options may be chosen: a value that begins with a semicolon is added to them
 	entry       int    // of the batch, whose value it is; the newest one of an append
 	how         string // what was made of the value that was sent; "": nothing to tell
 	// older are the values of other entries, to be written in turn where value is refused: those of older entries, the newest first, as if the entries
@@ -45,6 +46,9 @@ type older struct {
 	entry int
 	how   string
 }
+
+// adds says whether the value, the property's or an older one, is added to the options that are chosen.
+func (v *written) adds(value string) bool { return v.multi && strings.HasPrefix(value, ";") }
 
 // next replaces the value by the next one, if there is one.
 func (v *written) next() bool {
@@ -123,8 +127,7 @@ func (s *contactSend) introduce(w *write, i int, ev *event.Event) {
 	}
 }
 
-// set gives the property a newer value, by its policy. One that begins with a semicolon is added to the options that are chosen; "" clears, and
-// what was there before does not come back.
+// set gives the property a newer value, by its policy. "" clears, and what was there before does not come back.
 func (w *write) set(v written) {
 	i := w.find(v.name)
 	switch {
@@ -142,11 +145,13 @@ func (w *write) set(v written) {
 	switch {
 	case v.value == "":
 	case old.value == "":
-		v.value = strings.TrimPrefix(v.value, ";")
+		if v.adds(v.value) {
+			v.value = v.value[1:]
+		}
 		v.older = []older{{entry: old.entry}}
 	default:
 		v.older = append([]older{{old.value, old.entry, old.how}}, old.older...)
-		if strings.HasPrefix(v.value, ";") {
+		if v.adds(v.value) {
 			v.value = addOptions(old.value, v.value)
 		}
 	}
