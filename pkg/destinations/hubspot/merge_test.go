@@ -19,3 +19,17 @@ func TestTextThatBeginsWithASemicolon(t *testing.T) {
 		})
 	}
 }
+
+// HubSpot names a problem twice, in errors[] and in the message, and not always in the same words. The next older value is tried all the same.
+func TestProblemNamedTwice(t *testing.T) {
+	o := sandbox.Options{Properties: []sandbox.Property{{Name: "score", Label: "Score", Type: "string", FieldType: "text"}}}
+	inBubble(t, o, "", func(t *testing.T, r *rig) {
+		r.box.Inject(sandbox.Fault{
+			Endpoint: "contacts/batch/upsert", Times: 1, Status: 400,
+			Body: `{"category":"VALIDATION_ERROR","message":"Property values were not valid: [{\"isValid\":false,\"message\":\"bad was no score\",\"error\":\"INVALID_X\",\"name\":\"score\"}]",` +
+				`"errors":[{"message":"bad is not a score","code":"INVALID_X","context":{"propertyName":["score"]}}]}`,
+		})
+		mustDeliver(t, r.run(identify(`{"email":"b@x.co","score":"good"}`), identify(`{"email":"b@x.co","score":"bad"}`)))
+		r.want("b@x.co", map[string]string{"score": "good"})
+	})
+}

@@ -83,8 +83,10 @@ func (s *contactSend) refuseSingle(ctx context.Context, w *write, r *refusal, a 
 func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bool {
 	freed := s.freeEmail(writes, r)
 	changed := freed
-	for _, p := range r.problems {
-		if p.property == "" || p.property == s.d.contacts.key || freed && p.property == emailProperty || p.code == codeRequired || p.code == codeRequiredIf {
+	for i, p := range r.problems {
+		// One that is told twice, in errors[] and in the message, is not about the value that takes the place of the first.
+		again := slices.ContainsFunc(r.problems[:i], func(o problem) bool { return o.property == p.property })
+		if again || p.property == "" || p.property == s.d.contacts.key || freed && p.property == emailProperty || p.code == codeRequired || p.code == codeRequiredIf {
 			continue
 		}
 		if s.lags(writes, &p) {
