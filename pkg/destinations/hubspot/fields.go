@@ -126,14 +126,12 @@ func (k *known) isFilled(name string, now time.Time) (filled, sure bool) {
 	return filled, filled
 }
 
-// prepare takes out of the writes what must not be written: what if_empty finds not empty, and what a later event wrote already. It is called
-// once for each write, before its first call; parts of a write that is taken apart are writes of their own. An error is the outcome of all of
-// them.
+// prepare takes out of the writes what if_empty finds not empty. It is called once for each write, before its first call; parts of a write
+// that is taken apart are writes of their own. An error is the outcome of all of them.
 func (s *contactSend) prepare(ctx context.Context, writes []*write) error {
 	now := time.Now()
 	var ids, names []string
 	for _, w := range writes {
-		s.dropOlder(w)
 		k := s.knownOf(w)
 		unsure := false
 		for i := range w.values {
@@ -217,31 +215,6 @@ func (s *contactSend) claimed(k *known, w *write, property string) bool {
 	}
 	s.claims[c] = w.id
 	return false
-}
-
-// dropOlder takes out values of bulk and replayed events where a later event's was delivered. What such a value replaced goes with it;
-// what if_empty put behind it comes up.
-func (s *contactSend) dropOlder(w *write) {
-	k := s.knownOf(w)
-	if len(k.memory) == 0 {
-		return
-	}
-	for i := 0; i < len(w.values); i++ {
-		v := &w.values[i]
-		v.older = slices.DeleteFunc(v.older, func(o older) bool { return s.isOlder(k, v, o.value, o.entry) })
-		if !s.isOlder(k, v, v.value, v.entry) {
-			continue
-		}
-		if v.policy == ifEmpty && v.next() {
-			continue
-		}
-		w.drop(v.name, reasonOlder)
-		i--
-	}
-}
-
-func (s *contactSend) isOlder(k *known, v *written, value string, entry int) bool {
-	return k.memory.older(v.name, s.batch[entry].Event, v.adds(value))
 }
 
 // remember is what a write leaves for the next one of its ID; nil leaves what is there.

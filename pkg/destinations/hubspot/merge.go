@@ -110,7 +110,7 @@ func (s *contactSend) add(w *write, i int) {
 	r := reading{s: s, w: w, entry: i, values: s.found[:0]}
 	r.read(s.batch[i].Event)
 	for _, v := range r.values {
-		w.set(v.written)
+		s.set(w, v.written)
 	}
 	clear(r.values)
 	s.found = r.values
@@ -123,8 +123,17 @@ func (s *contactSend) introduce(w *write, i int, ev *event.Event) {
 		return
 	}
 	if email, err := c.email(ev); email != "" && err == nil {
-		w.set(written{name: emailProperty, value: email, entry: i, policy: c.properties.policyOf(emailProperty)})
+		s.set(w, written{name: emailProperty, value: email, entry: i, policy: c.properties.policyOf(emailProperty)})
 	}
+}
+
+// set gives the property a newer value, unless that of a later event was delivered.
+func (s *contactSend) set(w *write, v written) {
+	if s.knownOf(w).memory.older(v.name, s.batch[v.entry].Event, v.adds(v.value)) {
+		w.strip(v.name, reasonOlder)
+		return
+	}
+	w.set(v)
 }
 
 // set gives the property a newer value, by its policy. "" clears, and what was there before does not come back.

@@ -2,6 +2,7 @@ package hubspot
 
 import (
 	"testing"
+	"time"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 )
@@ -31,5 +32,22 @@ func TestProblemNamedTwice(t *testing.T) {
 		})
 		mustDeliver(t, r.run(identify(`{"email":"b@x.co","score":"good"}`), identify(`{"email":"b@x.co","score":"bad"}`)))
 		r.want("b@x.co", map[string]string{"score": "good"})
+	})
+}
+
+func topics() sandbox.Options {
+	return sandbox.Options{Properties: []sandbox.Property{{
+		Name: "topics", Label: "Topics", Type: "enumeration", FieldType: "checkbox",
+		Options: []sandbox.Option{{Label: "A", Value: "a"}, {Label: "B", Value: "b"}, {Label: "C", Value: "c"}},
+	}}}
+}
+
+// What an import adds is older than the list that replaced all: it does not come in with a live addition that it is merged with.
+func TestOlderAdditionIsLeftOutOfAMerge(t *testing.T) {
+	inBubble(t, topics(), "", func(t *testing.T, r *rig) {
+		before := time.Now().Add(-time.Hour)
+		mustDeliver(t, r.run(identify(`{"email":"a@x.co","topics":"a"}`)))
+		mustDeliver(t, r.run(bulkAt(before, `{"email":"a@x.co","topics":";b"}`), identify(`{"email":"a@x.co","topics":";c"}`)))
+		r.want("a@x.co", map[string]string{"topics": "a;c"})
 	})
 }
