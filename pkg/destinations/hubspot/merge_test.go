@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 )
 
@@ -49,5 +51,24 @@ func TestOlderAdditionIsLeftOutOfAMerge(t *testing.T) {
 		mustDeliver(t, r.run(identify(`{"email":"a@x.co","topics":"a"}`)))
 		mustDeliver(t, r.run(bulkAt(before, `{"email":"a@x.co","topics":";b"}`), identify(`{"email":"a@x.co","topics":";c"}`)))
 		r.want("a@x.co", map[string]string{"topics": "a;c"})
+	})
+}
+
+// A conflict that stays is that of one of the merged events; the others are delivered.
+func TestMergedWriteWithAConflict(t *testing.T) {
+	inBubble(t, sandbox.Options{}, "", func(t *testing.T, r *rig) {
+		r.box.Inject(sandbox.Fault{
+			Endpoint: "contacts/batch/upsert", Status: 409, Contains: `"taken"`, Body: `{"category":"CONFLICT","message":"another contact has it"}`,
+		})
+		got := r.run(
+			identify(`{"email":"a@x.co","firstname":"Ada"}`), identify(`{"email":"a@x.co","city":"taken"}`), identify(`{"email":"a@x.co","phone":"1"}`))
+		var outcomes []string
+		for _, g := range got {
+			outcomes = append(outcomes, outcomeOf(g.outcome.Err))
+		}
+		if diff := cmp.Diff([]string{"delivered", "rejected", "delivered"}, outcomes); diff != "" {
+			t.Error(diff)
+		}
+		r.want("a@x.co", map[string]string{"firstname": "Ada", "phone": "1"})
 	})
 }

@@ -179,14 +179,9 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 		s.settle([]*write{w}, destinations.RetryAfter(err, lagRetry))
 	case r.category == categoryNotFound:
 		s.settle([]*write{w}, destinations.Reject(fmt.Errorf("HubSpot has no contact with the id %s (correlation id %s)", w.id, a.correlation)))
-	case a.conflict(r):
-		for _, i := range w.entries {
-			s.out[i].Err = destinations.RetryAfter(err, lockedWait)
-			if s.d.contactPoison.conflicts(s.batch[i].Name) >= maxConflicts {
-				s.out[i].Err = destinations.Reject(err)
-			}
-		}
-	case !final(a.status, r):
+	case a.conflict(r) && !s.lasts(w):
+		s.settle([]*write{w}, destinations.RetryAfter(err, lockedWait))
+	case !a.conflict(r) && !final(a.status, r):
 		s.settle([]*write{w}, err)
 	case len(w.entries) > 1 && !badEmail:
 		s.apart(ctx, w)
@@ -195,7 +190,7 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 		if badEmail {
 			s.d.account.refuseEmail(w.id, time.Now())
 		}
-		if len(r.problems) == 0 {
+		if len(r.problems) == 0 && !a.conflict(r) {
 			s.opaque++
 		}
 		if s.opaque >= maxOpaque {
@@ -203,6 +198,14 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 			s.d.log.Error("HubSpot refuses one contact after the other without saying why; the others are tried again", "error", err.Error())
 		}
 	}
+}
+
+// lasts counts a conflict of the write, and says whether one of its entries has met so many that it is no coincidence.
+func (s *contactSend) lasts(w *write) (lasts bool) {
+	for _, i := range w.entries {
+		lasts = s.d.contactPoison.conflicts(s.batch[i].Name) >= maxConflicts || lasts
+	}
+	return lasts
 }
 
 // final says whether a refusal is HubSpot's judgement of the input. Anything else is tried again.
