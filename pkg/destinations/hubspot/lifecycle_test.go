@@ -133,3 +133,12 @@ func TestLifecycleStageNotShown(t *testing.T) {
 		}
 	})
 }
+
+// Clearing and then setting an earlier stage comes out the same in one call as in two, whatever the policy.
+func TestLifecycleStageClearedAndSet(t *testing.T) {
+	inBubble(t, sandbox.Options{}, "properties: {null: clear}\n", func(t *testing.T, r *rig) {
+		r.put("a@x.co", `{"email":"a@x.co","lifecyclestage":"customer"}`)
+		mustDeliver(t, r.run(identify(`{"email":"a@x.co","lifecyclestage":null}`), identify(`{"email":"a@x.co","lifecyclestage":"lead"}`)))
+		r.want("a@x.co", map[string]string{"lifecyclestage": "lead"})
+	})
+}

@@ -151,6 +151,9 @@ func (w *write) set(v written) {
 		old.older = append(old.older, older{v.value, v.entry, v.how})
 		return
 	}
+	if v.name == stageProperty && (old.value == "" || old.policy == force) {
+		v.policy = force // the clear before it lets it go back
+	}
 	switch {
 	case v.value == "":
 	case old.value == "":
