@@ -161,7 +161,7 @@ func (c *client) limit(w *window, a *answer, wait time.Duration) {
 	r := parseRefusal(a.body)
 	policy := w.policy
 	switch {
-	case r.policy == "DAILY" && w.day != nil:
+	case w.day != nil && (r.policy == "DAILY" || r.policy == "" && strings.Contains(r.message, "daily limit")):
 		policy = dailyPolicy
 		w.day.exhaust(time.Now())
 	case r.policy == "SECONDLY", r.policy == "" && strings.Contains(r.message, "secondly limit") && !strings.Contains(r.message, "ten_secondly"):

@@ -105,6 +105,21 @@ func TestEventsHaveTheirOwnQuota(t *testing.T) {
 	})
 }
 
+// HubSpot asks not to rely on any field of an error body.
+func TestDailyQuotaIsUsedUpAsTheMessageSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{}, "")
+		mustDeliver(t, r.run(people(1)...))
+		r.box.Inject(sandbox.Fault{
+			Endpoint: upsertEndpoint, Times: 1, Status: 429, Body: `{"category":"RATE_LIMITS","message":"You have reached your daily limit."}`,
+		})
+		contacts, _ := r.entries(people(1)...)
+		if err := r.send(contacts)[0].Err; waitOf(err) != time.Hour {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAnUnusedPermitIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, sandbox.Options{Burst: 20}, "")
