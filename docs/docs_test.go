@@ -10,27 +10,36 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// binary is the router, built once for all tests.
-var binary string
+// binary is the path of the router, which is built once, for the first test that runs it.
+var binary = sync.OnceValue(func() string {
+	path := filepath.Join(buildDir, "router")
+	args := []string{"build", "-o", path}
+	if raceDetector { // as the other tests build it: the parts are in the build cache then
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "../cmd/router")...)
+	build.Stdout, build.Stderr = os.Stdout, os.Stderr
+	if err := build.Run(); err != nil {
+		panic("build the router: " + err.Error())
+	}
+	return path
+})
+
+var buildDir string // made by TestMain
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "router-docs-")
-	if err == nil {
-		binary = filepath.Join(dir, "router")
-		// With the race detector, as the other tests build it: the parts are in the build cache then.
-		build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/router")
-		build.Stdout, build.Stderr = os.Stdout, os.Stderr
-		err = build.Run()
-	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the router:", err)
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	buildDir = dir
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

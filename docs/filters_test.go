@@ -46,6 +46,7 @@ var sampleEvents = []string{
 
 // TestFilterIdioms: both columns decide alike, and each tells events apart.
 func TestFilterIdioms(t *testing.T) {
+	t.Parallel()
 	for _, row := range load(t, "filters.md").tableUnder(t, "Idioms").rows {
 		goSource, js := code(row[1])[0], code(row[2])[0]
 		seen := map[string]bool{}
@@ -65,6 +66,7 @@ func TestFilterIdioms(t *testing.T) {
 
 // TestFilterTables checks what the page says of single templates.
 func TestFilterTables(t *testing.T) {
+	t.Parallel()
 	p := load(t, "filters.md")
 	for _, tb := range p.tables {
 		if tb.header[0] != "template" {

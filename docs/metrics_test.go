@@ -73,6 +73,7 @@ func registered(t *testing.T) map[string][]string {
 
 // TestMetrics: operating.md lists every metric with its labels, and none that there is not.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	documented := map[string][]string{}
 	for _, tb := range load(t, "operating.md").tables {
 		if tb.header[0] != "name" {
@@ -111,6 +112,7 @@ func TestMetrics(t *testing.T) {
 
 // TestDeadLetterReasons: the page has the list that the command line has.
 func TestDeadLetterReasons(t *testing.T) {
+	t.Parallel()
 	help, _ := runRouter(t, "deadletters", "list", "--help")
 	m := regexp.MustCompile(`reason \(([^)]+)\)`).FindStringSubmatch(strings.Join(strings.Fields(help), " "))
 	if m == nil {
@@ -130,6 +132,7 @@ func TestDeadLetterReasons(t *testing.T) {
 
 // TestRules: the alert rules are about metrics and labels that there are, and Prometheus's own checker takes them.
 func TestRules(t *testing.T) {
+	t.Parallel()
 	const file = "prometheus-rules.yaml"
 	data, err := os.ReadFile(file)
 	if err != nil {

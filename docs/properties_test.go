@@ -1,7 +1,6 @@
 package docs
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -12,16 +11,11 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
-	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
-	"eventrouter/pkg/destinations/hubspot"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
-	"eventrouter/pkg/event"
 )
 
 // exampleProperties are those of the examples of settings.
@@ -38,6 +32,7 @@ var exampleProperties = []sandbox.Property{
 
 // TestPropertyExamples: the table of settings in hubspot.md, from the events to what HubSpot holds, in one batch and in several.
 func TestPropertyExamples(t *testing.T) {
+	t.Parallel()
 	var examples table
 	for _, tb := range load(t, "hubspot.md").tables {
 		if strings.Join(tb.header, " ") == "settings user contact" {
@@ -56,52 +51,29 @@ func TestPropertyExamples(t *testing.T) {
 
 func propertyExample(t *testing.T, row []string, apart bool) {
 	t.Helper()
-	settings, err := config.NewSettings("hubspot.md", "hubspot", []byte("access_token: x\nhub_id: 1\n"+code(row[0])[0]))
-	if err != nil {
-		t.Fatalf("%s: %v", row[0], err)
-	}
-	box := sandbox.New(sandbox.Options{HubID: "1", Properties: exampleProperties})
-	d, err := hubspot.New(settings, destinations.Env{
-		Name: "crm", Transport: box.RoundTripper(), Metrics: destinations.NewMetrics(prometheus.NewRegistry()),
-	})
-	if err != nil {
-		t.Fatalf("%s: %v", row[0], err)
-	}
+	a := newAccount(t, code(row[0])[0], sandbox.Options{Properties: exampleProperties})
 	var batch []destinations.Entry
-	send := func() {
-		p, err := d.Acquire(context.Background(), "", batch[0].Plan.Lane)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range d.Send(context.Background(), p, batch) {
-			if o.Err != nil {
-				t.Errorf("%s %s: %v", row[0], row[1], o.Err)
-			}
-		}
-		batch = nil
-	}
-	for i, user := range code(row[1]) {
+	for _, user := range code(row[1]) {
 		if !strings.Contains(user, `"email"`) {
 			user = `{"email":"a@example.com",` + strings.TrimPrefix(user, "{")
 		}
-		ev := &event.Event{ID: strconv.Itoa(i), APIKey: "k", Received: time.Now(), Server: true, JSON: []byte(`{"event_type":"user_identify","user":` + user + `}`)}
-		plans, err := d.Plan(ev)
-		if err != nil || len(plans) != 1 {
-			t.Fatalf("%s %s: %v, %v", row[0], row[1], plans, err)
+		entries, err := a.plan(`{"event_type":"user_identify","user":` + user + `}`)
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("%s %s: %d entries, %v", row[0], row[1], len(entries), err)
 		}
-		batch = append(batch, destinations.Entry{Name: destinations.OutputName{Offset: uint64(i)}, Plan: plans[0], Event: ev, Attempt: 1})
-		if apart {
-			send()
+		if batch = append(batch, entries...); apart {
+			a.deliver(t, batch...)
+			batch = nil
 		}
 	}
 	if !apart {
-		send()
+		a.deliver(t, batch...)
 	}
 	var want map[string]string
 	if err := json.Unmarshal([]byte(code(row[2])[0]), &want); err != nil {
 		t.Fatal(err)
 	}
-	contacts := box.Contacts()
+	contacts := a.box.Contacts()
 	if len(contacts) != 1 {
 		t.Fatalf("%s %s: %d contacts", row[0], row[1], len(contacts))
 	}

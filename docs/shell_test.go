@@ -3,6 +3,7 @@ package docs
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 func runRouter(t *testing.T, args ...string) (out string, code int) {
 	t.Helper()
 	var buf bytes.Buffer
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(binary(), args...)
 	cmd.Stdout, cmd.Stderr = &buf, &buf
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -40,24 +41,41 @@ type deployment struct {
 // readmeConfig is the router.yaml of the README.
 func readmeConfig(t *testing.T) string {
 	t.Helper()
-	for _, b := range load(t, "../README.md").blocks {
+	text := load(t, "../README.md").config()
+	if text == "" {
+		t.Fatal("the README has no router.yaml")
+	}
+	return text
+}
+
+// config is the router.yaml of a page, if it has one.
+func (p *page) config() string {
+	for _, b := range p.blocks {
 		if b.is("yaml", "file=router.yaml") {
 			return b.text
 		}
 	}
-	t.Fatal("the README has no router.yaml")
 	return ""
 }
 
-// served starts both; they end with the test. edits are pairs of what stands in the README's configuration and what is to stand there.
+// served starts both with the README's configuration; they end with the test. edits are pairs of what stands there and what is to stand there.
 func served(t *testing.T, edits ...string) *deployment {
 	t.Helper()
+	return servedWith(t, readmeConfig(t), edits...)
+}
+
+// servedWith is served with a configuration that names the sandbox, or HubSpot itself by naming nothing.
+func servedWith(t *testing.T, text string, edits ...string) *deployment {
+	t.Helper()
 	d := &deployment{dir: t.TempDir()}
-	sandbox := exec.Command(binary, "sandbox", "--addr", "127.0.0.1:0")
+	sandbox := exec.Command(binary(), "sandbox", "--addr", "127.0.0.1:0")
 	d.hub = d.start(t, sandbox, regexp.MustCompile(`at http://(\S+),`))
-	text := strings.NewReplacer(append(edits, "127.0.0.1:8002", d.hub)...).Replace(readmeConfig(t))
+	if !strings.Contains(text, "base_url") {
+		edits = append(edits, "    hubspot:\n", "    hubspot:\n      base_url: http://"+d.hub+"\n")
+	}
+	text = strings.NewReplacer(append(edits, "http://127.0.0.1:8002", "http://"+d.hub)...).Replace(text)
 	d.write(t, text+"\nserver: {host: 127.0.0.1, port: 0, min_free_bytes: 1MiB}\n")
-	serve := exec.Command(binary, "serve", "--config", "router.yaml")
+	serve := exec.Command(binary(), "serve", "--config", "router.yaml")
 	d.router = d.start(t, serve, regexp.MustCompile(`"router is ready","address":"([^"]+)"`))
 	return d
 }
@@ -128,7 +146,7 @@ func (d *deployment) shell(script string) (string, error) {
 	script = strings.NewReplacer("localhost:8001", d.router, "localhost:8002", d.hub).Replace(script)
 	cmd := exec.Command("bash", "-eu", "-o", "pipefail", "-c", script)
 	cmd.Dir = d.dir
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary())+":"+os.Getenv("PATH"))
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -144,15 +162,16 @@ func TestExamples(t *testing.T) {
 		t.Run(filepath.Base(p.path), func(t *testing.T) {
 			t.Parallel()
 			var live *deployment
+			text := cmp.Or(p.config(), readmeConfig(t))
 			alone := &deployment{dir: t.TempDir()}
-			alone.write(t, readmeConfig(t))
+			alone.write(t, text)
 			for i, b := range p.blocks {
 				on := alone
 				switch {
 				case b.is("sh", "run"):
 				case b.is("sh", "served"):
 					if live == nil {
-						live = served(t)
+						live = servedWith(t, text)
 					}
 					on = live
 				default:
@@ -300,7 +319,7 @@ func TestExitCodes(t *testing.T) {
 	d := served(t)
 	f := func(want int, args ...string) {
 		t.Helper()
-		cmd := exec.Command(binary, args...)
+		cmd := exec.Command(binary(), args...)
 		cmd.Dir = d.dir
 		out, _ := cmd.CombinedOutput()
 		if got := cmd.ProcessState.ExitCode(); got != want {
