@@ -6,6 +6,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,5 +120,33 @@ func TestReasonsOfWhatIsLeftOut(t *testing.T) {
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" || len(want) < 5 {
 		t.Error(fmt.Sprint("reasons (-code +hubspot.md):\n", diff))
+	}
+}
+
+// TestComplaints: each complaint of hubspot.md has its test, and each of these tests its complaint.
+func TestComplaints(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../pkg/destinations/hubspot/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, path := range files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func (TestComplaint\d\d)\w*\(t \*testing`).FindAllStringSubmatch(string(data), -1) {
+			want = append(want, m[1])
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	var got []string
+	for _, row := range load(t, "hubspot.md").tableUnder(t, "Twenty complaints").rows {
+		got = append(got, code(row[2])...)
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(got) != 20 {
+		t.Errorf("%d complaints (-tests +hubspot.md):\n%s", len(got), diff)
 	}
 }
