@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -109,14 +110,29 @@ func (s *stream) roomLocked() bool {
 	return len(s.window) < (1+s.larger)*s.lane.account.router.windowEntries && s.bytes < (1+s.larger)*windowBytes
 }
 
-// growLocked makes the windows larger when calls could be made but nothing in them may leave: a few persons with much to write, for whom a retry waits, would
-// else keep everyone behind them waiting. It says whether there is more to load.
-func (l *lane) growLocked(now time.Time) (grown bool) {
-	if open, _ := l.openLocked(now); !open || l.calls > 0 {
+// growLocked makes the windows larger when calls could be made but nothing in them may leave: a few persons with much to write, for whom a retry waits,
+// would else keep everyone behind them waiting. The live window grows by itself, so that an import that flows keeps nobody live waiting. ready says
+// whether anything may leave. It says whether there is more to load.
+func (l *lane) growLocked(ready bool, now time.Time) (grown bool) {
+	if open, _ := l.openLocked(now); !open {
 		return false
 	}
 	for _, s := range l.streams() {
-		if s.more && !s.roomLocked() && s.larger < mostLarger {
+		if !s.more || s.roomLocked() || s.larger >= mostLarger {
+			continue
+		}
+		held := !ready && l.calls == 0
+		if !s.bulk {
+			held = l.calls == l.bulkCalls && !slices.ContainsFunc(s.window, func(e *entry) bool {
+				head := l.headLocked(e)
+				if head == nil {
+					return false
+				}
+				ready, _ := l.readyLocked(head, now)
+				return ready
+			})
+		}
+		if held {
 			s.larger++
 			grown = true
 		}

@@ -1,0 +1,46 @@
+package router
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/destinations"
+)
+
+// TestHeldLiveEntriesLetOthersPassDuringAnImport: a live window that one held person fills grows, also while an import keeps calls in flight.
+func TestHeldLiveEntriesLetOthersPassDuringAnImport(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		time.Sleep(24 * time.Hour)
+		r := newRemote()
+		r.contactKeys = 10
+		g := newRig(t, r, nil)
+		g.window = 20
+		r.answer = func(c call) []error {
+			time.Sleep(time.Second) // of four calls there is always one in flight
+			errs := make([]error, len(c.entries))
+			for i, e := range c.entries {
+				if e.Plan.Key == "held@b.co" {
+					errs[i] = destinations.RetryAfter(errors.New("locked"), 10*time.Minute)
+				}
+			}
+			return errs
+		}
+		permitEvery(t, r, 300*time.Millisecond)
+		g.start()
+		defer g.stop()
+		for first := 0; first < 4000; first += 20 {
+			g.postBulk(imported(first, 20)...)
+			time.Sleep(10 * time.Millisecond)
+		}
+		g.post(identify("held@b.co", 0))
+		time.Sleep(2 * time.Second)
+		for i := range 30 {
+			g.post(identify("held@b.co", i))
+			time.Sleep(10 * time.Millisecond)
+		}
+		g.post(identify("a@b.co", 1))
+		time.Sleep(5 * time.Second)
+		g.want("another person, with an import in flight", g.writes("a@b.co"), "1")
+	})
+}
