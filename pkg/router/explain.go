@@ -18,7 +18,7 @@ type ExplainQuery struct {
 	EventID string
 	Person  string // if there is no EventID: the lane key, an e-mail
 	APIKey  string // only events of this API key; "": of all
-	Limit   int    // outcomes of a person at most; 0: 20
+	Limit   int    // of outcomes, and of what waits in each lane; 0: 20 of a person, 100 of an event
 }
 
 // Explanation is the whole story, as far as it is known.
@@ -97,8 +97,11 @@ type Waiting struct {
 	LaneNextTry *time.Time `json:"lane_next_try,omitempty"`
 }
 
-// personLimit is how many outcomes of a person are told unless more are asked for.
-const personLimit = 20
+// How much is told unless more is asked for.
+const (
+	personLimit = 20
+	eventLimit  = 100
+)
 
 // Explain tells what became of an event, or of a person's last events. What waits is looked for in memory and then, up to a bound, in the store.
 func (r *Router) Explain(ctx context.Context, q ExplainQuery) (*Explanation, error) {
@@ -143,8 +146,11 @@ func (x *explainer) explain(ctx context.Context) (*Explanation, error) {
 	x.needle = []byte(q.EventID)
 	if q.EventID == "" {
 		x.needle = []byte(q.Person)
-		if q.Limit <= 0 {
-			q.Limit = personLimit
+	}
+	if q.Limit <= 0 {
+		q.Limit = personLimit
+		if q.EventID != "" {
+			q.Limit = eventLimit
 		}
 	}
 	// In the order in which an event goes its way, so that none slips through: what moved on meanwhile is seen further on.
@@ -154,7 +160,7 @@ func (x *explainer) explain(ctx context.Context) (*Explanation, error) {
 	if err := x.searchLanes(ctx); err != nil {
 		return nil, err
 	}
-	finished, err := x.store.Outcomes(ctx, store.OutcomeQuery{EventID: q.EventID, Person: q.Person, APIKey: q.APIKey, Limit: q.Limit})
+	finished, err := x.finished(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +177,19 @@ func (x *explainer) explain(ctx context.Context) (*Explanation, error) {
 		e.Notes = append(x.meaningOfUnknown(), e.Notes...)
 	}
 	return e, nil
+}
+
+// finished returns the outcomes of what is asked for, newest first. That an id came again and again does not hide what became of the first.
+func (x *explainer) finished(ctx context.Context) ([]store.Outcome, error) {
+	q := store.OutcomeQuery{EventID: x.query.EventID, Person: x.query.Person, APIKey: x.query.APIKey, Limit: x.query.Limit}
+	all, err := x.store.Outcomes(ctx, q)
+	if err != nil || q.EventID == "" || len(all) < q.Limit {
+		return all, err
+	}
+	x.notef("the event came often: only the last %d outcomes are told, and those that are no duplicates", q.Limit)
+	q.Except = store.Duplicate
+	others, err := x.store.Outcomes(ctx, q)
+	return append(all, others...), err
 }
 
 // meaningOfUnknown says what it can mean that nothing is known.

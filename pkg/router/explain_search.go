@@ -32,6 +32,8 @@ func (x *explainer) searchLog(ctx context.Context) {
 		return
 	}
 	defer reader.Close()
+	matched := 0
+	defer func() { x.notMore("accepted and not sorted yet", matched, len(x.unsorted)) }()
 	for looked := 0; position < end; {
 		if looked >= searchRecords {
 			x.notef("of %d events that are accepted and not sorted yet only the first %d were looked at", end-(position-uint64(looked)), looked)
@@ -43,7 +45,10 @@ func (x *explainer) searchLog(ctx context.Context) {
 		}
 		for _, rec := range records {
 			var ev event.Event
-			if x.mayHold(rec.Data) && ev.Decode(rec.Data) == nil && x.matches(&ev, "") {
+			if !x.mayHold(rec.Data) || ev.Decode(rec.Data) != nil || !x.matches(&ev, "") {
+				continue
+			}
+			if matched++; matched <= x.query.Limit {
 				x.unsorted = append(x.unsorted, receiptOf(&ev, "", uint64(rec.Offset), ReceiptUnsorted))
 			}
 		}
@@ -62,6 +67,13 @@ func (x *explainer) mayHold(data []byte) bool {
 
 func (x *explainer) notef(format string, args ...any) {
 	x.notes = append(x.notes, fmt.Sprintf(format, args...))
+}
+
+// notMore says that of what was found where, the rest is not told.
+func (x *explainer) notMore(where string, matched, told int) {
+	if matched > told {
+		x.notef("%s: %d were found, only the first %d are told", where, matched, told)
+	}
 }
 
 func receiptOf(ev *event.Event, key string, offset uint64, state string) Receipt {
@@ -104,6 +116,7 @@ func (x *explainer) searchLanes(ctx context.Context) error {
 				return fmt.Errorf("search lane %s of %s: %w", stored.Name.Lane, stored.Name.Destination, err)
 			}
 		}
+		x.notMore(stored.Name.Destination+", lane "+stored.Name.Lane, w.matched+s.matched, len(w.found)+len(s.found))
 		for i := range s.found {
 			if state, ok := states[stored.Name]; ok {
 				s.found[i].output.Waiting.take(state)
@@ -142,7 +155,8 @@ type window struct {
 	loaded  store.BlockID // blocks up to this are in it
 	entries int
 	more    bool // there may be blocks that are not
-	found   []found
+	matched int
+	found   []found     // of those the first
 	refs    []store.Ref // of found
 }
 
@@ -155,6 +169,9 @@ func (x *explainer) searchWindow(s *stream) *window {
 	w := &window{loaded: s.loaded, entries: len(s.window), more: s.more}
 	for i, e := range s.window {
 		if !x.matches(e.Event, e.Plan.Key) {
+			continue
+		}
+		if w.matched++; w.matched > x.query.Limit {
 			continue
 		}
 		f := found{
@@ -273,8 +290,9 @@ type laneSearch struct {
 	window   *window
 	inFlight map[store.Ref]bool
 
-	before int64 // entries before the block in hand
-	found  []found
+	before  int64 // entries before the block in hand
+	matched int
+	found   []found // of those the first
 }
 
 // search stops when it has looked at left bytes, and returns what remains of them.
@@ -327,7 +345,9 @@ func (s *laneSearch) block(b *store.StoredBlock) error {
 			continue
 		}
 		if s.matches(e.Event, e.Plan.Key) {
-			s.found = append(s.found, s.entry(e, b, i))
+			if s.matched++; s.window.matched+s.matched <= s.query.Limit {
+				s.found = append(s.found, s.entry(e, b, i))
+			}
 		}
 		s.before++
 	}

@@ -302,3 +302,46 @@ func TestOutcomesOff(t *testing.T) {
 		g.stop()
 	})
 }
+
+// TestExplainOfAPersonIsBounded: however much waits for a person, only the first of it is told, and that there is more.
+func TestExplainOfAPersonIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.remote.answer = func(c call) []error { return []error{errors.New("down")} }
+		g.start()
+		defer g.stop()
+		texts := make([]string, 10_000)
+		for i := range texts {
+			texts[i] = identify("hot@b.co", i)
+		}
+		g.post(texts...)
+		time.Sleep(3 * time.Second)
+		x := g.explain(ExplainQuery{Person: "hot@b.co"})
+		if len(x.Receipts) > 20 || !strings.Contains(strings.Join(x.Notes, "\n"), "10000") {
+			t.Errorf("%d receipts; notes %q", len(x.Receipts), x.Notes)
+		}
+	})
+}
+
+// TestExplainFindsTheDeliveryBehindManyDuplicates: a client that sends an id again and again hides nothing.
+func TestExplainFindsTheDeliveryBehindManyDuplicates(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.start()
+		defer g.stop()
+		for i := range 150 {
+			g.post(fmt.Sprintf(`{"id":"again","event_type":"user_identify","user":{"email":"a@b.co","v":%d}}`, i))
+			time.Sleep(20 * time.Millisecond)
+		}
+		g.drain()
+		x := g.explain(ExplainQuery{EventID: "again"})
+		for _, r := range x.Receipts {
+			for _, o := range r.Outputs {
+				if o.State == "delivered" {
+					return
+				}
+			}
+		}
+		t.Errorf("%d receipts, and none says that it was delivered", len(x.Receipts))
+	})
+}

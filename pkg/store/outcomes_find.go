@@ -16,11 +16,12 @@ type OutcomeQuery struct {
 	EventID string
 	Person  string // if there is no EventID; in any case of letters
 	APIKey  string // only those of this API key; "": of all
+	Except  Status // but for those of this status; "": all
 	Limit   int    // 0: 100
 }
 
 func (q *OutcomeQuery) matches(o *Outcome) bool {
-	if q.APIKey != "" && q.APIKey != o.APIKey {
+	if q.APIKey != "" && q.APIKey != o.APIKey || q.Except != "" && q.Except == o.Status {
 		return false
 	}
 	if q.EventID != "" {
@@ -61,6 +62,9 @@ func (s *Store) Outcomes(ctx context.Context, q OutcomeQuery) (found []Outcome, 
 				for _, id := range rows {
 					if len(found) >= q.Limit {
 						return nil
+					}
+					if err := ctx.Err(); err != nil {
+						return err
 					}
 					if found, err = s.readOutcomes(c, id, &q, found); err != nil {
 						return err
