@@ -112,10 +112,16 @@ func TestRoutes(t *testing.T) {
 			}
 			secret := map[string]string{"client": "js.change-me", "server": "s2s.change-me"}[row[1]]
 			body := "[]"
-			if path == "/api/v1/destinations/test" {
+			query := ""
+			switch path {
+			case "/api/v1/destinations/test":
 				body = `{"destination":"my_hubspot"}`
+			case "/api/v1/events/explain":
+				query = "&event_id=x"
+			case "/api/v1/events/cache":
+				query = "&ids=my_hubspot"
 			}
-			if status, message := answer(t, method, "http://"+d.router+path+"?token="+secret, body); status != http.StatusOK {
+			if status, message := answer(t, method, "http://"+d.router+path+"?token="+secret+query, body); status != http.StatusOK {
 				t.Errorf("%s %s: %d %s", method, path, status, message)
 			}
 			n++

@@ -26,6 +26,7 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/eventscache"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/router"
@@ -87,11 +88,13 @@ type service struct {
 	store    *store.Store
 	router   *router.Router
 	ingest   *ingest.Server
+	recent   *eventscache.Cache
+	redact   redactor
 }
 
 // newService opens the data directory and puts the parts together. transport is for the destinations' calls; nil: the network.
 func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTripper) (srv *service, err error) {
-	srv = &service{cfg: cfg, logger: logger, registry: prometheus.NewRegistry()}
+	srv = &service{cfg: cfg, logger: logger, registry: prometheus.NewRegistry(), redact: newRedactor(cfg)}
 	defer func() {
 		if err != nil {
 			srv.close()
@@ -122,9 +125,15 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err != nil {
 		return srv, usageError{err}
 	}
+	srv.recent = newEventsCache(cfg, made)
+	var sorts router.Watcher
+	var takesIn ingest.Watcher
+	if server.EventsCacheCapacity > 0 {
+		sorts, takesIn = srv.recent, srv.recent
+	}
 	srv.router, err = router.New(router.Options{
 		Log: srv.log, Store: srv.store, Routes: made, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
-		MarkFile: filepath.Join(server.DataDir, "sorter.mark"),
+		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Watcher: sorts,
 	})
 	if err != nil {
 		return srv, err
@@ -133,9 +142,11 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, Refused: srv.refused, Ready: srv.ready,
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
 		Admin: map[string]fasthttp.RequestHandler{
+			"GET " + explainPath:             srv.explainPage,
+			"GET /api/v1/events/cache":       srv.eventsCachePage,
 			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{cfg, quiet(shared, transport)}),
 		},
-		Registerer: srv.registry, Logger: logger,
+		Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err
 }

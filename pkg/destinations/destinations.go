@@ -110,6 +110,12 @@ type Tester interface {
 	Test(ctx context.Context) []Finding
 }
 
+// Addressed is implemented by a destination that can say, for people, where its calls go.
+type Addressed interface {
+	// Address returns the method and the URL of a lane's calls. Never a secret.
+	Address(lane string) (method, url string)
+}
+
 // Finding is one thing that a Tester looked at.
 type Finding struct {
 	// Check names it in a word or two: token, account, scopes, tier, properties, quota.

@@ -9,6 +9,7 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,14 @@ type Log interface {
 	Append(recs ...[]byte) error
 }
 
+// Watcher is told of what comes in, for people who look on. It is called for every request: it must be quick, and keep nothing of what it is given.
+type Watcher interface {
+	// Accepted is about records that are on disk.
+	Accepted(apiKey string, records [][]byte)
+	// Malformed is about a body that is refused for what is in it.
+	Malformed(apiKey string, body []byte, problem string)
+}
+
 // Options of a Server.
 type Options struct {
 	Server       config.Server
@@ -46,6 +55,9 @@ type Options struct {
 	Metrics fasthttp.RequestHandler
 	// Admin are further pages for who may see admin pages, by method and path: "POST /api/v1/destinations/test".
 	Admin map[string]fasthttp.RequestHandler
+
+	// Watcher is told of what comes in. nil: nobody watches.
+	Watcher Watcher
 
 	Registerer prometheus.Registerer // for ingest's own metrics; nil: not registered anywhere
 	Logger     *slog.Logger          // nil: discarded
@@ -184,6 +196,7 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, browser bool) {
 		refused = s.parse(b, ctx.Request.Body())
 	}
 	if refused != nil {
+		s.watchRefused(b, src, refused, ctx.Request.Body())
 		s.refuse(ctx, refused)
 		return
 	}
@@ -203,6 +216,9 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, browser bool) {
 			return
 		}
 		s.appended()
+		if s.opts.Watcher != nil {
+			s.opts.Watcher.Accepted(src.id, b.recs)
+		}
 	}
 	src.accepted.Add(n)
 	if !src.feeds {
@@ -222,6 +238,17 @@ func (s *Server) parse(b *batch, body []byte) (r *refusal) {
 		}
 	}()
 	return b.parse(body, s.limits)
+}
+
+// watchRefused shows a body that is refused for what is in it to the watcher.
+func (s *Server) watchRefused(b *batch, src *source, r *refusal, body []byte) {
+	if s.opts.Watcher == nil || src == nil || r.reason != reasonBody && r.reason != reasonSize && r.reason != reasonDepth {
+		return
+	}
+	if bytes.HasPrefix(body, gzipMagic) {
+		body = b.plain // parse has begun with it
+	}
+	s.opts.Watcher.Malformed(src.id, body, r.message)
 }
 
 // backPressure refuses a key while a lane that it feeds is full.

@@ -143,7 +143,7 @@ func (w *Waiting) take(s LaneStatus) {
 		w.Why = "its lane is " + string(s.State)
 	case s.State == Parked:
 		w.Why = "its lane is parked: the destination is not in the configuration, or delivers to another hub now"
-	case s.Name.Lane == unsortedLane:
+	case strings.TrimSuffix(s.Name.Lane, bulkSuffix) == unsortedLane:
 		w.Why = "the destination's template is slow: its events are sorted apart from the others"
 	default:
 		w.Why = "for what is before it in its lane"

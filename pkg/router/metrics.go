@@ -159,6 +159,9 @@ var (
 	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", nil, nil)
 	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
 	jitsuQueue    = prometheus.NewDesc("eventnative_destinations_events_queue_size", "Entries that are not finished.", []string{"destination_type", "destination_id"}, nil)
+	outcomes      = prometheus.NewDesc("router_outcomes", "Outcomes that are kept.", nil, nil)
+	outcomeBytes  = prometheus.NewDesc("router_outcome_bytes", "Bytes of the outcomes on disk.", nil, nil)
+	outcomesGone  = prometheus.NewDesc("router_outcomes_dropped_total", "Outcomes taken away because of a bound: size, age.", []string{"bound"}, nil)
 	refusedAPIKey = prometheus.NewDesc("router_api_keys_refused", "API keys that are refused because a lane is full.", nil, nil)
 )
 
@@ -166,6 +169,7 @@ var (
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		laneEntries, laneBytes, laneOldest, laneState, logBytes, logUnsorted, storeBytes, jitsuQueue, refusedAPIKey,
+		outcomes, outcomeBytes, outcomesGone,
 	} {
 		ch <- d
 	}
@@ -195,6 +199,11 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(logUnsorted, float64(max(int64(stats.End)-int64(r.position.Load()), 0)))
 	kept := r.store.Stats()
 	gauge(storeBytes, float64(kept.FileBytes+kept.WALBytes))
+	gauge(outcomes, float64(kept.Outcomes))
+	gauge(outcomeBytes, float64(kept.OutcomeBytes))
+	for bound, n := range map[string]int64{"size": kept.OutcomesTooMany, "age": kept.OutcomesTooOld} {
+		ch <- prometheus.MustNewConstMetric(outcomesGone, prometheus.CounterValue, float64(n), bound)
+	}
 	refused := 0
 	if m := r.refusals.Load(); m != nil {
 		refused = len(m.live)

@@ -114,12 +114,9 @@ func (s *contactSend) deliver(ctx context.Context, writes []*write, round int) {
 
 // call sends the writes. fault is what it met that is not about them.
 func (s *contactSend) call(ctx context.Context, p *permit, writes []*write) (a *answer, fault error) {
-	endpoint, path := endpointUpsert, "/batch/upsert"
-	if s.d.contacts.key == objectIDProperty { // only an existing contact has one
-		endpoint, path = endpointUpdate, "/batch/update"
-	}
+	endpoint, url := s.d.contactsCall()
 	a, err := s.d.client.do(ctx, p, request{
-		endpoint: endpoint, method: http.MethodPost, url: s.d.baseURL + s.d.paths.contacts + path,
+		endpoint: endpoint, method: http.MethodPost, url: url,
 		body: appendBatch(make([]byte, 0, 512*len(writes)), s.d.contacts.key, writes),
 	})
 	return a, s.d.fault(s.d.account.crm, a, err, true)

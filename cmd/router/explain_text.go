@@ -1,0 +1,252 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/router"
+	"eventrouter/pkg/store"
+)
+
+// writeExplanation tells an explanation in plain words, a block for each destination and lane.
+func writeExplanation(out io.Writer, x *router.Explanation) error {
+	t := &teller{}
+	if x.EventID == "" {
+		t.printf("the last events of %s", line(x.Person))
+	} else {
+		t.printf("event %s", line(x.EventID))
+	}
+	for i := range x.Receipts {
+		t.receipt(&x.Receipts[i], x.EventID == "")
+	}
+	for _, note := range x.Notes {
+		t.printf("")
+		t.wrap("", line(note))
+	}
+	_, err := io.WriteString(out, t.b.String())
+	return err
+}
+
+// Columns of the text.
+const (
+	labelIndent = "    "
+	labelWidth  = 13
+	textWidth   = 120
+)
+
+// teller writes text for people.
+type teller struct{ b strings.Builder }
+
+func (t *teller) printf(format string, args ...any) {
+	fmt.Fprintf(&t.b, format+"\n", args...)
+}
+
+// item writes a labelled line, or several when the text is long.
+func (t *teller) item(label, text string) {
+	if text == "" {
+		return
+	}
+	t.wrap(labelIndent+label+strings.Repeat(" ", max(1, labelWidth-len(label))), text)
+}
+
+// wrap writes text behind head, broken at spaces; what follows stands below its beginning.
+func (t *teller) wrap(head, text string) {
+	indent := strings.Repeat(" ", len(head))
+	used := utf8.RuneCountInString(head)
+	t.b.WriteString(head)
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case used+1+n > textWidth:
+			t.b.WriteString("\n" + indent)
+			used = len(indent)
+		default:
+			t.b.WriteByte(' ')
+			used++
+		}
+		t.b.WriteString(word)
+		used += n
+	}
+	t.b.WriteByte('\n')
+}
+
+const tellTime = "2006-01-02 15:04:05.000 UTC"
+
+func at(t time.Time) string { return t.UTC().Format(tellTime) }
+
+func (t *teller) receipt(r *router.Receipt, named bool) {
+	t.printf("")
+	what := cmp.Or(line(r.EventType), "an event without a type")
+	if named {
+		what += ", id " + line(r.EventID)
+	}
+	if r.Person != "" {
+		what += ", of " + line(r.Person)
+	}
+	t.wrap("", fmt.Sprintf("received %s with API key %s: %s", at(r.Received), line(r.APIKey), what))
+	switch r.State {
+	case router.ReceiptDuplicate:
+		t.printf("  a duplicate: this API key had sent an event with this id before; the copy was dropped")
+	case router.ReceiptUnrouted:
+		t.printf("  this API key feeds no destination (only_tokens): the event was accepted and goes nowhere")
+	case router.ReceiptUnsorted:
+		t.printf("  accepted, and not sorted yet")
+	}
+	for i := range r.Outputs {
+		t.output(&r.Outputs[i])
+	}
+}
+
+func (t *teller) output(o *router.Output) {
+	head := cmp.Or(o.Destination, "before any destination")
+	if o.Lane != "" {
+		head += ", " + o.Lane
+	}
+	var of []string
+	if o.Hub != "" {
+		of = append(of, "hub "+o.Hub)
+	}
+	if o.Account != "" {
+		of = append(of, "account "+o.Account)
+	}
+	if o.Index > 0 {
+		of = append(of, fmt.Sprintf("output %d", o.Index))
+	}
+	if len(of) > 0 {
+		head += " (" + strings.Join(of, ", ") + ")"
+	}
+	t.printf("\n  %s", line(head))
+	settled := ""
+	if o.Settled != nil {
+		settled = at(*o.Settled) + ", " + time.Duration(o.LatencySeconds*float64(time.Second)).Round(time.Millisecond).String() + " after receipt"
+	}
+	attempts := ""
+	if o.Attempts > 0 {
+		attempts = ", " + count(o.Attempts, "attempt")
+	}
+	switch store.Status(o.State) {
+	case store.Delivered:
+		if o.Minimal {
+			settled += ", only to have a contact for the event"
+		}
+		t.item("delivered", settled+attempts)
+	case store.Filtered:
+		t.item("filtered", settled+", by the destination's table_name_template")
+	case store.Skipped:
+		t.item("skipped", settled+": "+line(o.Reason))
+	case store.Dead:
+		letter := ""
+		if o.DeadLetter != 0 {
+			letter = fmt.Sprintf(", number %d", o.DeadLetter)
+		}
+		t.item("dead letter", settled+attempts+letter)
+		t.item("reason", line(o.Reason))
+		t.item("error", line(o.Error))
+	default:
+		t.waiting(o, attempts)
+	}
+	t.detail(o.Detail)
+}
+
+func (t *teller) waiting(o *router.Output, attempts string) {
+	w := o.Waiting
+	if w == nil {
+		t.item(o.State, strings.TrimPrefix(attempts, ", "))
+		return
+	}
+	if o.State == router.OutputInFlight {
+		t.item("in flight", line(w.Why)+attempts)
+	} else {
+		t.item("waiting", line(w.Why)+attempts)
+		if w.Before > 0 {
+			t.item("before it", count(int(w.Before), "other")+" in the lane")
+		}
+	}
+	if w.NextAttempt != nil && (w.LaneNextTry == nil || !w.LaneNextTry.Equal(*w.NextAttempt)) {
+		t.item("next attempt", at(*w.NextAttempt))
+	}
+	t.item("last error", line(w.LastError))
+	if w.LaneState != "" && w.LaneState != router.Flowing {
+		text := string(w.LaneState)
+		if w.LaneSince != nil {
+			text += " since " + at(*w.LaneSince)
+		}
+		if w.LaneNextTry != nil {
+			text += ", next try " + at(*w.LaneNextTry)
+		}
+		t.item("lane", text)
+		t.item("because", line(w.LaneReason))
+	}
+}
+
+// detailLabels are the members of a Detail that have a name of their own here, in their order. Others follow.
+var detailLabels = []struct{ member, label string }{
+	{"contact_id", "contact"},
+	{"event", "event"},
+	{"uuid", "uuid"},
+	{"written", "written"},
+	{"stripped", "left out"},
+	{"coerced", "converted"},
+	{"collided", "collided"},
+	{"cut", "cut short"},
+	{"merged", "merged"},
+	{"correlation_id", "correlation"},
+}
+
+// detail tells a destination's own account of a delivery.
+func (t *teller) detail(data []byte) {
+	if !gjson.ValidBytes(data) {
+		return
+	}
+	d := gjson.ParseBytes(data)
+	told := map[string]bool{"new": true, "repeated": true}
+	for _, l := range detailLabels {
+		v := d.Get(l.member)
+		told[l.member] = true
+		text := plain(v)
+		switch {
+		case !v.Exists():
+			continue
+		case l.member == "contact_id" && d.Get("new").Bool():
+			text += ", new"
+		case l.member == "contact_id" && d.Get("new").Exists():
+			text += ", was there"
+		case l.member == "uuid" && d.Get("repeated").Bool():
+			text += ", HubSpot had it already"
+		case l.member == "merged" && v.Int() > 1:
+			text = fmt.Sprintf("%d writes in one", v.Int())
+		case l.member == "merged":
+			continue
+		}
+		t.item(l.label, text)
+	}
+	d.ForEach(func(k, v gjson.Result) bool {
+		if !told[k.Str] {
+			t.item(strings.ReplaceAll(line(k.Str), "_", " "), plain(v))
+		}
+		return true
+	})
+}
+
+// plain is a value of a Detail without JSON's marks.
+func plain(v gjson.Result) string {
+	var parts []string
+	switch {
+	case v.IsArray():
+		v.ForEach(func(_, item gjson.Result) bool { parts = append(parts, plain(item)); return true })
+	case v.IsObject():
+		v.ForEach(func(k, item gjson.Result) bool { parts = append(parts, line(k.Str)+": "+plain(item)); return true })
+		slices.Sort(parts)
+	default:
+		return line(v.String())
+	}
+	return strings.Join(parts, ", ")
+}

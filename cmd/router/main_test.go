@@ -1,0 +1,28 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"testing"
+)
+
+// childArgs is the variable that makes the test binary be a router with these arguments, to be killed.
+const childArgs = "ROUTER_TEST_ARGS"
+
+func TestMain(m *testing.M) {
+	text := os.Getenv(childArgs)
+	if text == "" {
+		os.Exit(m.Run())
+	}
+	var args []string
+	err := json.Unmarshal([]byte(text), &args)
+	if err == nil {
+		err = run(context.Background(), args, os.Stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, message(err))
+	}
+	os.Exit(exitCode(err))
+}
