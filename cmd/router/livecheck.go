@@ -83,7 +83,11 @@ func testDestination(ctx context.Context, cfg *config.Config, name string, p par
 		}
 	}
 	if len(one.Destinations) == 0 {
-		return nil, fmt.Errorf("no destination is called %s", name)
+		var names []string
+		for _, d := range cfg.Destinations {
+			names = append(names, d.Name)
+		}
+		return nil, fmt.Errorf("no destination is called %s; there are: %s", name, strings.Join(names, ", "))
 	}
 	made, _, err := routes(&one, p)
 	if err != nil {

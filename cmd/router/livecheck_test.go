@@ -140,7 +140,7 @@ destinations:
 	}
 	f(`{"destination":"crm"}`, 200, `"status":"ok"`, `"check":"token","level":"ok"`)
 	f(`{"destination":"other"}`, 400, `"message":"account: the token is for account `+demoHub, `"error":"set hub_id`)
-	f(`{"destination":"nosuch"}`, 400, `"message":"no destination is called nosuch","error":""`)
+	f(`{"destination":"nosuch"}`, 400, `"message":"no destination is called nosuch; there are: crm, other`)
 	f(inline(demoToken, demoHub), 200, `"status":"ok"`)
 	f(inline(demoToken, `"`+demoHub+`"`), 200, `"status":"ok"`)
 	f(strings.Replace(inline(demoToken, demoHub), `"config"`, `"hubspot"`, 1), 200, `"status":"ok"`)

@@ -154,6 +154,9 @@ func (c *liveCheck) mayReadContacts(ctx context.Context, said answerTo) answerTo
 	return shown(a.status, said)
 }
 
+// contactsAlone says how to do without custom events.
+const contactsAlone = `to send contacts alone, set data_layout: {table_name_template: '$.event_type == "user_identify"'}`
+
 // tier reports whether the account may have custom events. HubSpot refuses them in the same words when the token lacks the scope.
 func (c *liveCheck) tier(held []string, definitions definitionsSeen) {
 	switch {
@@ -163,9 +166,9 @@ func (c *liveCheck) tier(held []string, definitions definitionsSeen) {
 		c.add(checkTier, destinations.FindingUnknown, "the definitions of custom events can not be read: "+definitions.words, "check base_url, events_url and api_version")
 	case slices.Contains(held, scopeDefinitions):
 		c.add(checkTier, destinations.FindingWarning, "the account has no Enterprise tier: HubSpot takes no custom events from it (403), only contacts",
-			"custom events need Enterprise of any hub; to send contacts alone, let the destination's table_name_template take user_identify events only")
+			"custom events need Enterprise of any hub; "+contactsAlone)
 	default:
 		c.add(checkTier, destinations.FindingUnknown, "HubSpot refuses custom events (403): the token lacks the scope for them, or the account the Enterprise tier",
-			"custom events need Enterprise of any hub, and the two scopes for them")
+			"custom events need Enterprise of any hub, and the two scopes for them; "+contactsAlone)
 	}
 }
