@@ -230,9 +230,10 @@ type upserted struct {
 // upsertAnswer is the answer to a batch of n inputs whose trace ids are 0 to n-1.
 type upsertAnswer struct {
 	inputs    []upserted
-	results   int       // in results[], whoever they belong to
-	errors    int       // numErrors, or the length of errors[] if that is more
-	strangers []refusal // errors that name no input
+	results   int            // in results[], whoever they belong to
+	errors    int            // numErrors, or the length of errors[] if that is more
+	strangers []refusal      // errors that name no input
+	nameless  []gjson.Result // results that name none
 }
 
 // parseUpsert reads the answer to a batch upsert. Results come in any order, so only the trace id says whose they are.
@@ -269,8 +270,16 @@ func parseUpsert(body []byte, n int) upsertAnswer {
 }
 
 func (a *upsertAnswer) addResult(r gjson.Result) {
-	u := upserted{done: true}
-	trace := ""
+	u, trace := parseUpserted(r)
+	if i, ok := a.input(trace); ok {
+		a.inputs[i] = u
+	} else if trace == "" {
+		a.nameless = append(a.nameless, r)
+	}
+}
+
+func parseUpserted(r gjson.Result) (u upserted, trace string) {
+	u.done = true
 	r.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
 		case "id":
@@ -284,8 +293,42 @@ func (a *upsertAnswer) addResult(r gjson.Result) {
 		}
 		return true
 	})
-	if i, ok := a.input(trace); ok {
-		a.inputs[i] = u
+	return u, trace
+}
+
+// recognise gives results without a trace id to the open inputs whose identity they show; id is that of an input. HubSpot documents trace ids for
+// some of its calls only, and a contact that it took must not be sent again for want of one.
+func (a *upsertAnswer) recognise(key string, id func(i int) string) {
+	if len(a.nameless) == 0 {
+		return
+	}
+	open := make(map[string]int, len(a.inputs))
+	for i := range a.inputs {
+		if !a.inputs[i].done && a.inputs[i].refused == nil {
+			open[id(i)] = i
+		}
+	}
+	rest := a.nameless[:0]
+	for _, r := range a.nameless {
+		value := r.Get("properties." + key).String()
+		switch key {
+		case objectIDProperty:
+			value = r.Get("id").String()
+		case emailProperty:
+			value = strings.ToLower(value)
+		}
+		i, ok := open[value]
+		if !ok {
+			rest = append(rest, r)
+			continue
+		}
+		a.inputs[i], _ = parseUpserted(r)
+		delete(open, value)
+	}
+	if len(rest) == 1 && len(open) == 1 { // by another address of the contact
+		for _, i := range open {
+			a.inputs[i], _ = parseUpserted(rest[0])
+		}
 	}
 }
 

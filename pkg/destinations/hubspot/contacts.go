@@ -165,6 +165,7 @@ func (s *contactSend) names(writes []*write) []destinations.OutputName {
 // answered settles the writes of a call that succeeded, wholly or in part.
 func (s *contactSend) answered(ctx context.Context, writes []*write, a *answer, round int) {
 	res := parseUpsert(a.body, len(writes))
+	res.recognise(s.d.contacts.key, func(i int) string { return writes[i].id })
 	adoptMissing(writes, &res)
 	adopt(writes, &res)
 	var again, unnamed []*write

@@ -129,6 +129,7 @@ func (s *contactSend) setStages(ctx context.Context, all []*stuckStage, stage fu
 // stagesSet parts the contacts of a call that succeeded, wholly or in part.
 func (s *contactSend) stagesSet(all []*stuckStage, a *answer) (set, refused []*stuckStage) {
 	res := parseUpsert(a.body, len(all))
+	res.recognise(s.d.contacts.key, func(i int) string { return all[i].write.id })
 	for i, c := range all {
 		switch u := &res.inputs[i]; {
 		case u.done:
