@@ -114,7 +114,7 @@ func TestDailyQuotaIsUsedUpAsTheMessageSays(t *testing.T) {
 			Endpoint: upsertEndpoint, Times: 1, Status: 429, Body: `{"category":"RATE_LIMITS","message":"You have reached your daily limit."}`,
 		})
 		contacts, _ := r.entries(people(1)...)
-		if err := r.send(contacts)[0].Err; waitOf(err) != time.Hour {
+		if err := r.send(contacts)[0].Err; waitOf(err) < time.Minute {
 			t.Error(err)
 		}
 	})
