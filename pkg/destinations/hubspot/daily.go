@@ -126,7 +126,8 @@ func (d *day) end(now time.Time, r *rates) {
 	if d.remaining < 0 || r.dailyRemaining < d.remaining || r.dailyRemaining > d.remaining+d.inFlight+2*callsInFlight {
 		d.remaining = r.dailyRemaining
 	}
-	d.start = max(d.start, r.dailyRemaining+d.used)
+	// Of calls in flight HubSpot may not have counted any when it answered.
+	d.start = max(d.start, r.dailyRemaining+d.used-d.inFlight)
 	if r.dailyRemaining == 0 {
 		d.exhaustLocked(now)
 	}
