@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -19,6 +20,7 @@ type account struct {
 	definitions definitionCache
 	creations   creations
 	contactIDs  contactIDs
+	unnamed     atomic.Int32 // contacts in a row that a batch read did not name and that were missing
 
 	mu     sync.Mutex           // guards the fields below
 	ask    time.Time            // when to ask for the details

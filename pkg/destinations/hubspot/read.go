@@ -152,13 +152,25 @@ func (r *reader) assign(ctx context.Context, ids []string, res *readAnswer) erro
 		}
 		return r.halves(ctx, open)
 	}
-	for _, id := range open {
+	for i, id := range open {
+		if i > 0 && !res.failed && r.d.account.unnamed.Load() >= maxUnnamed {
+			break
+		}
 		if err := r.askForOne(ctx, id); err != nil {
 			return err
+		}
+		if r.read.refused[id] || r.read.found[id] != nil {
+			r.d.account.unnamed.Store(0)
+		} else {
+			r.d.account.unnamed.Add(1)
 		}
 	}
 	return nil
 }
+
+// maxUnnamed is how many contacts in a row that a batch read does not name have to be missing until one of each read is asked for alone, not all:
+// such a HubSpot just leaves out who is missing, and a call for each would use up the quota.
+const maxUnnamed = 100
 
 // askForOne reads a contact that a batch read names neither as found nor as missing. To take it for missing would be to write over what it has.
 func (r *reader) askForOne(ctx context.Context, id string) error {
@@ -233,6 +245,7 @@ type contactRecord struct {
 type readAnswer struct {
 	contacts []contactRecord
 	missing  []string // ids that no contact has
+	failed   bool     // there is an error of another kind
 }
 
 // parseRead reads the answer to a batch read; ok is false when it has no list of results.
@@ -255,6 +268,8 @@ func parseRead(body []byte) (a readAnswer, ok bool) {
 				refusal := parseRefusal([]byte(e.Raw))
 				if refusal.category == categoryNotFound {
 					a.missing = append(a.missing, refusal.ids...)
+				} else {
+					a.failed = true
 				}
 				return true
 			})

@@ -13,8 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
+	"github.com/tidwall/sjson"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/event"
 )
 
 func mustRead(t *testing.T, r *rig, by string, ids ...string) contactsRead {
@@ -156,6 +158,42 @@ func TestReadAnswers(t *testing.T) {
 	f("not JSON", answers{"a@x.co,b@x.co": `200 <html>`}, both, nil, "no results")
 	f("an outage", answers{"a@x.co,b@x.co": `503 x`}, both, nil, "503")
 	f("a scope", answers{"a@x.co,b@x.co": `403 {"context":{"requiredGranularScopes":["crm.objects.contacts.read"]}}`}, both, nil, "crm.objects.contacts.read")
+}
+
+// A HubSpot that leaves out missing contacts without a word costs a call for each only until that is known; should it then leave out one that it
+// has, each is asked for again.
+func TestReadsThatLeaveOutWhoIsMissing(t *testing.T) {
+	inBubble(t, sandbox.Options{}, ifEmptyNames, func(t *testing.T, r *rig) {
+		rewritten(r, "/batch/read", func(body []byte) []byte {
+			body, _ = sjson.DeleteBytes(body, "errors")
+			return body
+		})
+		send := func(name string) {
+			var events []*event.Event
+			for i := range 50 {
+				events = append(events, identify(fmt.Sprintf(`{"email":"%s%d@x.co","firstname":"A"}`, name, i)))
+			}
+			mustDeliver(t, r.run(events...))
+		}
+		for i := range 20 {
+			send(fmt.Sprintf("a%d.", i))
+		}
+		if n := r.calls("contacts/read", 0); n < maxUnnamed || n > maxUnnamed+20 {
+			t.Errorf("%d contacts read alone", n)
+		}
+		for i := range 3 {
+			r.put(fmt.Sprintf("b%d@x.co", i), `{"firstname":"Old"}`)
+		}
+		before := r.calls("contacts/read", 0)
+		rewritten(r, "/batch/read", func([]byte) []byte { return []byte(`{"results":[]}`) })
+		send("b")
+		if n := r.calls("contacts/read", 0) - before; n != 50 {
+			t.Errorf("%d contacts read alone", n)
+		}
+		for i := range 3 {
+			r.want(fmt.Sprintf("b%d@x.co", i), map[string]string{"firstname": "Old"})
+		}
+	})
 }
 
 func FuzzParseRead(f *testing.F) {
