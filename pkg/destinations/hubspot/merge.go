@@ -35,6 +35,7 @@ type written struct {
 	multi       bool   // several options may be chosen: a value that begins with a semicolon is added to them
 	entry       int    // of the batch, whose value it is; the newest one of an append
 	how         string // what was made of the value that was sent; "": nothing to tell
+	sum         bool   // of the options of several entries
 	// older are the values of other entries, to be written in turn where value is refused: those of older entries, the newest first, as if the entries
 	// had been sent one by one. For if_empty, which takes the first value, they are those of later entries, the oldest first.
 	older []older
@@ -45,6 +46,7 @@ type older struct {
 	value string
 	entry int
 	how   string
+	sum   bool
 }
 
 // adds says whether the value, the property's or an older one, is added to the options that are chosen.
@@ -55,7 +57,8 @@ func (v *written) next() bool {
 	if len(v.older) == 0 {
 		return false
 	}
-	v.value, v.entry, v.how, v.older = v.older[0].value, v.older[0].entry, v.older[0].how, v.older[1:]
+	o := v.older[0]
+	v.value, v.entry, v.how, v.sum, v.older = o.value, o.entry, o.how, o.sum, v.older[1:]
 	return true
 }
 
@@ -148,7 +151,7 @@ func (w *write) set(v written) {
 	}
 	old := &w.values[i]
 	if v.policy == ifEmpty {
-		old.older = append(old.older, older{v.value, v.entry, v.how})
+		old.older = append(old.older, older{value: v.value, entry: v.entry, how: v.how})
 		return
 	}
 	if v.name == stageProperty && (old.value == "" || old.policy == force) {
@@ -162,9 +165,9 @@ func (w *write) set(v written) {
 		}
 		v.older = []older{{entry: old.entry}}
 	default:
-		v.older = append([]older{{old.value, old.entry, old.how}}, old.older...)
+		v.older = append([]older{{old.value, old.entry, old.how, old.sum}}, old.older...)
 		if v.adds(v.value) {
-			v.value = addOptions(old.value, v.value)
+			v.value, v.sum = addOptions(old.value, v.value), true
 		}
 	}
 	*old = v

@@ -72,3 +72,18 @@ func TestMergedWriteWithAConflict(t *testing.T) {
 		r.want("a@x.co", map[string]string{"firstname": "Ada", "phone": "1"})
 	})
 }
+
+// One of several additions is refused: the others arrive.
+func TestRefusedAdditionDoesNotTakeTheOthers(t *testing.T) {
+	for _, order := range [][]string{{";a", ";b", ";c"}, {";b", ";a", ";c"}, {";b", ";c", ";a"}} {
+		inBubble(t, topics(), "", func(t *testing.T, r *rig) {
+			mustDeliver(t, r.run(identify(`{"email":"z@x.co","topics":"a"}`)))
+			r.http("PATCH", "/crm/v3/properties/contacts/topics",
+				`{"options":[{"label":"B","value":"b","hidden":false},{"label":"C","value":"c","hidden":false}]}`)
+			mustDeliver(t, r.run(
+				identify(`{"email":"a@x.co","topics":"`+order[0]+`"}`), identify(`{"email":"a@x.co","topics":"`+order[1]+`"}`),
+				identify(`{"email":"a@x.co","topics":"`+order[2]+`"}`)))
+			r.want("a@x.co", map[string]string{"topics": "b;c"})
+		})
+	}
+}

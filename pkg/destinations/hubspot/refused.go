@@ -115,7 +115,9 @@ func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bo
 				w.drop(p.property, reason)
 				changed = true
 			}
-		case len(holders) == 1: // else a value is bad, and it is not said whose
+		case len(holders) != 1: // a value is bad, and it is not said whose
+		case holders[0].values[holders[0].find(p.property)].sum: // nor of which of the write's entries: it is taken apart
+		default:
 			holders[0].refuse(p.property, reason)
 			changed = true
 		}
