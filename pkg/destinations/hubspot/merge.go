@@ -72,7 +72,7 @@ type write struct {
 	values   []written
 	stripped []stripped
 	collided []string // names that several members of one user object come to; one of them counts
-	late     bool     // HubSpot does not know yet what was made for it
+	late     bool     // HubSpot does not know yet what was made for it, or it is to be made again
 }
 
 // merge makes one write for each identity in the batch, in the order of their oldest entries. It also lists what the account lacks and the

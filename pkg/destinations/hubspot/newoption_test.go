@@ -248,3 +248,15 @@ func TestOptionsThatAreTakenAwayAgain(t *testing.T) {
 		r.want("b@x.co", map[string]string{"plan": "gold"})
 	})
 }
+
+// A person deletes an option that the router still takes for there: it is made again, and the value arrives.
+func TestAnOptionThatAPersonDeleted(t *testing.T) {
+	inBubble(t, topics(), "properties: {options: create}\n", func(t *testing.T, r *rig) {
+		mustDeliver(t, r.run(identify(`{"email":"a@x.co","topics":"a"}`)))
+		time.Sleep(2 * time.Minute)
+		r.http("PATCH", "/crm/v3/properties/contacts/topics", `{"options":[{"label":"B","value":"b","hidden":false}]}`)
+		mustDeliver(t, r.run(identify(`{"email":"b@x.co","topics":["a","b"]}`), identify(`{"email":"c@x.co","topics":"b"}`)))
+		r.want("b@x.co", map[string]string{"topics": "a;b"})
+		r.want("c@x.co", map[string]string{"topics": "b"})
+	})
+}

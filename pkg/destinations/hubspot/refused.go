@@ -100,8 +100,8 @@ func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bo
 			s.d.refreshSchema(ctx, s.permits, schemaAgain)
 			s.schema = s.d.account.schema.get()
 		case codeInvalidOption: // a person may have deleted it
-			if s.d.contacts.properties.addOption {
-				s.d.refreshSchema(ctx, s.permits, schemaAgain)
+			if s.deleted(ctx, writes, p.property) {
+				continue
 			}
 		case codeReadOnly:
 			reason = reasonReadOnly
@@ -123,6 +123,23 @@ func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bo
 		}
 	}
 	return changed
+}
+
+// deleted says whether a property that HubSpot refuses lacks an option that the policy makes again. Then the only write that has it waits for that.
+func (s *contactSend) deleted(ctx context.Context, writes []*write, property string) bool {
+	holders := holding(writes, property)
+	if !s.d.contacts.properties.addOption || len(holders) != 1 {
+		return false
+	}
+	s.d.refreshSchema(ctx, s.permits, schemaAgain)
+	p := s.d.account.schema.get().properties[property]
+	if p == nil {
+		return false
+	}
+	w := holders[0]
+	options := strings.Split(w.values[w.find(property)].value, ";")
+	w.late = len(s.d.missingOptions(&needOption{p, options})) > 0
+	return w.late
 }
 
 // freeEmail leaves the e-mail address out of a write by another property, when HubSpot says that it is another contact's.
