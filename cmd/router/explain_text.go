@@ -24,7 +24,7 @@ func writeExplanation(out io.Writer, x *router.Explanation) error {
 		t.printf("event %s", line(x.EventID))
 	}
 	for i := range x.Receipts {
-		t.receipt(&x.Receipts[i], x.EventID == "")
+		t.receipt(&x.Receipts[i], x)
 	}
 	for _, note := range x.Notes {
 		t.printf("")
@@ -82,13 +82,14 @@ const tellTime = "2006-01-02 15:04:05.000 UTC"
 
 func at(t time.Time) string { return t.UTC().Format(tellTime) }
 
-func (t *teller) receipt(r *router.Receipt, named bool) {
+// receipt tells of a receipt what x does not say already in its title.
+func (t *teller) receipt(r *router.Receipt, x *router.Explanation) {
 	t.printf("")
 	what := cmp.Or(line(r.EventType), "an event without a type")
-	if named {
+	if x.EventID == "" {
 		what += ", id " + line(r.EventID)
 	}
-	if r.Person != "" {
+	if r.Person != "" && r.Person != x.Person {
 		what += ", of " + line(r.Person)
 	}
 	t.wrap("", fmt.Sprintf("received %s with API key %s: %s", at(r.Received), line(r.APIKey), what))
