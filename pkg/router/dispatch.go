@@ -43,7 +43,7 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		now := time.Now()
 		a.mu.Lock()
 		ready, at := l.nextLocked(now)
-		grown := l.growLocked(ready, now)
+		grown := l.growLocked(now)
 		a.mu.Unlock()
 		if grown {
 			continue

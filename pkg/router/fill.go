@@ -53,7 +53,7 @@ func (l *lane) releasedLocked(e *entry) bool {
 			}
 			continue
 		}
-		if !earlier.live.showsLocked(e) || e.bulk() && !earlier.bulk.showsLocked(e) {
+		if !earlier.showsLocked(e) {
 			return false
 		}
 		for _, p := range e.persons {
@@ -70,8 +70,13 @@ func (l *lane) releasedLocked(e *entry) bool {
 	return true
 }
 
-// showsLocked says whether all of the stream that was handed over before e, of a later lane, or with it, is loaded. A live e waits only for those
-// bulk entries that are, and does not rely on others: see handover.enter.
+// showsLocked says whether all that e, of a later lane, may have to wait for is loaded. A live e waits only for those bulk entries that are, and
+// does not rely on others: see handover.enter.
+func (l *lane) showsLocked(e *entry) bool {
+	return l.live.showsLocked(e) && (!e.bulk() || l.bulk.showsLocked(e))
+}
+
+// showsLocked says whether all of the stream that was handed over before e, of a later lane, or with it, is loaded.
 func (s *stream) showsLocked(e *entry) bool {
 	if s.more {
 		return s.loaded > e.ref.Block

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -42,5 +43,37 @@ func TestHeldLiveEntriesLetOthersPassDuringAnImport(t *testing.T) {
 		g.post(identify("a@b.co", 1))
 		time.Sleep(5 * time.Second)
 		g.want("another person, with an import in flight", g.writes("a@b.co"), "1")
+	})
+}
+
+// TestWindowOfWhatWaitsForAnEarlierLaneStaysSmall: events of an import wait for their contacts, call after call. To hold more of them gains nothing.
+func TestWindowOfWhatWaitsForAnEarlierLaneStaysSmall(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		time.Sleep(24 * time.Hour)
+		r := newRemote()
+		r.contactKeys = 2
+		g := newRig(t, r, nil)
+		g.window = 20
+		permitEvery(t, r, time.Second)
+		g.start()
+		defer g.stop()
+		for first := range 100 {
+			texts := imported(10*first, 10)
+			for i := range 10 {
+				texts = append(texts, trackAt("", fmt.Sprintf("p%d@b.co", 10*first+i), time.Now().Add(-time.Hour)))
+			}
+			g.postBulk(texts...)
+			time.Sleep(10 * time.Millisecond)
+		}
+		most := 0
+		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(100 * time.Millisecond) {
+			a := g.router.allAccounts()[0]
+			a.mu.Lock()
+			most = max(most, len(a.lane("events").bulk.window))
+			a.mu.Unlock()
+		}
+		if most == 0 || most > 40 {
+			t.Errorf("%d events are held, of a window of 20", most)
+		}
 	})
 }

@@ -110,34 +110,55 @@ func (s *stream) roomLocked() bool {
 	return len(s.window) < (1+s.larger)*s.lane.account.router.windowEntries && s.bytes < (1+s.larger)*windowBytes
 }
 
-// growLocked makes the windows larger when calls could be made but nothing in them may leave: a few persons with much to write, for whom a retry waits,
-// would else keep everyone behind them waiting. The live window grows by itself, so that an import that flows keeps nobody live waiting. ready says
-// whether anything may leave. It says whether there is more to load.
-func (l *lane) growLocked(ready bool, now time.Time) (grown bool) {
+// growLocked makes a window larger when calls could be made but nothing in it may leave: a few persons with much to write, for whom a retry waits, would
+// else keep everyone behind them waiting. Of calls under way, those of an import alone do not count for the live window. It says whether there is more
+// to load.
+func (l *lane) growLocked(now time.Time) (grown bool) {
 	if open, _ := l.openLocked(now); !open {
 		return false
 	}
 	for _, s := range l.streams() {
-		if !s.more || s.roomLocked() || s.larger >= mostLarger {
+		calls := l.calls
+		if !s.bulk {
+			calls -= l.bulkCalls
+		}
+		if calls > 0 || !s.more || s.roomLocked() || s.larger >= mostLarger {
 			continue
 		}
-		held := !ready && l.calls == 0
-		if !s.bulk {
-			held = l.calls == l.bulkCalls && !slices.ContainsFunc(s.window, func(e *entry) bool {
-				head := l.headLocked(e)
-				if head == nil {
-					return false
-				}
-				ready, _ := l.readyLocked(head, now)
-				return ready
-			})
-		}
-		if held {
+		if !slices.ContainsFunc(s.window, func(e *entry) bool { return l.movesLocked(e, now) }) {
 			s.larger++
 			grown = true
 		}
 	}
 	return grown
+}
+
+// movesLocked says whether e, or what must leave before it, may leave now, or waits for an earlier lane that is at work on that.
+func (l *lane) movesLocked(e *entry, now time.Time) bool {
+	if e = l.headLocked(e); e == nil {
+		return false
+	}
+	if ready, _ := l.readyLocked(e, now); ready {
+		return true
+	}
+	if l.notBefore(e).After(now) {
+		return false
+	}
+	for _, earlier := range l.account.lanes[:l.index] {
+		if open, _ := earlier.openLocked(now); !open && earlier.calls == 0 {
+			continue
+		}
+		if !earlier.showsLocked(e) {
+			return true
+		}
+		for _, p := range e.persons {
+			o := p.queues[earlier.index].firstBefore(e)
+			if o != nil && (o.busy && earlier.calls > 0 || earlier.movesLocked(o, now)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // addBlock puts the unfinished entries of a block into the window.
