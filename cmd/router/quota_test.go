@@ -103,6 +103,7 @@ func TestQuotaIsUsed(t *testing.T) {
 
 // TestQuotaOverRestarts stops the router at any moment of a backlog and starts it again at once: at most one call is refused each time.
 func TestQuotaOverRestarts(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
 			const people, restarts = 8000, 5

@@ -29,6 +29,7 @@ func about(d time.Duration) span { return span{d, d + 20*time.Millisecond} }
 
 // TestEveryStatus meets each answer of HubSpot in the whole router: how long which lane waits, and whom it costs what.
 func TestEveryStatus(t *testing.T) {
+	t.Parallel()
 	const hour = time.Hour
 	type row struct {
 		name             string
