@@ -59,8 +59,7 @@ func outcomes(t *testing.T, row []string) (contact string, events []string) {
 	t.Helper()
 	a := newAccount(t, code(row[0])[0], sandbox.Options{})
 	a.browser = strings.Contains(row[1], "from a browser")
-	var plainly func(err error) string
-	plainly = func(err error) string {
+	plainly := func(err error) string {
 		var rejected *destinations.RejectError
 		if reason, ok := destinations.IsSkip(err); ok {
 			return "skipped: " + reason
