@@ -444,3 +444,28 @@ func TestContactEvents(t *testing.T) {
 		}
 	})
 }
+
+// The property that identifies contacts is deleted while the router runs. Its lane waits; nothing is rejected.
+func TestThePropertyOfTheKeyIsDeleted(t *testing.T) {
+	for _, answer := range []string{
+		"", `{"category":"VALIDATION_ERROR","message":"Unable to perform update/upsert by non-unique 0-1 property external_id"}`,
+		`{"category":"VALIDATION_ERROR","errors":[{"code":"PROPERTY_DOESNT_EXIST","context":{"propertyName":["external_id"]}}]}`,
+	} {
+		inBubble(t, externalID(), byExternalID, func(t *testing.T, r *rig) {
+			mustDeliver(t, r.run(identify(`{"external_id":"1","firstname":"A"}`)))
+			time.Sleep(2 * time.Minute)
+			r.http(http.MethodDelete, "/crm/v3/properties/contacts/external_id", "")
+			if answer != "" {
+				r.box.Inject(sandbox.Fault{Endpoint: "contacts/batch/upsert", Status: 400, Body: answer})
+			}
+			for n := range 2 {
+				contacts, _ := r.entries(identify(`{"external_id":"1","firstname":"B"}`), identify(`{"external_id":"2","firstname":"C"}`))
+				for _, o := range r.send(contacts[:2-n]) {
+					if isFinal(o.Err) || !strings.Contains(o.Err.Error(), "id_property") {
+						t.Errorf("%.80s: %v", answer, o.Err)
+					}
+				}
+			}
+		})
+	}
+}

@@ -192,6 +192,15 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 	if a.correlation != "" {
 		err = fmt.Errorf("%w (correlation id %s)", err, a.correlation)
 	}
+	if s.aboutKey(r) {
+		s.d.refreshSchema(ctx, s.permits, schemaAgain)
+		s.schema = s.d.account.schema.get()
+		if s.stop = s.checkKey(ctx); s.stop == nil {
+			s.stop = destinations.RetryAfter(err, schemaAgain)
+		}
+		s.settle([]*write{w}, s.stop)
+		return
+	}
 	badEmail := s.d.contacts.key == emailProperty && r.badEmail()
 	switch {
 	case w.late:
@@ -217,6 +226,12 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 			s.d.log.Error("HubSpot refuses one contact after the other without saying why; the others are tried again", "error", err.Error())
 		}
 	}
+}
+
+// aboutKey says whether a refusal is about the property that identifies contacts, not its value: a person has deleted it.
+func (s *contactSend) aboutKey(r *refusal) bool {
+	return s.d.contacts.ownKey() && (strings.Contains(r.message, "by non-unique") ||
+		slices.ContainsFunc(r.problems, func(p problem) bool { return p.property == s.d.contacts.key && p.code == codeUnknownProperty }))
 }
 
 // lasts counts a conflict of the write, and says whether one of its entries has met so many that it is no coincidence.
