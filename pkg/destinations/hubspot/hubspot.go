@@ -275,6 +275,7 @@ func (d *Destination) Send(ctx context.Context, p destinations.Permit, batch []d
 	} else {
 		d.sendContacts(ctx, ps, batch, out)
 	}
+	ps.release() // the refresh may need it
 	<-refreshed
 	return out
 }
