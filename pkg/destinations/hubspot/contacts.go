@@ -32,13 +32,10 @@ type contactSend struct {
 func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
 	s := &contactSend{d: d, permits: ps, batch: batch, out: out}
 	var err error
-	if s.schema, err = d.contactSchema(ctx, ps); err != nil {
-		for i := range out {
-			out[i].Err = err
-		}
-		return
+	if s.schema, err = d.contactSchema(ctx, ps); err == nil {
+		err = s.checkKey(ctx)
 	}
-	if err := s.checkKey(ctx); err != nil {
+	if err != nil {
 		for i := range out {
 			out[i].Err = err
 		}
@@ -68,13 +65,12 @@ func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []des
 
 // checkKey blocks the lane when the account has no property by which contacts can be identified: HubSpot would refuse each of them.
 func (s *contactSend) checkKey(ctx context.Context) error {
-	key := s.d.contacts.key
-	if key == emailProperty || key == objectIDProperty {
+	if !s.d.contacts.ownKey() {
 		return nil
 	}
+	key := s.d.contacts.key
 	if p := s.schema.properties[key]; p == nil || !p.unique {
-		s.d.refreshSchema(ctx, s.permits, schemaAgain)
-		s.schema = s.d.account.schema.get()
+		s.refreshSchema(ctx)
 	}
 	switch p := s.schema.properties[key]; {
 	case p == nil:
@@ -85,6 +81,12 @@ func (s *contactSend) checkKey(ctx context.Context) error {
 			destinations.LaneScope, time.Time{})
 	}
 	return nil
+}
+
+// refreshSchema goes on by the account's properties as they are now, unless they were loaded a moment ago.
+func (s *contactSend) refreshSchema(ctx context.Context) {
+	s.d.refreshSchema(ctx, s.permits, schemaAgain)
+	s.schema = s.d.account.schema.get()
 }
 
 // deliver sends the writes in one call and settles each by the answer, with further calls where it takes them.

@@ -97,8 +97,7 @@ func (s *contactSend) amend(ctx context.Context, writes []*write, r *refusal) bo
 		switch p.code {
 		case codeUnknownProperty:
 			reason = reasonUnknown
-			s.d.refreshSchema(ctx, s.permits, schemaAgain)
-			s.schema = s.d.account.schema.get()
+			s.refreshSchema(ctx)
 		case codeInvalidOption: // a person may have deleted it
 			if s.deleted(ctx, writes, p.property) {
 				continue
@@ -131,8 +130,8 @@ func (s *contactSend) deleted(ctx context.Context, writes []*write, property str
 	if !s.d.contacts.properties.addOption || len(holders) != 1 {
 		return false
 	}
-	s.d.refreshSchema(ctx, s.permits, schemaAgain)
-	p := s.d.account.schema.get().properties[property]
+	s.refreshSchema(ctx)
+	p := s.schema.properties[property]
 	if p == nil {
 		return false
 	}
@@ -193,8 +192,7 @@ func (s *contactSend) reject(ctx context.Context, w *write, r *refusal, a *answe
 		err = fmt.Errorf("%w (correlation id %s)", err, a.correlation)
 	}
 	if s.aboutKey(r) {
-		s.d.refreshSchema(ctx, s.permits, schemaAgain)
-		s.schema = s.d.account.schema.get()
+		s.refreshSchema(ctx)
 		if s.stop = s.checkKey(ctx); s.stop == nil {
 			s.stop = destinations.RetryAfter(err, schemaAgain)
 		}
