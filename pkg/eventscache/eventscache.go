@@ -165,7 +165,7 @@ func (c *Cache) settleReceipt(o *store.Outcome) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := r.newestLocked(o.EventID)
+	e := r.newestLocked(o.EventID, o.Received)
 	switch {
 	case e == nil:
 	case o.Status == store.Duplicate:

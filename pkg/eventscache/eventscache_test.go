@@ -121,7 +121,10 @@ func TestOutcomes(t *testing.T) {
 			"skipped":   {Skip: "no identity"}, "dead": {Error: "refused"}, "under way": {}, "minimal": {},
 		})
 
-		c.Settled([]store.Outcome{{APIKey: "web", EventID: "dead", Status: store.Duplicate}, {APIKey: "web", EventID: "minimal", Status: store.Unrouted}})
+		now := time.Now().UTC()
+		c.Settled([]store.Outcome{
+			{APIKey: "web", EventID: "dead", Received: now, Status: store.Duplicate}, {APIKey: "web", EventID: "minimal", Received: now, Status: store.Unrouted},
+		})
 		skips := map[string]string{}
 		for _, e := range c.Events(Query{Namespace: Tokens, IDs: []string{"web"}}).Events {
 			if e.Skip != "" {
@@ -129,6 +132,18 @@ func TestOutcomes(t *testing.T) {
 			}
 		}
 		want(t, "of API keys", skips, map[string]string{"dead": skipDuplicate, "minimal": skipUnrouted})
+	})
+}
+
+// TestDuplicateThatIsLeftOut says nothing of the event that came before it.
+func TestDuplicateThatIsLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(1)
+		accept(c, "a")
+		time.Sleep(time.Second)
+		accept(c, "a")
+		c.Settled([]store.Outcome{{APIKey: "web", EventID: "a", Received: time.Now().UTC(), Status: store.Duplicate}})
+		want(t, "skip of the first", c.Events(Query{Namespace: Tokens, IDs: []string{"web"}}).Events[0].Skip, "")
 	})
 }
 

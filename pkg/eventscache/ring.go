@@ -91,10 +91,10 @@ func (r *ring) addLocked(e *entry) {
 	r.entries = slices.Delete(r.entries, 0, drop)
 }
 
-// newestLocked is the last event with an id; nil: there is none.
-func (r *ring) newestLocked(id string) *entry {
+// newestLocked is the last event with an id that was received then; nil: there is none. An id may come again.
+func (r *ring) newestLocked(id string, received time.Time) *entry {
 	for i := len(r.entries) - 1; i >= 0; i-- {
-		if r.entries[i].id == id {
+		if r.entries[i].id == id && r.entries[i].at.Equal(received) {
 			return r.entries[i]
 		}
 	}
