@@ -27,7 +27,7 @@ type explainCmd struct {
 	EventID    string `arg:"" optional:"" name:"event-id" help:"The event's id. Not with --person."`
 	Person     string `help:"The last events of this person, by e-mail." placeholder:"EMAIL"`
 	APIKey     string `name:"api-key" help:"Only events of the API key with this id." placeholder:"ID"`
-	Limit      int    `help:"With --person: at most so many outcomes." default:"20"`
+	Limit      int    `help:"At most so many outcomes, and of what waits in each lane. Default: 20 of a person, 100 of an event."`
 	URL        string `name:"url" help:"Ask the router at this address. Default: the one of the configuration, or its data directory if none runs." placeholder:"URL"`
 	AdminToken string `env:"ADMIN_TOKEN" help:"The admin token of that router. Default: server.admin_token of the configuration." placeholder:"TOKEN"`
 	JSON       bool   `help:"One JSON object."`
@@ -44,6 +44,9 @@ const explainPath = "/api/v1/events/explain"
 // Run implements the command.
 func (c *explainCmd) Run(ctx context.Context, s streams) error {
 	q := router.ExplainQuery{EventID: c.EventID, Person: c.Person, APIKey: c.APIKey, Limit: c.Limit}
+	if q.Limit < 0 {
+		return usageError{errors.New("--limit must not be negative")}
+	}
 	if (q.EventID == "") == (q.Person == "") {
 		return usageError{errors.New("name either an event id or --person (see router explain --help)")}
 	}
@@ -119,7 +122,10 @@ const maxExplanation = 64 << 20
 
 // fetchExplanation asks a router.
 func fetchExplanation(ctx context.Context, base, token string, q router.ExplainQuery) (*router.Explanation, error) {
-	values := url.Values{"limit": {strconv.Itoa(q.Limit)}}
+	values := url.Values{}
+	if q.Limit > 0 {
+		values.Set("limit", strconv.Itoa(q.Limit))
+	}
 	for name, value := range map[string]string{"event_id": q.EventID, "person": q.Person, "api_key": q.APIKey} {
 		if value != "" {
 			values.Set(name, value)
