@@ -134,10 +134,14 @@ func (x *explainer) searchLanes(ctx context.Context) error {
 	return nil
 }
 
+const whyBlocked = "its lane is blocked"
+
 // take adds the state of the lane.
 func (w *Waiting) take(s LaneStatus) {
 	w.LaneState, w.LaneReason, w.LaneSince, w.LaneNextTry = s.State, s.Reason, s.Since, s.NextTry
 	switch {
+	case w.Why == whyBlocked && s.NextTry != nil:
+		w.NextAttempt = s.NextTry // of the same moment
 	case w.Why != "":
 	case s.State == Blocked || s.State == Paused:
 		w.Why = "its lane is " + string(s.State)
@@ -206,7 +210,7 @@ func (l *lane) whyLocked(e *entry, now time.Time) *Waiting {
 		w.Why = "it is in a call now"
 		return w
 	case l.stop != nil && l.stop.blocked:
-		w.Why = "its lane is blocked"
+		w.Why = whyBlocked
 		until(l.stop.until)
 		return w
 	case e.due.After(now):
