@@ -101,7 +101,9 @@ func (l *lane) openLocked(now time.Time) (open bool, at time.Time) {
 		if now.Before(s.until) {
 			return false, s.until
 		}
-		limit = 1 // a probe
+		if s.blocked || s.failures > 1 {
+			limit = 1 // a probe
+		}
 	}
 	return l.calls < limit, time.Time{}
 }

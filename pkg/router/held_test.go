@@ -77,3 +77,27 @@ func TestWindowOfWhatWaitsForAnEarlierLaneStaysSmall(t *testing.T) {
 		}
 	})
 }
+
+// TestOneFailureDoesNotStopTheLane: while a call takes long and one other has failed, the rest leaves.
+func TestOneFailureDoesNotStopTheLane(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRemote()
+		r.answer = func(c call) []error {
+			switch c.keys()[0] {
+			case "slow@b.co":
+				time.Sleep(30 * time.Second)
+			case "fails@b.co":
+				return []error{errors.New("503")}
+			}
+			return nil
+		}
+		g := newRig(t, r, nil)
+		g.start()
+		defer g.stop()
+		for i, key := range []string{"slow@b.co", "fails@b.co", "a@b.co"} {
+			g.post(identify(key, i))
+			time.Sleep(200 * time.Millisecond)
+		}
+		g.want("the third", g.writes("a@b.co"), "2")
+	})
+}
