@@ -137,7 +137,8 @@ func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) 
 // maxServerWait is the longest wait that a 5xx is believed to ask for: it may be a proxy's.
 const maxServerWait = 5 * time.Minute
 
-// learn tells the quota what an answer says of it. A window that refuses is closed before the call's place is given on.
+// learn tells the quota what an answer says of it. A window that refuses is closed before the call's place is given on, and one that works is
+// opened after what remains is known.
 func (c *client) learn(p *permit, a *answer) {
 	w := p.window
 	wait := a.retryAfter(time.Now())
@@ -146,14 +147,15 @@ func (c *client) learn(p *permit, a *answer) {
 		c.limit(w, a, wait)
 	case a.status >= 500 && wait > 0:
 		w.refused(min(wait, maxServerWait), a.err())
-	case a.status < 500:
+	}
+	rates := parseRates(a.header)
+	p.end(&rates)
+	if a.status < 500 && a.status != http.StatusTooManyRequests {
 		w.works()
 		if w.day != nil {
 			w.day.works()
 		}
 	}
-	rates := parseRates(a.header)
-	p.end(&rates)
 }
 
 // limit takes in a 429. Those that HubSpot documents carry no Retry-After, so the policy says how long.

@@ -21,6 +21,8 @@ const (
 	// together is how many calls may leave at once while more than half of a window is free: what comes at one moment need not wait, and a
 	// backlog is spread all the same.
 	together = 4
+	// straysFor is how long calls of an earlier process, killed while they were under way, may still arrive after the first answer to this one.
+	straysFor = 3 * time.Second
 )
 
 // terms say how much of the quotas one destination may use.
@@ -57,6 +59,7 @@ type window struct {
 	certain      bool        // they are more than our own calls in flight could look like
 	foreignUntil time.Time   // when the last of them has left
 	excess       excess      // places that we hold although the remote has them free
+	strays       time.Time   // until then calls of an earlier process may arrive
 	probing      bool        // what remains is unknown: one call in flight
 	closed       time.Time   // no call before this
 	why          error       // of that
@@ -142,6 +145,9 @@ func (p *permit) end(r *rates) {
 	}
 	if r == nil || r.max <= 0 {
 		return
+	}
+	if w.max == 0 {
+		w.strays = now.Add(straysFor)
 	}
 	w.max = r.max
 	if r.interval > 0 {
@@ -309,12 +315,15 @@ func (w *window) nextLocked(now time.Time, t terms) (ok bool, at time.Time) {
 	if w.max <= 0 {
 		return true, time.Time{}
 	}
-	if free := w.freeLocked(t); free > 0 {
+	if free := w.freeLocked(now, t); free > 0 {
 		at := w.last.Add(w.gapLocked(now, free, t))
 		return !at.After(now), at
 	}
 	if w.foreign > 0 {
 		at = w.foreignUntil
+	}
+	if now.Before(w.strays) && (at.IsZero() || w.strays.Before(at)) {
+		at = w.strays
 	}
 	if len(w.ended) > 0 && (at.IsZero() || w.ended[0].Before(at)) {
 		at = w.ended[0]
@@ -345,11 +354,14 @@ func (w *window) mostLocked(t terms) int {
 
 // freeLocked is how many calls may be made now by what is known. Where others use the token some are left to them, for they
 // make calls between an answer and our next call.
-func (w *window) freeLocked(t terms) int {
+func (w *window) freeLocked(now time.Time, t terms) int {
 	ours := w.inFlight + len(w.ended) - w.excess.extra()
 	free := w.max - w.foreign - ours
 	if w.foreign > 0 && w.certain {
 		free -= max(1, w.max/20)
+	}
+	if now.Before(w.strays) {
+		free -= callsInFlight
 	}
 	return min(free, w.mostLocked(t)-ours)
 }
