@@ -26,7 +26,7 @@ import (
 // router is stopped and started: in the end each contact is as if its events had been applied one by one, in the order of their effective
 // times, by the rules of the configuration.
 func TestContactsEqualTheModel(t *testing.T) {
-	seeds := 12
+	seeds := 8
 	if testing.Short() {
 		seeds = 3
 	}

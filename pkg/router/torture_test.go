@@ -25,7 +25,7 @@ import (
 // calls to end, and started. In the end each contact holds the values that count as last, each event has arrived once, what did not is a dead
 // letter, and on the way nothing was out of order. See witness.
 func TestTorture(t *testing.T) {
-	seeds := 8 // every combination of blocked and surrendering, with windows small and large, and more than one restart each
+	seeds := 6 // every combination of blocked and surrendering, with windows small and large, and more than one restart each
 	if testing.Short() {
 		seeds = 3
 	}
