@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -91,26 +88,10 @@ destinations:
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := newService(cfg, slog.New(slog.DiscardHandler), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx, ln) }()
-	defer func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}()
+	run := startService(t, cfg)
 	post := func(admin, body string) (int, string) {
 		t.Helper()
-		r, _ := http.NewRequest("POST", "http://"+ln.Addr().String()+"/api/v1/destinations/test", strings.NewReader(body))
+		r, _ := http.NewRequest("POST", run.url+"/api/v1/destinations/test", strings.NewReader(body))
 		r.Header.Set("X-Admin-Token", admin)
 		res, err := http.DefaultClient.Do(r)
 		if err != nil {
@@ -157,7 +138,7 @@ destinations:
 	if status, got := post("wrong", `{"destination":"crm"}`); status != 401 {
 		t.Errorf("a wrong admin token: %d %s", status, got)
 	}
-	res, err := http.Get("http://" + ln.Addr().String() + "/api/v1/destinations/test")
+	res, err := http.Get(run.url + "/api/v1/destinations/test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +146,7 @@ destinations:
 	if res.StatusCode != http.StatusNotFound {
 		t.Errorf("GET: %s", res.Status)
 	}
-	if n := srv.store.Position(); n != 0 {
+	if n := run.srv.store.Position(); n != 0 {
 		t.Errorf("the store moved to %d", n)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,11 +17,10 @@ import (
 
 // running is a whole router in this process, on a port of its own.
 type running struct {
-	t     *testing.T
-	srv   *service
-	url   string
-	stop  func() // as SIGTERM does; waits for the end
-	ended chan error
+	t    *testing.T
+	srv  *service
+	url  string
+	stop func() // as SIGTERM does; waits for the end
 }
 
 // startService starts a router with the configuration. It is stopped when the test ends, if not before.
@@ -35,22 +35,14 @@ func startService(t *testing.T, cfg *config.Config) *running {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{t: t, srv: srv, url: "http://" + ln.Addr().String(), ended: make(chan error, 1)}
-	go func() { r.ended <- srv.run(ctx, ln) }()
-	r.stop = func() {
+	ended := make(chan error, 1)
+	go func() { ended <- srv.run(ctx, ln) }()
+	r := &running{t: t, srv: srv, url: "http://" + ln.Addr().String(), stop: sync.OnceFunc(func() {
 		cancel()
-		if err, ok := <-r.ended; ok && err != nil {
+		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	}
-	stop := r.stop
-	done := false
-	r.stop = func() {
-		if !done {
-			done = true
-			stop()
-		}
-	}
+	})}
 	t.Cleanup(r.stop)
 	return r
 }

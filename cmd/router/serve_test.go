@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 )
@@ -35,19 +31,9 @@ destinations:
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := newService(cfg, slog.New(slog.DiscardHandler), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx, ln) }()
+	run := startService(t, cfg)
 	for _, key := range []string{"shop", "blog"} {
-		res, err := http.Post("http://"+ln.Addr().String()+"/s2s/event?token=s2s."+key, "application/json",
+		res, err := http.Post(run.url+"/s2s/event?token=s2s."+key, "application/json",
 			strings.NewReader(`{"event_type":"user_identify","user":{"email":"`+key+`@example.com"}}`))
 		if err != nil {
 			t.Fatal(err)
@@ -57,15 +43,8 @@ destinations:
 			t.Errorf("an event of %s: %s", key, res.Status)
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); !srv.router.Idle(); time.Sleep(5 * time.Millisecond) { // real I/O
-		if time.Now().After(deadline) {
-			t.Fatal("not all is delivered after 20 s")
-		}
-	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	run.settle()
+	run.stop()
 
 	f := func(hub string, want ...string) {
 		t.Helper()
