@@ -15,16 +15,11 @@ import (
 // TestEventExamples: the table of settings of custom events in hubspot.md, from the event to what HubSpot holds.
 func TestEventExamples(t *testing.T) {
 	t.Parallel()
-	var examples table
-	for _, tb := range load(t, "hubspot.md").tables {
-		if strings.Join(tb.header, " ") == "settings, under `events` event custom event" {
-			examples = tb
-		}
-	}
-	if len(examples.rows) < 10 {
+	examples := tablesOf(t, "settings, under `events` | event | custom event")
+	if len(examples) < 10 {
 		t.Fatal("hubspot.md lacks its table of settings of events")
 	}
-	for _, row := range examples.rows {
+	for _, row := range examples {
 		synctest.Test(t, func(t *testing.T) {
 			name, properties := eventExample(t, code(row[0])[0], code(row[1])[0])
 			wantName, want := "", map[string]string(nil)

@@ -70,17 +70,12 @@ func (d *deployment) list(t *testing.T, path string, into any) {
 func TestEventNames(t *testing.T) {
 	t.Parallel()
 	d := served(t, `'$.event_type == "pageview" ? "" : $.event_type'`, `""`) // no filter: one of the events has no type
-	var names table
-	for _, tb := range load(t, "hubspot.md").tables {
-		if strings.Join(tb.header, " ") == "`event_type` name" {
-			names = tb
-		}
-	}
-	if len(names.rows) < 4 {
+	names := tablesOf(t, "`event_type` | name")
+	if len(names) < 4 {
 		t.Fatal("hubspot.md lacks its table of names")
 	}
 	var events []string
-	for i, row := range names.rows {
+	for i, row := range names {
 		typ := ""
 		if spans := code(row[0]); len(spans) == 1 {
 			typ = fmt.Sprintf(`"event_type":%q,`, spans[0])
@@ -89,7 +84,7 @@ func TestEventNames(t *testing.T) {
 	}
 	post(t, "http://"+d.router+"/s2s/events", []byte("["+strings.Join(events, ",")+"]"))
 	d.drained(t)
-	for i, row := range names.rows {
+	for i, row := range names {
 		var found struct{ Results []struct{ EventName string } }
 		d.list(t, fmt.Sprintf("events?email=n%d@example.com", i), &found)
 		if len(found.Results) != 1 || found.Results[0].EventName != "pe20546336_"+code(row[1])[0] {

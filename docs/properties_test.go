@@ -36,16 +36,11 @@ var exampleProperties = []sandbox.Property{
 // TestPropertyExamples: the table of settings in hubspot.md, from the events to what HubSpot holds, in one batch and in several.
 func TestPropertyExamples(t *testing.T) {
 	t.Parallel()
-	var examples table
-	for _, tb := range load(t, "hubspot.md").tables {
-		if strings.Join(tb.header, " ") == "settings user contact" {
-			examples = tb
-		}
-	}
-	if len(examples.rows) < 15 {
+	examples := tablesOf(t, "settings | user | contact")
+	if len(examples) < 15 {
 		t.Fatal("hubspot.md lacks its table of settings")
 	}
-	for _, row := range examples.rows {
+	for _, row := range examples {
 		for _, apart := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) { propertyExample(t, row, apart) })
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -80,8 +79,7 @@ type modelRun struct {
 	clears bool // null clears
 	grows  bool // options are made
 	srv    *service
-	cancel context.CancelFunc
-	ended  chan error
+	stop   func()
 
 	posted    []modelEvent
 	conflicts int // injected
@@ -128,20 +126,7 @@ func (m *modelRun) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	m.srv, m.cancel, m.ended = srv, cancel, make(chan error, 1)
-	go func() { m.ended <- srv.router.Run(ctx) }()
-}
-
-func (m *modelRun) stop() {
-	m.t.Helper()
-	m.cancel()
-	if err := <-m.ended; err != nil {
-		m.t.Error(err)
-	}
-	if err := m.srv.close(); err != nil {
-		m.t.Error(err)
-	}
+	m.srv, m.stop = srv, srv.start(m.t)
 }
 
 func (m *modelRun) run() {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -108,19 +107,7 @@ destinations:
 		v.t.Fatal(err)
 	}
 	v.srv = srv
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.router.Run(ctx) }()
-	v.stop = func() {
-		v.t.Helper()
-		cancel()
-		if err := <-done; err != nil {
-			v.t.Error(err)
-		}
-		if err := srv.close(); err != nil {
-			v.t.Error(err)
-		}
-	}
+	v.stop = srv.start(v.t)
 }
 
 // post appends events as ingest would.
