@@ -306,6 +306,11 @@ func pause(ctx context.Context, ps *permits, d time.Duration) error {
 		return nil
 	}
 	ps.release()
+	return wait(ctx, d)
+}
+
+// wait ends after d, or with ctx's error.
+func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

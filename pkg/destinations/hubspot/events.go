@@ -212,16 +212,9 @@ func (s *eventSend) waitForLag(ctx context.Context, all []*occurrence) error {
 			newest = o.def.fresh
 		}
 	}
-	wait := time.Until(newest.Add(definitionLag))
-	if newest.IsZero() || wait <= 0 {
+	left := time.Until(newest.Add(definitionLag))
+	if newest.IsZero() || left <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return wait(ctx, left)
 }
