@@ -163,7 +163,8 @@ func (h *destinationTest) test(w http.ResponseWriter, r *http.Request) ([]destin
 	if cfg == nil {
 		cfg = h.cfg
 	}
-	findings, err := testDestination(r.Context(), cfg, name, h.parts)
+	// The request's context is fasthttp's own, which is used again for other requests while a call may still look at it; the check has a timeout.
+	findings, err := testDestination(context.Background(), cfg, name, h.parts)
 	if err != nil {
 		return nil, errors.New(plainProblems(err))
 	}
