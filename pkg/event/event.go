@@ -46,6 +46,11 @@ type Event struct {
 	UserAgent string
 	// Email is what the identity memory supplied for an event that carries no e-mail of its own; "" otherwise.
 	Email string
+	// AnonymousHash is a hash of the client's address and User-Agent, which filters see as user.hashed_anonymous_id; "" if that is not wanted.
+	AnonymousHash string
+	// Added is a JSON object of what the router found out beside the client's event: request headers, location, user agent. Its members are seen
+	// behind the client's own, whose names go before. Nil: nothing.
+	Added []byte
 	// JSON is the client's event: one valid JSON object in UTF-8, write keys removed. Never nil.
 	JSON []byte
 }
@@ -61,8 +66,12 @@ func (e *Event) Effective() time.Time {
 	return e.Received
 }
 
-// recordVersion is the first byte of an encoded Event. Another value is another format.
-const recordVersion = 1
+// The first byte of an encoded Event. Another value is another format.
+const (
+	recordVersion = 2
+	// recordVersion1 is as 2, but ends with Email and JSON. It is still read: logs and lanes of an older router hold it.
+	recordVersion1 = 1
+)
 
 const (
 	flagServer = 1 << 0
@@ -82,20 +91,22 @@ func (e *Event) AppendTo(dst []byte) []byte {
 	}
 	dst = append(dst, recordVersion, byte(e.Class), flags)
 	dst = binary.AppendVarint(dst, e.Received.UnixMicro())
-	for _, s := range [...]string{e.ID, e.APIKey, e.Source, e.SourceIP, e.UserAgent, e.Email} {
+	for _, s := range [...]string{e.ID, e.APIKey, e.Source, e.SourceIP, e.UserAgent, e.Email, e.AnonymousHash} {
 		dst = binary.AppendUvarint(dst, uint64(len(s)))
 		dst = append(dst, s...)
 	}
+	dst = binary.AppendUvarint(dst, uint64(len(e.Added)))
+	dst = append(dst, e.Added...)
 	return append(dst, e.JSON...)
 }
 
-// Decode reads a record that AppendTo wrote into e. Its JSON points into rec; its strings are copies.
+// Decode reads a record that AppendTo wrote into e. Its JSON and Added point into rec; its strings are copies.
 // Bytes that are no record give an error that wraps [ErrRecord]; the JSON itself is not checked.
 func (e *Event) Decode(rec []byte) error {
 	if len(rec) < 3 {
 		return fmt.Errorf("%w: %d bytes", ErrRecord, len(rec))
 	}
-	if rec[0] != recordVersion {
+	if rec[0] != recordVersion && rec[0] != recordVersion1 {
 		return fmt.Errorf("%w: version %d, this router reads %d", ErrRecord, rec[0], recordVersion)
 	}
 	if rec[1] > byte(Replay) {
@@ -108,18 +119,26 @@ func (e *Event) Decode(rec []byte) error {
 		return fmt.Errorf("%w: time", ErrRecord)
 	}
 	rest = rest[n:]
-	var fields [6]string
-	for i := range fields {
+	var fields [8][]byte
+	have := fields[:]
+	if rec[0] == recordVersion1 {
+		have = fields[:6]
+	}
+	for i := range have {
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > maxStringBytes || size > uint64(len(rest)-n) {
 			return fmt.Errorf("%w: field %d", ErrRecord, i)
 		}
-		fields[i] = string(rest[n : n+int(size)])
+		have[i] = rest[n : n+int(size)]
 		rest = rest[n+int(size):]
 	}
 	*e = Event{
-		ID: fields[0], APIKey: fields[1], Source: fields[2], SourceIP: fields[3], UserAgent: fields[4], Email: fields[5],
+		ID: string(fields[0]), APIKey: string(fields[1]), Source: string(fields[2]), SourceIP: string(fields[3]), UserAgent: string(fields[4]),
+		Email: string(fields[5]), AnonymousHash: string(fields[6]),
 		Received: time.UnixMicro(micros).UTC(), Class: class, Server: flags&flagServer != 0, JSON: rest,
+	}
+	if len(fields[7]) > 0 {
+		e.Added = fields[7]
 	}
 	return nil
 }

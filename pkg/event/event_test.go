@@ -13,7 +13,7 @@ import (
 func sample() Event {
 	return Event{
 		ID: "e1", APIKey: "key1", Received: time.Date(2026, 11, 21, 2, 51, 54, 727_123_000, time.UTC), Class: Bulk, Server: true,
-		Source: "api", SourceIP: "2001:db8::1", UserAgent: "node", Email: "a@b.co", JSON: []byte(`{"event_type":"signup","n":12345678901234567890}`),
+		Source: "api", SourceIP: "2001:db8::1", UserAgent: "node", Email: "a@b.co", AnonymousHash: "0123", Added: []byte(`{"location":{"city":"Ulm"}}`), JSON: []byte(`{"event_type":"signup","n":12345678901234567890}`),
 	}
 }
 
@@ -31,6 +31,22 @@ func TestRecordRoundTrip(t *testing.T) {
 	f(sample())
 	f(Event{Received: time.UnixMicro(0).UTC(), JSON: []byte(`{}`)})
 	f(Event{Received: time.UnixMicro(-5).UTC(), JSON: []byte(`{}`), ID: string(bytes.Repeat([]byte("x"), 5000))})
+}
+
+// TestDecodeOlderRecord: what an older router left in log and lanes.
+func TestDecodeOlderRecord(t *testing.T) {
+	rec := []byte("\x01\x01\x01\x02\x02e1\x01k\x03api\x00\x02UA\x06a@b.co{\"a\":1}")
+	var got Event
+	if err := got.Decode(rec); err != nil {
+		t.Fatal(err)
+	}
+	want := Event{
+		ID: "e1", APIKey: "k", Received: time.UnixMicro(1).UTC(), Class: Bulk, Server: true, Source: "api", UserAgent: "UA", Email: "a@b.co",
+		JSON: []byte(`{"a":1}`),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 func TestDecodeRefusesCutRecords(t *testing.T) {

@@ -20,6 +20,9 @@ const (
 	FieldSource    = "src"
 	FieldSourceIP  = "source_ip"
 	FieldUserAgent = "user_agent"
+
+	// FieldAnonymousHash is a member of the user object.
+	FieldAnonymousHash = "hashed_anonymous_id"
 )
 
 // Type returns event_type as text: "" when it is absent, null, an object or an array; a number as the client wrote it.
@@ -131,9 +134,10 @@ func parseTime(v gjson.Result) (time.Time, bool) {
 }
 
 // AppendView appends the event as filters and transforms see it: the client's members, and behind them those envelope
-// fields that the client did not send. Like Jitsu, `api_key` is always the router's own (the key's id, never a secret).
+// fields that the client did not send. Like Jitsu, `api_key` is always the router's own (the key's id, never a secret), and so is the
+// user's `hashed_anonymous_id`.
 func (e *Event) AppendView(dst []byte) []byte {
-	var has struct{ id, timestamp, source, sourceIP, userAgent bool }
+	var has struct{ id, timestamp, source, sourceIP, userAgent, user bool }
 	start := len(dst)
 	dst = append(dst, '{')
 	comma := func() {
@@ -160,10 +164,18 @@ func (e *Event) AppendView(dst []byte) []byte {
 		comma()
 		dst = append(dst, k.Raw...)
 		dst = append(dst, ':')
-		if k.Str == "eventn_ctx" && v.IsObject() {
-			has.id, has.userAgent = true, true // in there
+		switch {
+		case k.Str == "eventn_ctx" && v.IsObject():
+			has.id, has.userAgent, has.user = true, true, true // in there
 			dst = e.appendContext(dst, v)
-		} else {
+		case k.Str == "user":
+			has.user = true // one that is no object stays as it is
+			if v.IsObject() {
+				dst = e.appendUser(dst, v)
+			} else {
+				dst = append(dst, v.Raw...)
+			}
+		default:
 			dst = append(dst, v.Raw...)
 		}
 		return true
@@ -187,14 +199,57 @@ func (e *Event) AppendView(dst []byte) []byte {
 		dst = append(dst, `"`+FieldTimestamp+`":"`...)
 		dst = append(e.Received.UTC().AppendFormat(dst, TimestampLayout), '"')
 	}
+	if !has.user && e.AnonymousHash != "" {
+		comma()
+		dst = append(dst, `"user":`...)
+		dst = e.appendUser(dst, gjson.Result{})
+	}
+	if len(e.Added) > 0 {
+		dst = e.appendAdded(dst)
+	}
 	return append(dst, '}')
+}
+
+// appendAdded appends the members of Added whose names the client did not use.
+func (e *Event) appendAdded(dst []byte) []byte {
+	gjson.ParseBytes(e.Added).ForEach(func(k, v gjson.Result) bool {
+		if gjson.GetBytes(e.JSON, gjson.Escape(k.Str)).Exists() {
+			return true
+		}
+		dst = append(dst, ',') // _timestamp at least stands before it
+		dst = append(dst, k.Raw...)
+		dst = append(dst, ':')
+		dst = append(dst, v.Raw...)
+		return true
+	})
+	return dst
+}
+
+// appendUser appends the user object with the hash in it.
+func (e *Event) appendUser(dst []byte, user gjson.Result) []byte {
+	if e.AnonymousHash == "" {
+		return append(dst, user.Raw...)
+	}
+	dst = append(dst, '{')
+	user.ForEach(func(k, v gjson.Result) bool {
+		if k.Str == FieldAnonymousHash {
+			return true
+		}
+		dst = append(dst, k.Raw...)
+		dst = append(dst, ':')
+		dst = append(dst, v.Raw...)
+		dst = append(dst, ',')
+		return true
+	})
+	dst = append(dst, `"`+FieldAnonymousHash+`":`...)
+	return append(AppendString(dst, e.AnonymousHash), '}')
 }
 
 // appendContext appends the eventn_ctx object with event_id and user_agent where the client left them out or empty.
 func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
 	dst = append(dst, `{"event_id":`...)
 	dst = AppendString(dst, e.ID)
-	userAgent := false
+	userAgent, user := false, false
 	ctx.ForEach(func(k, v gjson.Result) bool {
 		if k.Str == "event_id" {
 			return true
@@ -203,9 +258,18 @@ func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
 		dst = append(dst, ',')
 		dst = append(dst, k.Raw...)
 		dst = append(dst, ':')
-		dst = append(dst, v.Raw...)
+		user = user || k.Str == "user"
+		if k.Str == "user" && v.IsObject() {
+			dst = e.appendUser(dst, v)
+		} else {
+			dst = append(dst, v.Raw...)
+		}
 		return true
 	})
+	if !user && e.AnonymousHash != "" {
+		dst = append(dst, `,"user":`...)
+		dst = e.appendUser(dst, gjson.Result{})
+	}
 	if !userAgent && e.UserAgent != "" {
 		dst = append(dst, `,"user_agent":`...)
 		dst = AppendString(dst, e.UserAgent)
