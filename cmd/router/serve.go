@@ -85,6 +85,7 @@ type service struct {
 	logger   *slog.Logger
 	registry *prometheus.Registry
 	log      *log.Log
+	bulkLog  *log.Log
 	store    *store.Store
 	router   *router.Router
 	ingest   *ingest.Server
@@ -112,11 +113,8 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err != nil {
 		return srv, fmt.Errorf("open the store in %s: %w", server.DataDir, err)
 	}
-	srv.log, err = log.Open(logDir(server.DataDir), log.Options{
-		MaxBytes: server.MaxLogBytes, MinFreeBytes: server.MinFreeBytes, Position: log.Offset(srv.store.Position()), Logger: logger,
-	})
-	if err != nil {
-		return srv, fmt.Errorf("open the log in %s: %w", logDir(server.DataDir), err)
+	if err := srv.openLogs(); err != nil {
+		return srv, err
 	}
 	shared := &destinations.Shared{}
 	made, _, err := routes(cfg, parts{
@@ -132,14 +130,15 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		sorts, takesIn = srv.recent, srv.recent
 	}
 	srv.router, err = router.New(router.Options{
-		Log: srv.log, Store: srv.store, Routes: made, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
+		Log: srv.log, BulkLog: srv.bulkLog, Store: srv.store, Routes: made, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
 		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Watcher: sorts,
 	})
 	if err != nil {
 		return srv, err
 	}
 	srv.ingest, err = ingest.New(ingest.Options{
-		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, Refused: srv.refused, Ready: srv.ready,
+		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,
+		Refused: srv.refused, BulkRefused: srv.bulkRefused, Ready: srv.ready,
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
 		Admin: map[string]fasthttp.RequestHandler{
 			"GET " + explainPath:             srv.explainPage,
@@ -175,8 +174,10 @@ func (srv *service) run(ctx context.Context, ln net.Listener) error {
 
 func (srv *service) close() error {
 	var errs []error
-	if srv.log != nil {
-		errs = append(errs, srv.log.Close())
+	for _, l := range []*log.Log{srv.log, srv.bulkLog} {
+		if l != nil {
+			errs = append(errs, l.Close())
+		}
 	}
 	if srv.store != nil {
 		errs = append(errs, srv.store.Close())
@@ -189,11 +190,17 @@ func (srv *service) refused(apiKey string) (reason string, refused bool) {
 	return srv.router.Refused(apiKey, event.Live)
 }
 
+// bulkRefused is the same for bulk events.
+func (srv *service) bulkRefused(apiKey string) (reason string, refused bool) {
+	return srv.router.Refused(apiKey, event.Bulk)
+}
+
 // ready is the detail of /readyz: the lanes and their states. A remote that refuses does not make the router unready, for it goes on
 // accepting events; a log that takes none does.
 func (srv *service) ready() (detail []byte, ok bool) {
 	select {
 	case <-srv.log.Failed():
+	case <-srv.bulkLog.Failed():
 	case <-srv.store.Failed():
 	default:
 		ok = true
@@ -212,8 +219,26 @@ func (srv *service) ready() (detail []byte, ok bool) {
 	return detail, ok
 }
 
+// openLogs opens the two logs. Bulk events stop before the disk is so full that live ones would have to.
+func (srv *service) openLogs() (err error) {
+	server := srv.cfg.Server
+	opts := log.Options{MaxBytes: server.MaxLogBytes, MinFreeBytes: server.MinFreeBytes, Position: log.Offset(srv.store.Position()), Logger: srv.logger}
+	if srv.log, err = log.Open(logDir(server.DataDir), opts); err != nil {
+		return fmt.Errorf("open the log in %s: %w", logDir(server.DataDir), err)
+	}
+	opts.MinFreeBytes *= 2
+	opts.Position = router.BulkPosition(srv.store)
+	if srv.bulkLog, err = log.Open(bulkLogDir(server.DataDir), opts); err != nil {
+		return fmt.Errorf("open the log in %s: %w", bulkLogDir(server.DataDir), err)
+	}
+	return nil
+}
+
 // logDir is where a data directory holds the log of live events.
 func logDir(dataDir string) string { return filepath.Join(dataDir, "log", "live") }
+
+// bulkLogDir is where it holds the log of bulk events.
+func bulkLogDir(dataDir string) string { return filepath.Join(dataDir, "log", "bulk") }
 
 // newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
 func newLogger(server config.Server, w io.Writer) *slog.Logger {

@@ -45,10 +45,13 @@ type Options struct {
 	APIKeys      []config.APIKey
 	Destinations []config.Destination // to know which keys feed something
 	Log          Log
+	BulkLog      Log // of bulk events; nil: none are taken
 
 	// Refused says whether events of a key must be refused for now because a lane that it feeds is full, and why: the client reads
 	// it. It is called for every request. nil: never.
 	Refused func(apiKeyID string) (reason string, refused bool)
+	// BulkRefused is the same for bulk events. nil: never.
+	BulkRefused func(apiKeyID string) (reason string, refused bool)
 	// Ready supplies the answer of /readyz, a JSON value. nil: always ready.
 	Ready func() (detail []byte, ok bool)
 	// Metrics serves the Prometheus page. nil: 404.

@@ -36,9 +36,10 @@ type Route struct {
 	Retry       config.Retry
 }
 
-// Options of a Router. All but MarkFile and Watcher are required.
+// Options of a Router. All but BulkLog, MarkFile and Watcher are required.
 type Options struct {
 	Log        *log.Log
+	BulkLog    *log.Log // of bulk events and replays, opened at [BulkPosition]; nil: there are none
 	Store      *store.Store
 	Routes     []Route
 	Registerer prometheus.Registerer
@@ -47,6 +48,16 @@ type Options struct {
 	MarkFile   string        // names the records in hand, to find the one that kills the process; "": none
 	Watcher    Watcher       // nil: nobody watches
 }
+
+// firstBulk is the first offset of a bulk log. No live log gets as far, so that an offset names a record of either log: outputs, outcomes and dead
+// letters are told apart by it. It leaves room for as many again in what JSON's readers take for an exact number.
+const firstBulk log.Offset = 1 << 52
+
+// isBulk says of which log an offset is.
+func isBulk(offset log.Offset) bool { return offset >= firstBulk }
+
+// BulkPosition is where the bulk log that goes with a store has to be opened: the next record to sort.
+func BulkPosition(st *store.Store) log.Offset { return max(firstBulk, log.Offset(st.BulkPosition())) }
 
 // Router moves events from the log to the destinations.
 type Router struct {

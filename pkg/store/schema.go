@@ -160,6 +160,9 @@ CREATE TABLE outcome_index (
 	sizes        BLOB NOT NULL,     -- uvarints: how many hashes each row has
 	hashes       BLOB NOT NULL      -- of event ids and persons, 8 bytes each, little endian
 );
+`, `
+-- Where the sorter goes on in the log of bulk events; position is that of the live ones.
+ALTER TABLE state ADD COLUMN bulk_position INTEGER NOT NULL DEFAULT 0;
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.
@@ -267,14 +270,20 @@ func openReader(path, mode string) (_ *conn, err error) {
 	return c, checkVersion(version)
 }
 
-// state reads the one row of the table state.
-func (c *conn) state() (position uint64, nextBlock BlockID, key []byte, err error) {
-	err = c.query(`SELECT position, next_block, hash_key FROM state WHERE id = 1`, func(row []driver.Value) error {
-		position, nextBlock, key = uint64(toInt(row[0])), BlockID(toInt(row[1])), toBytes(row[2])
+// state is the one row of the table state.
+type state struct {
+	position, bulkPosition uint64
+	nextBlock              BlockID
+	hashKey                []byte
+}
+
+func (c *conn) state() (st state, err error) {
+	err = c.query(`SELECT position, bulk_position, next_block, hash_key FROM state WHERE id = 1`, func(row []driver.Value) error {
+		st = state{uint64(toInt(row[0])), uint64(toInt(row[1])), BlockID(toInt(row[2])), toBytes(row[3])}
 		return nil
 	})
-	if err == nil && len(key) != 16 {
+	if err == nil && len(st.hashKey) != 16 {
 		err = fmt.Errorf("%w: no state", ErrDamaged)
 	}
-	return position, nextBlock, key, err
+	return st, err
 }

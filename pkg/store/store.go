@@ -104,9 +104,9 @@ type Store struct {
 	stopped  chan struct{} // closed when the writer has ended
 	wake     chan struct{} // something is queued; holds one
 
-	position atomic.Uint64
-	lastCall atomic.Int64
-	stats    counters
+	position, bulkPosition atomic.Uint64
+	lastCall               atomic.Int64
+	stats                  counters
 
 	seen       *window
 	known      *window
@@ -172,11 +172,11 @@ func OpenReadOnly(dir string) (_ *Store, err error) {
 	}
 	c := <-s.readers
 	defer func() { s.readers <- c }()
-	_, _, key, err := c.state()
+	st, err := c.state()
 	if err != nil {
 		return nil, err
 	}
-	s.setHashKey(key)
+	s.setHashKey(st.hashKey)
 	return s, nil
 }
 
@@ -216,13 +216,14 @@ func (s *Store) open() (err error) {
 	if s.w, err = openWriter(s.path, s.opts.pragmas); err != nil {
 		return err
 	}
-	position, nextBlock, key, err := s.w.state()
+	st, err := s.w.state()
 	if err != nil {
 		return err
 	}
-	s.position.Store(position)
-	s.nextBlock = nextBlock
-	s.setHashKey(key)
+	s.position.Store(st.position)
+	s.bulkPosition.Store(st.bulkPosition)
+	s.nextBlock = st.nextBlock
+	s.setHashKey(st.hashKey)
 	now := time.Now()
 	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w)); err != nil {
 		return err
@@ -286,17 +287,29 @@ func (s *Store) closeFiles() error {
 	return errors.Join(errs...)
 }
 
-// Position is the next offset to sort, as committed.
+// Position is the next offset of the live log to sort, as committed.
 func (s *Store) Position() uint64 {
 	if s.readOnly {
-		var position uint64
-		s.read(func(c *conn) (err error) {
-			position, _, _, err = c.state()
-			return err
-		})
-		return position
+		return s.readState().position
 	}
 	return s.position.Load()
+}
+
+// BulkPosition is the next offset of the bulk log to sort, as committed; 0 before anything of it was sorted.
+func (s *Store) BulkPosition() uint64 {
+	if s.readOnly {
+		return s.readState().bulkPosition
+	}
+	return s.bulkPosition.Load()
+}
+
+// readState is the zero state where it can not be read.
+func (s *Store) readState() (st state) {
+	_ = s.read(func(c *conn) (err error) {
+		st, err = c.state()
+		return err
+	})
+	return st
 }
 
 // NextCall returns a call id that no call in the store has.

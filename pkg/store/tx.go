@@ -12,7 +12,8 @@ import (
 type tx struct {
 	s          *Store
 	now        time.Time
-	position   uint64
+	position   uint64 // 0: as it was
+	bulk       uint64 // position of the bulk log; 0: as it was
 	nextBlock  BlockID
 	lanes      map[LaneID]*laneChange
 	made       map[LaneName]LaneID
@@ -82,6 +83,9 @@ func (t *tx) applyRequest(req *request) error {
 	}
 	if b.Position != 0 {
 		t.position = b.Position
+	}
+	if b.BulkPosition != 0 {
+		t.bulk = b.BulkPosition
 	}
 	t.seen[0] = append(t.seen[0], b.Seen...)
 	t.known[0] = append(t.known[0], b.Known...)
@@ -253,10 +257,11 @@ func (t *tx) writeState() error {
 			return err
 		}
 	}
-	if t.position == 0 {
+	if t.position == 0 && t.bulk == 0 {
 		return nil
 	}
-	return t.s.w.exec(`UPDATE state SET position = ? WHERE id = 1`, t.position)
+	return t.s.w.exec(`UPDATE state SET position = coalesce(nullif(?, 0), position), bulk_position = coalesce(nullif(?, 0), bulk_position) WHERE id = 1`,
+		t.position, t.bulk)
 }
 
 // adopt brings memory up to what was committed.
@@ -265,6 +270,9 @@ func (t *tx) adopt() {
 	s.nextBlock = t.nextBlock
 	if t.position != 0 {
 		s.position.Store(t.position)
+	}
+	if t.bulk != 0 {
+		s.bulkPosition.Store(t.bulk)
 	}
 	s.seen.adopt(&t.seenStep)
 	s.known.adopt(&t.knownStep)

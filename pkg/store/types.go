@@ -129,13 +129,14 @@ type DeadLetter struct {
 // Times are kept to the millisecond.
 type Batch struct {
 	// By the sorter.
-	Position    uint64     // next offset to sort; written if not 0
-	Seen        []uint64   // de-duplication hashes of accepted events
-	Known       []uint64   // hashes of keys for which an entry was made
-	Identities  []Identity // to put
-	Blocks      []Block
-	DeadLetters []DeadLetter
-	Outcomes    []Outcome // by dispatchers too; left out where none are kept
+	Position     uint64     // next offset of the live log to sort; written if not 0
+	BulkPosition uint64     // the same of the bulk log
+	Seen         []uint64   // de-duplication hashes of accepted events
+	Known        []uint64   // hashes of keys for which an entry was made
+	Identities   []Identity // to put
+	Blocks       []Block
+	DeadLetters  []DeadLetter
+	Outcomes     []Outcome // by dispatchers too; left out where none are kept
 
 	// By dispatchers.
 	Delivered   []uint64 // hashes of keys that the remote now has
