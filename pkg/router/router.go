@@ -98,12 +98,8 @@ func New(o Options) (*Router, error) {
 	if r.watcher == nil {
 		r.watcher = nobody{}
 	}
-	names := map[string]bool{}
-	for _, route := range o.Routes {
-		if names[route.Name] {
-			return nil, fmt.Errorf("destination %q is routed twice", route.Name)
-		}
-		names[route.Name] = true
+	if err := checkRoutes(o.Routes); err != nil {
+		return nil, err
 	}
 	r.metrics = newMetrics(o.Registerer, r)
 	r.sorted, r.asides = make([]watermarks, len(o.Routes)), make([]*aside, len(o.Routes))
