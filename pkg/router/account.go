@@ -2,7 +2,6 @@ package router
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"eventrouter/pkg/store"
@@ -14,8 +13,7 @@ type account struct {
 	route  *Route
 	hub    string
 	name   string
-	lanes  []*lane     // in the order of the destination's specs
-	sorted *watermarks // of the destination
+	lanes  []*lane // in the order of the destination's specs
 
 	mu      sync.Mutex // guards the fields below and those of the lanes that say so
 	persons map[string]*person
@@ -27,28 +25,8 @@ type person struct {
 	queues   []queue // indexed as account.lanes
 }
 
-// watermarks are offsets below which a destination's events are handed over and announced: the live ones, and the others.
-type watermarks struct{ live, bulk atomic.Uint64 }
-
-func (w *watermarks) of(bulk bool) *atomic.Uint64 {
-	if bulk {
-		return &w.bulk
-	}
-	return &w.live
-}
-
-// raise moves a watermark up to position. The sorter and the destination's aside both do.
-func (w *watermarks) raise(bulk bool, position uint64) {
-	for mark := w.of(bulk); ; {
-		old := mark.Load()
-		if old >= position || mark.CompareAndSwap(old, position) {
-			return
-		}
-	}
-}
-
 func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
-	a := &account{router: r, route: route, hub: hub, name: name, persons: map[string]*person{}, sorted: &r.sorted[r.routeIndex(route.Name)]}
+	a := &account{router: r, route: route, hub: hub, name: name, persons: map[string]*person{}}
 	for i, spec := range route.Destination.Lanes() {
 		full := store.LaneName{Destination: route.Name, Hub: hub, Account: name, Lane: spec.Name}
 		l := newLane(a, i, full, spec)

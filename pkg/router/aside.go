@@ -242,22 +242,13 @@ func (a *aside) sort(ctx context.Context, h *handover, u *unsorted) error {
 		}
 		h.route(a.index, route, rec, e.Event)
 	}
-	last := b.entries[b.next-1].Name.Offset
 	if b.next == len(b.entries) {
 		u.block = nil
 	} else {
 		progress.Done = b.done
 	}
 	h.batch.Progress = append(h.batch.Progress, progress)
-	return h.commit(ctx, 0, func() {
-		a.r.sorted[a.index].raise(u.bulk, last+1)
-		// Entries of any account may have waited for this, also when nothing came out of the block.
-		for _, account := range a.r.allAccounts() {
-			if account.route == route {
-				account.wakeFrom(0)
-			}
-		}
-	})
+	return h.commit(ctx)
 }
 
 // tooOld says which entries are given up unsorted, where the lane is at a limit and the configuration wants that: the first block at

@@ -41,7 +41,7 @@ func (l *lane) releasedLocked(e *entry) bool {
 	if len(e.persons) == 0 {
 		return true
 	}
-	if e.bulk() && l.index == 0 && l.live.more && e.effective > l.live.clock {
+	if e.bulk() && l.index == 0 && (l.live.more || l.live.coming > 0) && e.effective > l.live.clock {
 		return false // a live entry that counts as earlier may not be loaded
 	}
 	a := l.account
@@ -76,12 +76,9 @@ func (l *lane) showsLocked(e *entry) bool {
 	return l.live.showsLocked(e) && (!e.bulk() || l.bulk.showsLocked(e))
 }
 
-// showsLocked says whether all of the stream that was handed over before e, of a later lane, or with it, is loaded.
+// showsLocked says whether all of the stream that was handed over before e, of a later lane, or with it, is loaded. Blocks order all streams.
 func (s *stream) showsLocked(e *entry) bool {
-	if s.more {
-		return s.loaded > e.ref.Block
-	}
-	return s.lane.account.sorted.of(e.bulk()).Load() > e.Name.Offset
+	return s.loaded > e.ref.Block || !s.more && s.coming == 0
 }
 
 // hurryLocked has a bulk entry leave as if it were live, because a live one of a later lane waits for it.

@@ -33,7 +33,6 @@ type handover struct {
 	order      []*stream
 	unsorted   map[*unsorted]*store.Block // of destinations that are set aside,
 	slow       []*aside                   // which are these; one may be in it twice
-	direct     []uint64                   // by route, of those that this batch sets aside: offset below which it hands over itself; else 0
 
 	spent     []time.Duration // in filters, by route
 	shares    []share
@@ -48,7 +47,7 @@ type identityKey struct{ apiKey, kind, value string }
 func newHandover(r *Router) *handover {
 	return &handover{
 		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
-		lanes: map[*stream]*store.Block{}, unsorted: map[*unsorted]*store.Block{}, direct: make([]uint64, len(r.routes)),
+		lanes: map[*stream]*store.Block{}, unsorted: map[*unsorted]*store.Block{},
 		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)), recording: r.records(),
 	}
 }
@@ -61,7 +60,6 @@ func (h *handover) begin() {
 	clear(h.identities)
 	clear(h.lanes)
 	clear(h.unsorted)
-	clear(h.direct)
 	h.order, h.slow = h.order[:0], h.slow[:0]
 	b := &h.batch
 	*b = store.Batch{
@@ -103,7 +101,6 @@ func (h *handover) add(rec log.Record) {
 		h.route(i, route, rec, ev)
 		if h.spent[i] > shareLimit { // in this batch alone: its other events wait no longer
 			h.tooSlow(i)
-			h.direct[i] = uint64(rec.Offset) + 1
 		}
 	}
 	if !routed {
@@ -265,15 +262,15 @@ func (h *handover) poison(rec log.Record, deaths int) {
 	h.bury(nil, rec, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths))
 }
 
-// commit makes the batch durable and tells the lanes. position, if not 0, is the next record to sort; sorted announces how far sorting has come.
-func (h *handover) commit(ctx context.Context, position uint64, sorted func()) error {
+// commit makes the batch durable and tells the lanes.
+func (h *handover) commit(ctx context.Context) error {
 	if h.failed != nil {
 		return h.failed
 	}
-	h.batch.Position = position
 	// Blocks of contacts get lower ids than those of their events: see stream.showsLocked.
 	slices.SortStableFunc(h.order, func(a, b *stream) int { return a.lane.index - b.lane.index })
 	for _, s := range h.order {
+		s.expect()
 		h.batch.Blocks = append(h.batch.Blocks, *h.lanes[s])
 	}
 	for _, b := range h.unsorted {
@@ -292,10 +289,6 @@ func (h *handover) commit(ctx context.Context, position uint64, sorted func()) e
 	}
 	for _, s := range h.order {
 		s.announce()
-	}
-	sorted()
-	for i, position := range h.direct {
-		h.r.raiseSorted(i, position)
 	}
 	for _, a := range h.slow {
 		a.poke()

@@ -217,9 +217,13 @@ func TestFirstRecordOfAll(t *testing.T) {
 		contacts.finishLocked(contacts.live.window, time.Now())
 		account.mu.Unlock()
 		f("contact finished", true)
-		account.sorted = new(watermarks) // as if the hand-over were committed and not announced: there may be another contact write in it
+		contacts.live.expect() // there may be another contact write in what is committed and not announced
 		f("hand-over not announced", false)
-		account.sorted.live.Store(1)
+		contacts.live.announce()
+		f("hand-over not loaded", false)
+		if err := contacts.load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		f("hand-over announced", true)
 	})
 }

@@ -74,7 +74,6 @@ type Router struct {
 	readBytes     int64
 
 	position atomic.Uint64 // offset below which the sorter has handed everything over
-	sorted   []watermarks  // the same by route, for one that is set aside lags behind
 	asides   []*aside      // by route, nil for most; the sorter's own once Run has begun
 	refusals atomic.Pointer[refusals]
 
@@ -102,8 +101,8 @@ func New(o Options) (*Router, error) {
 		return nil, err
 	}
 	r.metrics = newMetrics(o.Registerer, r)
-	r.sorted, r.asides = make([]watermarks, len(o.Routes)), make([]*aside, len(o.Routes))
-	r.announceSorted(o.Store.Position())
+	r.asides = make([]*aside, len(o.Routes))
+	r.position.Store(o.Store.Position())
 	return r, nil
 }
 
@@ -200,7 +199,6 @@ func (r *Router) resume() error {
 			continue
 		case isUnsorted(stored.Name):
 			if stored.Entries > 0 {
-				r.sorted[i].of(stored.Name.Lane != unsortedLane).Store(0) // until the first of them is sorted
 				r.setAside(i)
 			}
 			continue

@@ -64,9 +64,11 @@ func (r *Router) sort(ctx context.Context) error {
 			return err
 		}
 		position = last + 1
-		if err := h.commit(ctx, uint64(position), func() { r.announceSorted(uint64(position)) }); err != nil {
+		h.batch.Position = uint64(position)
+		if err := h.commit(ctx); err != nil {
 			return err
 		}
+		r.position.Store(uint64(position))
 		if err := r.log.Reclaim(position); err != nil {
 			return fmt.Errorf("reclaim the log below %d: %w", position, err)
 		}
@@ -78,22 +80,6 @@ func (r *Router) sort(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// announceSorted says that everything below position is handed over, but for destinations that are set aside.
-func (r *Router) announceSorted(position uint64) {
-	for i := range r.sorted {
-		if a := r.asides[i]; a == nil || !a.active.Load() {
-			r.raiseSorted(i, position)
-		}
-	}
-	r.position.Store(position)
-}
-
-// raiseSorted says that all of a destination's events below position are handed over.
-func (r *Router) raiseSorted(i int, position uint64) {
-	r.sorted[i].raise(false, position)
-	r.sorted[i].raise(true, position)
 }
 
 // balance, between two batches, sets destinations aside whose scripts took too much time, and takes back those that have caught up.

@@ -27,6 +27,7 @@ type stream struct {
 	bytes     int      // of the records in the window
 	loaded    store.BlockID
 	more      bool  // the store may hold blocks that are not loaded
+	coming    int   // hand-overs that are being committed, with blocks that others may see before they are announced
 	announced int   // counts hand-overs, so that a load sees one that it raced with
 	clock     int64 // of a live stream: effective time of the last entry that was loaded; those that are not loaded count as later
 	giveUp    *surrender
@@ -62,10 +63,19 @@ func (l *lane) stream(class event.Class) *stream {
 	return &l.bulk
 }
 
-// announce says that a hand-over added blocks. The sorter calls it before it moves Router.sorted past them.
+// expect says that a hand-over is about to add blocks.
+func (s *stream) expect() {
+	a := s.lane.account
+	a.mu.Lock()
+	s.coming++
+	a.mu.Unlock()
+}
+
+// announce says that a hand-over that was expected has added its blocks.
 func (s *stream) announce() {
 	a := s.lane.account
 	a.mu.Lock()
+	s.coming--
 	s.more = true
 	s.announced++
 	a.mu.Unlock()
