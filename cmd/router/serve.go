@@ -25,7 +25,6 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
-	"eventrouter/pkg/event"
 	"eventrouter/pkg/eventscache"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
@@ -138,7 +137,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}
 	srv.ingest, err = ingest.New(ingest.Options{
 		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,
-		Refused: srv.refused, BulkRefused: srv.bulkRefused, Ready: srv.ready,
+		Refused: srv.router.Refused, Ready: srv.ready,
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
 		Admin: map[string]fasthttp.RequestHandler{
 			"GET " + explainPath:             srv.explainPage,
@@ -183,16 +182,6 @@ func (srv *service) close() error {
 		errs = append(errs, srv.store.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// refused says whether live events of an API key are refused, and why.
-func (srv *service) refused(apiKey string) (reason string, refused bool) {
-	return srv.router.Refused(apiKey, event.Live)
-}
-
-// bulkRefused is the same for bulk events.
-func (srv *service) bulkRefused(apiKey string) (reason string, refused bool) {
-	return srv.router.Refused(apiKey, event.Bulk)
 }
 
 // ready is the detail of /readyz: the lanes and their states. A remote that refuses does not make the router unready, for it goes on

@@ -25,6 +25,7 @@ type batch struct {
 	elements []element
 	object   bool // the body is one object, not an array
 
+	body                 []byte // as it was read
 	clean, plain, merged []byte // the body made valid UTF-8, decompressed, with its template merged in
 	compressed           bytes.Reader
 	gzip                 *gzip.Reader
@@ -54,7 +55,7 @@ func (b *batch) release() {
 	clear(b.credential[:cap(b.credential)])
 	b.compressed.Reset(nil)
 	b.scanner.data = nil
-	if cap(b.clean)+cap(b.plain)+cap(b.merged)+cap(b.json)+cap(b.buf) > maxKeptBytes || cap(b.elements) > maxKeptEvents {
+	if cap(b.body)+cap(b.clean)+cap(b.plain)+cap(b.merged)+cap(b.json)+cap(b.buf) > maxKeptBytes || cap(b.elements) > maxKeptEvents {
 		return
 	}
 	clear(b.recs)

@@ -345,7 +345,9 @@ func TestUnstored(t *testing.T) {
 	mem := &memoryLog{}
 	o := testOptions(mem)
 	full := false
-	o.Refused = func(id string) (string, bool) { return "lane crm/contacts is full", full && id == "key2" }
+	o.Refused = func(id string, _ event.Class) (string, bool) {
+		return "lane crm/contacts is full", full && id == "key2"
+	}
 	base := start(t, o)
 	f := func(token string, status int, retryAfter, body string) {
 		t.Helper()

@@ -3,6 +3,8 @@ package ingest
 import (
 	"time"
 
+	"eventrouter/pkg/event"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -49,7 +51,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 // resolve gives src its counters.
 func (m *metrics) resolve(src *source) {
 	src.received = m.received.WithLabelValues(src.id)
-	src.accepted = m.accepted.WithLabelValues(src.id, "live")
+	src.accepted[event.Live] = m.accepted.WithLabelValues(src.id, "live")
+	src.accepted[event.Bulk] = m.accepted.WithLabelValues(src.id, "bulk")
 	if !src.feeds {
 		src.undelivered = m.undelivered.WithLabelValues(src.id)
 	}

@@ -47,22 +47,30 @@ func (s *Server) metricsPage(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if r := s.refuseAdmin(ctx); r != nil {
-		s.refuse(ctx, r)
+		s.refuse(ctx, nil, r)
 		return
 	}
 	s.opts.Metrics(ctx)
 }
 
-// adminPage answers with one of Options.Admin; false: there is none for the request.
-func (s *Server) adminPage(ctx *fasthttp.RequestCtx) bool {
-	answer := s.opts.Admin[string(ctx.Method())+" "+string(bytes.TrimSuffix(ctx.Path(), []byte{'/'}))]
+// adminPage answers with one of Options.Admin; false: there is none for the request. A handler finds the body read.
+func (s *Server) adminPage(ctx *fasthttp.RequestCtx, path []byte) bool {
+	answer := s.opts.Admin[string(ctx.Method())+" "+string(path)]
 	if answer == nil {
 		return false
 	}
 	if r := s.refuseAdmin(ctx); r != nil {
-		s.refuse(ctx, r)
+		s.refuse(ctx, nil, r)
 		return true
 	}
+	b := acquireBatch()
+	defer b.release()
+	body, r := b.read(ctx, s.limits.body)
+	if r != nil {
+		s.refuse(ctx, nil, r)
+		return true
+	}
+	ctx.Request.SetBody(body)
 	answer(ctx)
 	return true
 }

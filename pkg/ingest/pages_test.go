@@ -128,8 +128,11 @@ func TestMetrics(t *testing.T) {
 	want := `
 # HELP router_events_accepted_total Events made durable and answered with 200, by id of the API key and class.
 # TYPE router_events_accepted_total counter
+router_events_accepted_total{api_key="key1",class="bulk"} 0
 router_events_accepted_total{api_key="key1",class="live"} 0
+router_events_accepted_total{api_key="key2",class="bulk"} 0
 router_events_accepted_total{api_key="key2",class="live"} 2
+router_events_accepted_total{api_key="nodest",class="bulk"} 0
 router_events_accepted_total{api_key="nodest",class="live"} 3
 # HELP router_events_received_total Events in well-formed requests, accepted or not, by id of the API key.
 # TYPE router_events_received_total counter

@@ -23,9 +23,8 @@ const (
 
 	maxHeaderBytes = 16 << 10
 
-	// strangerBytes is what is read of a body before its key is known to be good. It is added to the limit of all others, so that a body
-	// somewhat too big reaches the handler: an answer that comes while the client is still sending is often not read.
-	strangerBytes = 64 << 10
+	// maxPrefetchedBytes is what fasthttp reads of a body ahead of the handler, which shall refuse a request as soon as its header has come.
+	maxPrefetchedBytes = 1
 )
 
 // Run serves ln until ctx ends; then it takes no new connections, finishes the open requests within the grace time, cuts off
@@ -58,7 +57,6 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 func (s *Server) httpServer(track func(net.Conn, fasthttp.ConnState)) *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:            s.Handler,
-		HeaderReceived:     s.admit,
 		ErrorHandler:       s.unreadable,
 		ConnState:          track,
 		Logger:             silent{},
@@ -67,7 +65,8 @@ func (s *Server) httpServer(track func(net.Conn, fasthttp.ConnState)) *fasthttp.
 		IdleTimeout:        idleTimeout,
 		Concurrency:        maxConnections,
 		ReadBufferSize:     maxHeaderBytes,
-		MaxRequestBodySize: s.limits.body + strangerBytes,
+		StreamRequestBody:  true,
+		MaxRequestBodySize: maxPrefetchedBytes,
 
 		NoDefaultServerHeader:        true,
 		DisablePreParseMultipartForm: true, // bodies are bytes, whatever their type says
@@ -76,57 +75,17 @@ func (s *Server) httpServer(track func(net.Conn, fasthttp.ConnState)) *fasthttp.
 	}
 }
 
-// admit limits the memory that requests without a good key can claim: their bodies are read before the handler sees them.
-func (s *Server) admit(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	const chunked = -1
-	if n := h.ContentLength(); n <= strangerBytes && n != chunked {
-		return fasthttp.RequestConfig{}
-	}
-	uri := fasthttp.AcquireURI()
-	defer fasthttp.ReleaseURI(uri)
-	if err := uri.Parse(nil, h.RequestURI()); err == nil {
-		if src, refused := s.identify(uri, h); src != nil && refused == nil {
-			return fasthttp.RequestConfig{}
-		}
-	}
-	return fasthttp.RequestConfig{MaxRequestBodySize: strangerBytes}
-}
-
-// identify returns the key of an event request, or the refusal of one without; neither for other routes.
-func (s *Server) identify(uri *fasthttp.URI, h *fasthttp.RequestHeader) (*source, *refusal) {
-	r := routeOf(uri.Path())
-	if r != routeClient && r != routeServer {
-		return nil, nil
-	}
-	b := acquireBatch()
-	defer b.release()
-	return s.sources.Load().authenticate(b.token(uri, h), r == routeClient)
-}
-
-// unreadable answers a request that could not be read to its end. err may quote the request, so it goes nowhere.
+// unreadable answers a request whose header could not be read. err may quote the request, so it goes nowhere.
 func (s *Server) unreadable(ctx *fasthttp.RequestCtx, err error) {
 	r := &refusal{status: fasthttp.StatusBadRequest, reason: reasonHTTP, message: "Request is not readable as HTTP"}
-	var netErr net.Error
+	netErr, ok := errors.AsType[net.Error](err)
 	switch {
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		src, refused := s.identify(ctx.URI(), &ctx.Request.Header)
-		switch {
-		case refused != nil:
-			r = refused
-		case src != nil:
-			r = refuseBodySize(s.limits.body)
-		default: // another route, or a chunked request, of which fasthttp has dropped the header by now
-			r = &refusal{status: fasthttp.StatusRequestEntityTooLarge, reason: reasonSize, message: "Request body is too big"}
-		}
-		if routeOf(ctx.Path()) == routeClient {
-			allowOrigin(ctx, src)
-		}
 	case isSmallBuffer(err):
 		r.status, r.message = fasthttp.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("Request header exceeds limit: %d", maxHeaderBytes)
-	case errors.As(err, &netErr) && netErr.Timeout():
-		r.status, r.message = fasthttp.StatusRequestTimeout, "Request took too long"
+	case ok && netErr.Timeout():
+		r = refuseSlow
 	}
-	s.refuse(ctx, r)
+	s.refuse(ctx, nil, r)
 }
 
 func isSmallBuffer(err error) bool {

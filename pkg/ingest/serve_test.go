@@ -339,14 +339,16 @@ func TestUnreadableRequests(t *testing.T) {
 	f("GET /ping"+head+"X: "+strings.Repeat("x", 17_000), 431, envelope("Request header exceeds limit: 16384", ""))
 	f("nonsense token=guess\r\n\r\n", 400, envelope("Request is not readable as HTTP", ""))
 
-	// A body over the limit is refused by its length alone; without a good key much less is read.
+	// A body over the limit is refused by its length alone, and of one without a good key nothing is kept.
 	const tooBig = "counted after decompression and with the template merged in; send fewer events at a time"
-	f("POST /s2s/event?token=s2s.open"+head+"Content-Length: 2000000\r\n\r\n", 413, envelope("Request body exceeds limit: 1048576", tooBig))
-	f("POST /s2s/event?token=guess"+head+"Content-Length: 100000\r\n\r\n", 401,
+	f("POST /s2s/event?token=s2s.open"+head+"Content-Length: 2000000\r\n\r\n[", 413, envelope("Request body exceeds limit: 1048576", tooBig))
+	f("POST /s2s/event?token=guess"+head+"Content-Length: 100000\r\n\r\n[", 401,
 		envelope("The token is not found", "it is the server_secret of no API key"))
-	f("POST /api/v1/event"+head+"Authorization: Bearer guess\r\nTransfer-Encoding: chunked\r\n\r\n11000\r\n"+strings.Repeat("x", 0x11000), 413,
-		envelope("Request body is too big", ""))
-	f("POST /nope"+head+"Content-Length: 100000\r\n\r\n", 413, envelope("Request body is too big", ""))
+	f("POST /api/v1/event"+head+"Authorization: Bearer guess\r\nTransfer-Encoding: chunked\r\n\r\n11000\r\n"+strings.Repeat("x", 0x11000), 401,
+		envelope("The token is not found", "it is the client_secret of no API key"))
+	f("POST /nope"+head+"Content-Length: 100000\r\n\r\n[", 404, "404 page not found")
+	f("POST /s2s/event?token=s2s.open"+head+"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nnonsense", 400, envelope("Request body ended too early", ""))
+	f("GET /ping"+head+"Content-Length: 100000\r\n\r\n"+strings.Repeat("x", 100_000), 200, "pong")
 
 	// With one, chunked bodies and big ones pass.
 	chunk := `{"x":"` + strings.Repeat("x", 40_000) + `"}`

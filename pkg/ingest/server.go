@@ -1,8 +1,10 @@
 // Package ingest is the HTTP front: it takes events over the wire protocols of their SDKs and makes them durable before it
 // answers.
 //
-//	request ─▶ route ─▶ authenticate ─▶ parse ─▶ encode ─▶ Log.Append ─▶ 200
-//	                                └─ 400 · 401 · 413 · 503, nothing stored ─┘
+//	request ─▶ endpoint ─▶ authenticate ─▶ read ─▶ parse ─▶ encode ─▶ Log.Append ─▶ 200
+//	                                   └─ 400 · 401 · 413 · 503, nothing stored ─┘
+//
+// A body is read only once its key is known to be good.
 //
 // A request is taken whole or not at all. What is stored is the client's JSON without its write keys, and an envelope of what the
 // router knows of the request ([event.Event]).
@@ -44,14 +46,12 @@ type Options struct {
 	Server       config.Server
 	APIKeys      []config.APIKey
 	Destinations []config.Destination // to know which keys feed something
-	Log          Log
-	BulkLog      Log // of bulk events; nil: none are taken
+	Log          Log                  // of live events
+	BulkLog      Log                  // of imported ones; nil: Log takes them, too
 
 	// Refused says whether events of a key must be refused for now because a lane that it feeds is full, and why: the client reads
 	// it. It is called for every request. nil: never.
-	Refused func(apiKeyID string) (reason string, refused bool)
-	// BulkRefused is the same for bulk events. nil: never.
-	BulkRefused func(apiKeyID string) (reason string, refused bool)
+	Refused func(apiKeyID string, class event.Class) (reason string, refused bool)
 	// Ready supplies the answer of /readyz, a JSON value. nil: always ready.
 	Ready func() (detail []byte, ok bool)
 	// Metrics serves the Prometheus page. nil: 404.
@@ -85,6 +85,9 @@ func New(o Options) (*Server, error) {
 	if o.Server.MaxEventBytes <= 0 || o.Server.MaxBodyBytes <= 0 {
 		return nil, fmt.Errorf("ingest: max_event_size %d and max_body_size %d must be positive", o.Server.MaxEventBytes, o.Server.MaxBodyBytes)
 	}
+	if o.BulkLog == nil {
+		o.BulkLog = o.Log
+	}
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
@@ -114,121 +117,104 @@ func (s *Server) SetSources(keys []config.APIKey, dests []config.Destination) {
 
 // Handler answers one request. Run calls it; tests and benchmarks may.
 func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
-	switch r := routeOf(ctx.Path()); {
-	case r == routeClient && ctx.IsPost(), r == routeServer && ctx.IsPost():
-		s.accept(ctx, r == routeClient)
-	case r == routeClient && ctx.IsOptions():
-		s.preflight(ctx)
-	case r == routeServer && ctx.IsOptions():
-		ctx.SetStatusCode(fasthttp.StatusOK)
-	case r == routeNone && s.adminPage(ctx):
-	case !ctx.IsGet() && !ctx.IsHead():
-		s.notFound(ctx)
-	case r == routePing:
-		s.ping(ctx)
-	case r == routeHealth:
-		s.healthz(ctx)
-	case r == routeReady:
-		s.readyz(ctx)
-	case r == routeMetrics:
-		s.metricsPage(ctx)
+	path := trimSlash(ctx.Path())
+	e := endpointOf(path)
+	switch {
+	case e != nil && ctx.IsPost():
+		s.accept(ctx, e)
+		return // with the body read
+	case e != nil && ctx.IsOptions():
+		s.preflight(ctx, e)
+	case e == nil && (s.page(ctx, string(path)) || s.adminPage(ctx, path)):
 	default:
 		s.notFound(ctx)
 	}
-}
-
-type route uint8
-
-const (
-	routeNone route = iota
-	routeClient
-	routeServer
-	routePing
-	routeHealth
-	routeReady
-	routeMetrics
-)
-
-// routeOf finds the route of a path, with a slash at its end or without.
-func routeOf(path []byte) route {
-	if n := len(path); n > 1 && path[n-1] == '/' {
-		path = path[:n-1]
-	}
-	switch string(path) {
-	case "/api/v1/event", "/api/v1/events":
-		return routeClient
-	case "/api/v1/s2s/event", "/api/v1/s2s/events", "/s2s/event", "/s2s/events":
-		return routeServer
-	case "/ping":
-		return routePing
-	case "/healthz":
-		return routeHealth
-	case "/readyz":
-		return routeReady
-	case "/metrics", "/prometheus":
-		return routeMetrics
-	}
-	if len(path) > len("/api.") && string(path[:len("/api.")]) == "/api." {
-		return routeClient // a path that no ad blocker can know: the SDK's randomize_url
-	}
-	return routeNone
+	finishBody(ctx)
 }
 
 // preflight answers a browser that asks whether it may post: always 200, the headers tell.
-func (s *Server) preflight(ctx *fasthttp.RequestCtx) {
+func (s *Server) preflight(ctx *fasthttp.RequestCtx, e *endpoint) {
+	if !e.browser {
+		return
+	}
 	b := acquireBatch()
 	defer b.release()
-	src, _ := s.sources.Load().authenticate(b.token(ctx.URI(), &ctx.Request.Header), true)
-	allowOrigin(ctx, src)
+	src, _ := s.sources.Load().authenticate(b.token(ctx), e.secret)
+	allowOrigin(ctx, src.key)
 }
 
 // accept is the fast path: everything between a posted body and its answer. It allocates nothing per event.
-func (s *Server) accept(ctx *fasthttp.RequestCtx, browser bool) {
+func (s *Server) accept(ctx *fasthttp.RequestCtx, e *endpoint) {
 	received := s.opts.Now()
 	b := acquireBatch()
 	defer b.release()
 
-	src, refused := s.sources.Load().authenticate(b.token(ctx.URI(), &ctx.Request.Header), browser)
-	if browser {
-		allowOrigin(ctx, src)
+	src, r := s.sources.Load().authenticate(b.token(ctx), e.secret)
+	if e.browser {
+		allowOrigin(ctx, src.key)
 	}
-	if refused == nil {
-		refused = s.backPressure(src)
+	var body []byte
+	if r == nil {
+		r = s.backPressure(src.key, e.class)
 	}
-	if refused == nil {
-		refused = s.parse(b, ctx.Request.Body())
+	if r == nil {
+		body, r = b.read(ctx, s.limits.body)
 	}
-	if refused != nil {
-		s.watchRefused(b, src, refused, ctx.Request.Body())
-		s.refuse(ctx, refused)
+	if r == nil {
+		r = s.parse(b, body)
+	}
+	if r != nil {
+		s.watchRefused(b, src.key, r, body)
+		s.refuse(ctx, e, r)
 		return
 	}
-
-	n := float64(len(b.elements))
-	src.received.Add(n)
-	if n > 0 {
-		ev := event.Event{APIKey: src.id, Received: received, Server: !browser, SourceIP: b.clientIP(ctx, s.opts.Server.TrustedProxies)}
-		if browser {
-			ev.UserAgent = userAgent(ctx)
-		} else {
-			ev.Source = "api"
-		}
-		b.encode(ev)
-		if err := s.opts.Log.Append(b.recs...); err != nil {
-			s.refuse(ctx, s.appendFailed(err))
-			return
-		}
-		s.appended()
-		if s.opts.Watcher != nil {
-			s.opts.Watcher.Accepted(src.id, b.recs)
-		}
-	}
-	src.accepted.Add(n)
-	if !src.feeds {
-		src.undelivered.Add(n)
+	if r := s.store(ctx, b, e, src, received); r != nil {
+		s.refuse(ctx, e, r)
+		return
 	}
 	answerOK(ctx)
 	s.metrics.observe(s.opts.Now().Sub(received))
+}
+
+// store makes the events of b durable.
+func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access, received time.Time) *refusal {
+	n := float64(len(b.elements))
+	src.key.received.Add(n)
+	if n > 0 {
+		b.encode(s.envelope(ctx, b, e, src, received))
+		if err := s.logOf(e.class).Append(b.recs...); err != nil {
+			return s.appendFailed(err)
+		}
+		s.appended()
+		if s.opts.Watcher != nil {
+			s.opts.Watcher.Accepted(src.key.id, b.recs)
+		}
+	}
+	src.key.accepted[e.class].Add(n)
+	if !src.key.feeds {
+		src.key.undelivered.Add(n)
+	}
+	return nil
+}
+
+// envelope is what all events of a request have in common. Its texts are valid until b is released.
+func (s *Server) envelope(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access, received time.Time) event.Event {
+	ev := event.Event{
+		APIKey: src.key.id, Received: received, Class: e.class, Server: src.server, Source: e.source,
+		SourceIP: b.clientIP(ctx, s.opts.Server.TrustedProxies),
+	}
+	if !src.server {
+		ev.UserAgent = userAgent(ctx)
+	}
+	return ev
+}
+
+// logOf is the log that takes events of a class.
+func (s *Server) logOf(c event.Class) Log {
+	if c == event.Live {
+		return s.opts.Log
+	}
+	return s.opts.BulkLog
 }
 
 // parse is batch.parse with a net under it: a bug that one crafted body reaches must not end the process for all. Nothing
@@ -255,11 +241,11 @@ func (s *Server) watchRefused(b *batch, src *source, r *refusal, body []byte) {
 }
 
 // backPressure refuses a key while a lane that it feeds is full.
-func (s *Server) backPressure(src *source) *refusal {
+func (s *Server) backPressure(src *source, class event.Class) *refusal {
 	if s.opts.Refused == nil {
 		return nil
 	}
-	why, refused := s.opts.Refused(src.id)
+	why, refused := s.opts.Refused(src.id, class)
 	if !refused {
 		return nil
 	}
@@ -296,10 +282,16 @@ func (s *Server) appended() {
 	}
 }
 
-func (s *Server) refuse(ctx *fasthttp.RequestCtx, r *refusal) {
+// refuse answers r; e is nil for what is no endpoint.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *endpoint, r *refusal) {
 	s.metrics.rejected[r.reason].Inc()
+	if r == refuseSlow || r == refuseCutBody {
+		ctx.SetConnectionClose()
+	} else {
+		finishBody(ctx)
+	}
 	r.answer(ctx)
-	if r.status == fasthttp.StatusUnauthorized && routeOf(ctx.Path()) == routeClient {
+	if r.status == fasthttp.StatusUnauthorized && e != nil && e.browser {
 		ctx.Response.Header.SetContentTypeBytes(typeText) // Jitsu's browser routes have it so
 	}
 }

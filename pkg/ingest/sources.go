@@ -21,7 +21,14 @@ type source struct {
 	origins []originRule
 	feeds   bool // at least one destination
 
-	received, accepted, undelivered prometheus.Counter
+	received, undelivered prometheus.Counter
+	accepted              [2]prometheus.Counter // by event.Class, live and bulk
+}
+
+// access is who posts: an API key, and whether with its server secret.
+type access struct {
+	key    *source // nil: nobody known
+	server bool
 }
 
 // credential is a secret and the key that it belongs to.
@@ -85,29 +92,32 @@ func (t *sourceTable) find(m map[uint64]credential, token []byte) *source {
 	return c.source
 }
 
-// authenticate returns the key of a request to a browser's or a server's route. On refusal the key is the one whose secret is of
-// the other kind, if any.
-func (t *sourceTable) authenticate(token []byte, browser bool) (*source, *refusal) {
-	right, wrong := t.server, t.client
-	if browser {
-		right, wrong = t.client, t.server
+// authenticate returns who sends a token to a route that takes secrets of a kind. On refusal the key is the one whose secret is of the other kind,
+// if any.
+func (t *sourceTable) authenticate(token []byte, kind secretKind) (access, *refusal) {
+	var a access
+	if kind != serverSecret {
+		a.key = t.find(t.client, token)
 	}
-	if src := t.find(right, token); src != nil {
-		return src, nil
+	if a.key == nil && kind != clientSecret {
+		a.key, a.server = t.find(t.server, token), true
 	}
-	other := t.find(wrong, token)
 	switch {
+	case a.key != nil:
+		return a, nil
 	case len(token) == 0:
-		return nil, refuseNoToken
-	case other == nil && browser:
-		return nil, refuseUnknownClient
-	case other == nil:
-		return nil, refuseUnknownServer
-	case browser:
-		return other, refuseServerSecret
-	default:
-		return other, refuseClientSecret
+		return access{}, refuseNoToken
+	case kind == eitherSecret:
+		return access{}, refuseUnknown
 	}
+	other, refused, unknown := t.server, refuseServerSecret, refuseUnknownClient
+	if kind == serverSecret {
+		other, refused, unknown = t.client, refuseClientSecret, refuseUnknownServer
+	}
+	if a.key = t.find(other, token); a.key != nil {
+		return access{key: a.key}, refused
+	}
+	return access{}, unknown
 }
 
 // Jitsu's texts, but for the token that it repeats: an answer may be logged by others.
@@ -119,6 +129,10 @@ var (
 	refuseUnknownClient = &refusal{
 		status: fasthttp.StatusUnauthorized, reason: reasonToken,
 		message: "The token is not found", detail: "it is the client_secret of no API key",
+	}
+	refuseUnknown = &refusal{
+		status: fasthttp.StatusUnauthorized, reason: reasonToken,
+		message: "The token is not found", detail: "it is a secret of no API key",
 	}
 	refuseUnknownServer = &refusal{
 		status: fasthttp.StatusUnauthorized, reason: reasonToken,
@@ -136,7 +150,8 @@ var (
 
 // token returns the secret that a request carries: the first place that has one decides, in Jitsu's order. It is valid until b is
 // released.
-func (b *batch) token(uri *fasthttp.URI, h *fasthttp.RequestHeader) []byte {
+func (b *batch) token(ctx *fasthttp.RequestCtx) []byte {
+	uri, h := ctx.URI(), &ctx.Request.Header
 	args := uri.QueryArgs()
 	if t := args.Peek("token"); len(t) > 0 {
 		return t

@@ -1,0 +1,76 @@
+package ingest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// firstReadBytes is what a body's buffer begins with: what a request says of its length is not believed before it has come.
+	firstReadBytes = 16 << 10
+
+	// drainBytes is read of a body that nobody wants, so that the client sees the answer: one that comes while it is still sending is
+	// often not read, and what is left unread would be taken for the next request.
+	drainBytes = 64 << 10
+	drainTime  = time.Second
+)
+
+var (
+	refuseCutBody = &refusal{status: fasthttp.StatusBadRequest, reason: reasonHTTP, message: "Request body ended too early"}
+	refuseSlow    = &refusal{status: fasthttp.StatusRequestTimeout, reason: reasonHTTP, message: "Request took too long"}
+)
+
+// read returns the request's body, valid until b is released, or a refusal where it is longer than limit bytes or does not come whole.
+func (b *batch) read(ctx *fasthttp.RequestCtx, limit int) ([]byte, *refusal) {
+	stream := ctx.RequestBodyStream()
+	if stream == nil { // none, or a request that was not read from a connection
+		return ctx.Request.Body(), nil
+	}
+	announced := ctx.Request.Header.ContentLength() // negative where the body is chunked
+	if announced > limit {
+		return nil, refuseBodySize(limit)
+	}
+	b.body = b.body[:0]
+	for {
+		if len(b.body) == cap(b.body) {
+			b.body = slices.Grow(b.body, max(firstReadBytes, len(b.body)))
+		}
+		n, err := stream.Read(b.body[len(b.body):cap(b.body)])
+		b.body = b.body[:len(b.body)+n]
+		switch {
+		case len(b.body) > limit:
+			return nil, refuseBodySize(limit)
+		case errors.Is(err, io.EOF) && announced >= 0 && len(b.body) != announced:
+			return nil, refuseCutBody // fasthttp takes the end of the connection for that of the body
+		case errors.Is(err, io.EOF):
+			return b.body, nil
+		case err != nil:
+			return nil, unreadableBody(err)
+		}
+	}
+}
+
+// unreadableBody turns an error of reading a body into the answer. err may quote the request, so it goes nowhere.
+func unreadableBody(err error) *refusal {
+	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
+		return refuseSlow
+	}
+	return refuseCutBody
+}
+
+// finishBody reads what is left of the body, and where that is too much has the connection closed.
+func finishBody(ctx *fasthttp.RequestCtx) {
+	stream := ctx.RequestBodyStream()
+	if stream == nil {
+		return
+	}
+	_ = ctx.Conn().SetReadDeadline(time.Now().Add(drainTime)) // fasthttp sets another for the next request
+	if n, err := io.CopyN(io.Discard, stream, drainBytes+1); n > drainBytes || !errors.Is(err, io.EOF) {
+		ctx.SetConnectionClose()
+	}
+}
