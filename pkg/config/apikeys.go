@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/md5"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"strings"
@@ -23,6 +24,7 @@ type apiKey struct {
 // keyIndex finds API keys by what only_tokens may name.
 type keyIndex struct {
 	sections []Settings        // where each of Config.APIKeys stands
+	taken    map[string]bool   // ids
 	ids      map[string]string // id or secret: id
 	secrets  map[Secret]string // secret: the path where it stands first
 	whole    bool              // all that the file has could be read
@@ -30,10 +32,15 @@ type keyIndex struct {
 
 // apiKeys reads all forms of `api_keys`: a list of objects, one client secret, a list of client secrets, {"tokens": […]} as a string.
 func (l *loader) apiKeys(section Settings) {
-	l.keys = keyIndex{ids: map[string]string{}, secrets: map[Secret]string{}}
+	l.keys = keyIndex{taken: map[string]bool{}, ids: map[string]string{}, secrets: map[Secret]string{}}
 	before := len(l.problems)
+	known := true
 	switch list := section.node; {
 	case list.empty():
+		if at, a, ok := l.configured(PartAPIKeys, "/api/v1/apikeys"); ok {
+			known = l.keysElsewhere(at, a)
+			break
+		}
 		l.fail(l.root, "api_keys", noKeys)
 	case list.kind == scalar && !l.sound(list, placeOf(section)):
 	case list.kind == mapping:
@@ -43,48 +50,73 @@ func (l *loader) apiKeys(section Settings) {
 	case strings.HasPrefix(list.text, "{"), strings.HasPrefix(list.text, "["):
 		l.inlineKeys(section)
 	case isAddress(list.text):
-		l.fail(section, "", "keys by URL or file name are not supported yet; write the list here")
+		a, err := newAddress(PartAPIKeys, list.text, "")
+		if err != nil {
+			l.fail(section, "", "%v", err)
+			break
+		}
+		known = l.keysElsewhere(section, a)
 	default:
 		l.apiKey(section)
 	}
-	l.keys.whole = len(l.problems) == before
+	l.keys.whole = known && len(l.problems) == before
 }
 
-// isAddress tells the forms that Jitsu fetches.
-func isAddress(text string) bool {
-	for _, prefix := range []string{"http://", "https://", "file://", "/"} {
-		if strings.HasPrefix(text, prefix) {
-			return true
-		}
+// keysElsewhere reads the keys that stand at a, and reports whether there were any to read.
+func (l *loader) keysElsewhere(section Settings, a Address) bool {
+	tokens, ok := l.elsewhere(section, a, "tokens")
+	if !ok {
+		return false
 	}
-	return false
+	l.within(tokens.file, func() {
+		if tokens.node.kind != sequence || len(tokens.node.items) == 0 {
+			// Also for an empty list: a service that lost its data must not shut out everybody.
+			l.fail(tokens, "", `must be a list of API keys, at least one: {"tokens": [{"id": "web", "client_secret": "…"}]}`)
+			return
+		}
+		l.sound(tokens.node, placeOf(tokens))
+		l.keyList(tokens, tokens.node)
+	})
+	return true
 }
 
 // inlineKeys reads the string {"tokens": […]}, which often is a variable's value: no word of it is shown.
 func (l *loader) inlineKeys(section Settings) {
-	root, err := parseYAML("", []byte(section.node.text), nil)
+	root, err := parseInline(section.node.text)
 	tokens, ok := root.child("tokens")
 	if err != nil || !ok || tokens.value.kind != sequence || len(tokens.value.items) == 0 {
 		l.fail(section, "", `is not JSON of the form {"tokens": [{"client_secret": "…"}]}`)
 		return
 	}
-	tokens.value.setLine(section.line)
+	tokens.value.setLine(section.line, section.node)
 	section.path += ".tokens"
 	l.keyList(section, tokens.value)
 }
 
-// setLine moves n and all below it to the line where they stand in a string.
-func (n *node) setLine(line int) {
+// parseInline parses a string of the file that is JSON.
+func parseInline(text string) (*node, error) {
+	data := []byte(text)
+	if json.Valid(data) {
+		data = plainSurrogates(data)
+	}
+	return parseYAML("", data, nil)
+}
+
+// setLine moves n and all below it to the line where they stand in a string of the file. What came from a variable is not quoted.
+func (n *node) setLine(line int, in *node) {
 	n.line = line
+	if in.source != in.text && n.kind == scalar && n.source != "" {
+		n.source = "…"
+	}
 	for i := range n.faults {
 		n.faults[i].line = line
 	}
 	for i := range n.pairs {
 		n.pairs[i].line = line
-		n.pairs[i].value.setLine(line)
+		n.pairs[i].value.setLine(line, in)
 	}
 	for _, item := range n.items {
-		item.setLine(line)
+		item.setLine(line, in)
 	}
 }
 
@@ -142,12 +174,11 @@ func (l *loader) addKey(s Settings, k APIKey) {
 			l.fail(s, name, "is the same as %s; no two API keys may share a secret", first)
 		}
 	}
-	for _, other := range l.cfg.APIKeys {
-		if unique && other.ID == k.ID {
-			unique = false
-			l.fail(s, "id", "is the same as that of an API key before it")
-		}
+	if unique && l.keys.taken[k.ID] {
+		unique = false
+		l.fail(s, "id", "is the same as that of an API key before it")
 	}
+	l.keys.taken[k.ID] = true
 	if k.ClientSecret == k.ServerSecret {
 		l.warn(s, "server_secret", "is the client secret too: whoever reads it from a web page can send events as your server")
 	}

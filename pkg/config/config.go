@@ -18,6 +18,7 @@ type Config struct {
 	Server       Server
 	APIKeys      []APIKey
 	Destinations []Destination // in the order of the file
+	Elsewhere    []Address     // where API keys or destinations stand, if not in the file
 	// Warnings are what the reader should know but what stops nothing: Jitsu keys that are left out, keys without a destination.
 	Warnings Problems
 }
@@ -44,6 +45,9 @@ type Server struct {
 	OutcomesMaxAge      time.Duration // outcomes.max_age: how long they are kept at most; default 72h, 0: as long as there is room
 	EventsCacheCapacity int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache
 	EventsCacheInterval time.Duration // events_cache.interval: default 60s
+
+	APIKeysReload      time.Duration // api_keys_reload_sec: how often keys that stand elsewhere are looked at; default 10s, 0: only when asked to
+	DestinationsReload time.Duration // destinations_reload_sec: the same of destinations
 }
 
 // APIKey is one element of `api_keys`.

@@ -29,6 +29,8 @@ type decoder struct {
 // deferred is a part whose decoding this package's own code continues: unlike for Settings, what is wrong inside is not reported yet.
 type deferred Settings
 
+func (d deferred) value() *node { return Settings(d).node }
+
 // place is where a node stands.
 type place struct {
 	path   string

@@ -34,6 +34,10 @@ func Default() Config {
 		OutcomesMaxAge:      72 * time.Hour,
 		EventsCacheCapacity: 100, // Jitsu's
 		EventsCacheInterval: time.Minute,
+
+		// Jitsu looks each second. Ten are soon enough for a key, a tenth of the calls for who serves it, and who is in a hurry can ask for a reload.
+		APIKeysReload:      10 * time.Second,
+		DestinationsReload: 10 * time.Second,
 	}}
 }
 

@@ -40,17 +40,65 @@ var destinationName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (l *loader) destinations(section Settings) {
 	switch n := section.node; {
-	case n.empty(): // see warnUnfed
+	case n.empty(): // without a configurator see warnUnfed
+		if at, a, ok := l.configured(PartDestinations, "/api/v1/destinations"); ok {
+			l.destinationsElsewhere(at, a)
+		}
+	case n.kind == scalar && !l.sound(n, placeOf(section)):
+	case n.kind == scalar && strings.HasPrefix(n.text, "{"):
+		l.inlineDestinations(section)
+	case n.kind == scalar && isAddress(n.text):
+		a, err := newAddress(PartDestinations, n.text, "")
+		if err != nil {
+			l.fail(section, "", "%v", err)
+			break
+		}
+		l.destinationsElsewhere(section, a)
 	case n.kind == scalar:
-		l.fail(section, "", "must be a map; destinations by URL, by file name or as a JSON string are not supported yet; write them here")
+		l.fail(section, "", "must be a map, a URL, the name of a file that begins with / or file://, or JSON text")
 	case n.kind == sequence:
 		l.fail(section, "", "must be a map from the name of a destination to its settings, not a list")
 	default:
 		l.sound(n, placeOf(section))
-		for _, p := range n.pairs {
-			s := Settings{path: joinPath(section.path, cut(p.key)), file: section.file, line: p.line, node: p.value}
-			l.cfg.Destinations = append(l.cfg.Destinations, l.destination(p.key, s))
+		l.destinationMap(section)
+	}
+}
+
+// destinationsElsewhere reads the destinations that stand at a.
+func (l *loader) destinationsElsewhere(section Settings, a Address) {
+	all, ok := l.elsewhere(section, a, "destinations")
+	if !ok {
+		l.destinationsUnknown = true
+		return
+	}
+	l.within(all.file, func() {
+		if all.node.kind != mapping || len(all.node.pairs) == 0 {
+			// Also for an empty map: the events of a service that lost its data must not go nowhere.
+			l.fail(all, "", `must be a map from names to destinations, at least one; "staged": true keeps one from getting events`)
+			return
 		}
+		l.sound(all.node, placeOf(all))
+		l.destinationMap(all)
+	})
+}
+
+// inlineDestinations reads the string {"destinations": {…}}.
+func (l *loader) inlineDestinations(section Settings) {
+	root, err := parseInline(section.node.text)
+	all, ok := root.child("destinations")
+	if err != nil || !ok || len(root.pairs) > 1 || all.value.kind != mapping {
+		l.fail(section, "", `is not JSON of the form {"destinations": {"crm": {"type": "hubspot"}}}`)
+		return
+	}
+	all.value.setLine(section.line, section.node)
+	section.node = all.value
+	l.destinationMap(section)
+}
+
+func (l *loader) destinationMap(section Settings) {
+	for _, p := range section.node.pairs {
+		s := Settings{path: joinPath(section.path, cut(p.key)), file: section.file, line: p.line, node: p.value}
+		l.cfg.Destinations = append(l.cfg.Destinations, l.destination(p.key, s))
 	}
 }
 
@@ -185,6 +233,9 @@ func (l *loader) warnUnfed() {
 		for _, id := range d.OnlyTokens {
 			fed[id] = fed[id] || !d.Staged
 		}
+	}
+	if l.destinationsUnknown {
+		return
 	}
 	if len(l.cfg.Destinations) == 0 {
 		l.warn(l.root, "destinations", "has none: events are accepted and go nowhere")

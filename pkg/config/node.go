@@ -78,9 +78,11 @@ func (n *node) empty() bool {
 
 // builder makes nodes of the YAML library's.
 type builder struct {
-	env     func(string) (string, bool)
-	aliases int // depth of aliases around the node in hand
-	spare   int // nodes that aliases may still add
+	env     func(string) (string, bool) // nil: variables stay as they are
+	aliases int                         // depth of aliases around the node in hand
+	spare   int                         // nodes that aliases may still add
+
+	noVariables bool // a value with one is a fault
 }
 
 func (b *builder) build(y *yaml.Node, depth int) (*node, error) {
@@ -168,6 +170,9 @@ func (n *node) merge(m *node, sequences bool) {
 
 func (b *builder) scalar(n *node, y *yaml.Node) {
 	n.source, n.text = y.Value, y.Value
+	if b.noVariables && strings.Contains(y.Value, envOpen) {
+		n.faults = append(n.faults, fault{y.Line, errNoVariables.Error()})
+	}
 	if b.env != nil {
 		text, err := replaceEnv(y.Value, b.env)
 		if err != nil {

@@ -15,6 +15,9 @@ func (c *Config) Secrets() []string {
 	for _, k := range c.APIKeys {
 		all = append(all, string(k.ClientSecret), string(k.ServerSecret))
 	}
+	for _, a := range c.Elsewhere {
+		all = append(all, a.secrets()...)
+	}
 	for _, d := range c.Destinations {
 		all = d.Settings.node.secrets(all, false)
 	}

@@ -25,6 +25,9 @@ type server struct {
 	Dedupe         dedupe        `yaml:"dedupe"`
 	Outcomes       outcomes      `yaml:"outcomes"`
 	EventsCache    eventsCache   `yaml:"events_cache"`
+
+	APIKeysReloadSec      int `yaml:"api_keys_reload_sec"`
+	DestinationsReloadSec int `yaml:"destinations_reload_sec"`
 }
 
 type serverLog struct {
@@ -94,6 +97,8 @@ func serverOf(s Server) server {
 
 		Outcomes:    outcomes{MaxBytes: Size(s.OutcomesMaxBytes), MaxAge: s.OutcomesMaxAge},
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
+
+		APIKeysReloadSec: int(s.APIKeysReload / time.Second), DestinationsReloadSec: int(s.DestinationsReload / time.Second),
 	}
 	for _, p := range s.TrustedProxies {
 		raw.TrustedProxies = append(raw.TrustedProxies, proxy(p))
@@ -112,6 +117,8 @@ func (s server) config() Server {
 
 		OutcomesMaxBytes: int64(s.Outcomes.MaxBytes), OutcomesMaxAge: s.Outcomes.MaxAge,
 		EventsCacheCapacity: s.EventsCache.Capacity, EventsCacheInterval: s.EventsCache.Interval,
+
+		APIKeysReload: time.Duration(s.APIKeysReloadSec) * time.Second, DestinationsReload: time.Duration(s.DestinationsReloadSec) * time.Second,
 	}
 	for _, p := range s.TrustedProxies {
 		c.TrustedProxies = append(c.TrustedProxies, netip.Prefix(p))
@@ -124,6 +131,9 @@ const maxRequestSize = 1 << 30
 
 // maxEventsCache bounds events_cache.capacity: the cache is in memory.
 const maxEventsCache = 10_000
+
+// maxReloadSec bounds how rarely an address is looked at: a day, beyond which somebody meant other units.
+const maxReloadSec = 86_400
 
 // server checks the ranges of raw and takes it over.
 func (l *loader) server(raw server) {
@@ -148,6 +158,9 @@ func (l *loader) server(raw server) {
 	check(raw.Outcomes.MaxAge >= 0, "outcomes.max_age", "must not be negative; 0s is no limit")
 	check(raw.EventsCache.Capacity >= 0 && raw.EventsCache.Capacity <= maxEventsCache, "events_cache.capacity", "must be from 0 (no cache) to %d", maxEventsCache)
 	check(raw.EventsCache.Interval >= time.Second, "events_cache.interval", "must be at least 1s")
+	for key, seconds := range map[string]int{"api_keys_reload_sec": raw.APIKeysReloadSec, "destinations_reload_sec": raw.DestinationsReloadSec} {
+		check(seconds >= 0 && seconds <= maxReloadSec, key, "must be from 0 (only when asked to) to %d seconds", maxReloadSec)
+	}
 	l.cfg.Server = raw.config()
 }
 
