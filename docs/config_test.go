@@ -73,6 +73,7 @@ func TestConfigurationIsWhole(t *testing.T) {
 	var file struct {
 		Server       map[string]any
 		APIKeys      []map[string]any `yaml:"api_keys"`
+		Configurator map[string]any
 		Destinations map[string]map[string]any
 	}
 	if err := yaml.Unmarshal(data, &file); err != nil {
@@ -97,6 +98,7 @@ func TestConfigurationIsWhole(t *testing.T) {
 	}
 	f("`server`", keysOf(file.Server, ""))
 	f("`api_keys`", keysOf(file.APIKeys[0], ""))
+	f("`configurator`", keysOf(file.Configurator, ""))
 	f(sectionDestination, append(keysOf(destination, ""), "config"))
 	f(sectionHubSpot, config.Keys(hubspot.Settings{}))
 }
@@ -255,7 +257,15 @@ func completed(t *testing.T, b *block) []byte {
 func check(name string, data []byte) error { return checkWith(nil, name, data) }
 
 func checkWith(env map[string]string, name string, data []byte) error {
-	cfg, err := config.Parse(name, data, func(name string) (string, bool) { value, ok := env[name]; return value, ok })
+	cfg, err := config.ParseWith(name, data, config.Options{
+		Env: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
+		Read: func(a config.Address, _ config.Server) ([]byte, error) {
+			return map[string][]byte{
+				config.PartAPIKeys:      []byte(`{"tokens": ["js.elsewhere"]}`),
+				config.PartDestinations: []byte(`{"destinations": {"crm": {"type": "hubspot", "hubspot": {"access_token": "pat", "hub_id": 1}}}}`),
+			}[a.Part], nil
+		},
+	})
 	var problems config.Problems
 	if err != nil && (cfg == nil || !errors.As(err, &problems)) {
 		return err

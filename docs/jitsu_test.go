@@ -15,6 +15,8 @@ func TestDifferences(t *testing.T) {
 		"table_name":                   "../testdata/jitsu/templates.json",
 		"upstream-tests.js_expression": "../testdata/jitsu/templates.json",
 		"hubspot":                      "../testdata/jitsu/hubspot.json",
+
+		"upstream-tests.api_keys_forms": "../testdata/jitsu/config.json",
 	}
 	p := load(t, "jitsu-differences.md")
 	if len(p.tables) != 1 || strings.Join(p.tables[0].header, " ") != "group case reason" {

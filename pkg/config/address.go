@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -67,6 +68,9 @@ func (a Address) String() string {
 	}
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
+
+// GoString is String, for %#v: fmt calls no methods on the secrets inside.
+func (a Address) GoString() string { return fmt.Sprintf("config.Address(%q)", a.String()) }
 
 // exposed says whether what stands at a travels over a network in plain text.
 func (a Address) exposed() bool {

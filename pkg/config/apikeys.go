@@ -97,7 +97,7 @@ func (l *loader) inlineKeys(section Settings) {
 func parseInline(text string) (*node, error) {
 	data := []byte(text)
 	if json.Valid(data) {
-		data = plainSurrogates(data)
+		data = plainEscapes(data)
 	}
 	return parseYAML("", data, nil)
 }

@@ -73,14 +73,15 @@ func (l *loader) body(name string, data []byte, key string) (Settings, bool) {
 func parseBody(name string, data []byte) (*node, error) {
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	if json.Valid(data) {
-		data = plainSurrogates(data)
+		data = plainEscapes(data)
 	}
 	return parseText(name, data, maxElsewhereBytes, builder{noVariables: true, spare: maxAliased})
 }
 
-// plainSurrogates writes the characters for escapes such as \ud83d\ude00, which are JSON and not YAML. No line moves.
-func plainSurrogates(data []byte) []byte {
-	if !bytes.Contains(data, []byte(`\ud`)) && !bytes.Contains(data, []byte(`\uD`)) {
+// plainEscapes writes the characters for escapes that are JSON and not YAML: pairs such as \ud83d\ude00, and \/, which PHP makes of each slash. No
+// line moves.
+func plainEscapes(data []byte) []byte {
+	if !bytes.Contains(data, []byte(`\u`)) && !bytes.Contains(data, []byte(`\/`)) {
 		return data
 	}
 	out := make([]byte, 0, len(data))
@@ -88,6 +89,11 @@ func plainSurrogates(data []byte) []byte {
 		if data[i] != '\\' {
 			out = append(out, data[i])
 			i++
+			continue
+		}
+		if data[i+1] == '/' {
+			out = append(out, '/')
+			i += 2
 			continue
 		}
 		high, isHigh := escaped(data[i:])

@@ -55,6 +55,8 @@ server:
   dedupe: {window: 1ms, max_ids: 1}
   outcomes: {max_bytes: 0, max_age: 1h}
   events_cache: {capacity: 7, interval: 5s}
+  api_keys_reload_sec: 7
+  destinations_reload_sec: 0
 api_keys:
   - {id: web, client_secret: cs, server_secret: ss, origins: ["*.a.com", b.com]}
   - {id: app, client_secret: other}
@@ -78,6 +80,7 @@ destinations:
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/32")},
 			Grace:          0, DedupeWindow: time.Millisecond, DedupeMaxIDs: 1,
 			OutcomesMaxBytes: 0, OutcomesMaxAge: time.Hour, EventsCacheCapacity: 7, EventsCacheInterval: 5 * time.Second,
+			APIKeysReload: 7 * time.Second, DestinationsReload: 0,
 		},
 		APIKeys: []APIKey{
 			{ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"}},
@@ -86,13 +89,13 @@ destinations:
 		Destinations: []Destination{
 			{
 				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
-				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 28},
+				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 30},
 				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
 			},
 			DefaultDestination("hubspot"),
 		},
 	}
-	want.Destinations[1].FilterPos = Pos{"test.yaml", 31}
+	want.Destinations[1].FilterPos = Pos{"test.yaml", 33}
 	if diff := cmp.Diff(want, cfg, sameSettings, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -1,0 +1,93 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const changesBase = `
+api_keys:
+  - {id: web, client_secret: js.secret-1, server_secret: s2s.secret-1, origins: [a.com]}
+  - {id: app, client_secret: js.secret-2}
+destinations:
+  crm:
+    type: hubspot
+    only_tokens: [web]
+    hubspot: {access_token: pat-secret-1, hub_id: 1, properties: {map: {a: "$.b"}, write: {a: append}}, contact_events: [x, y]}
+    data_layout: {table_name_template: $.event_type}
+  erp:
+    type: hubspot
+    hubspot: {access_token: pat-secret-2, hub_id: 2}
+`
+
+func TestChanges(t *testing.T) {
+	old := mustParse(t, changesBase)
+	f := func(replace string, want ...string) {
+		t.Helper()
+		text := changesBase
+		for line := range strings.Lines(replace) {
+			from, to, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " => ")
+			if !strings.Contains(text, from) {
+				t.Fatalf("nothing to replace: %q", from)
+			}
+			text = strings.Replace(text, from, to, 1)
+		}
+		now := mustParse(t, text)
+		got := now.Changes(old)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", replace, diff)
+		}
+		if all := strings.Join(got, "\n"); strings.Contains(all, "secret-") {
+			t.Errorf("a secret in %s", all)
+		}
+		for i, d := range now.Destinations {
+			touched := slices.ContainsFunc(want, func(line string) bool { return strings.HasPrefix(line, "destination crm: hubspot.") })
+			if i == 0 && d.Name == "crm" && d.Settings.Same(old.Destinations[0].Settings) == touched {
+				t.Errorf("%s: settings are the same: %v", replace, !touched)
+			}
+		}
+	}
+	f("")
+	f("js.secret-1 => js.secret-9", "API key web: client_secret changed")
+	f("s2s.secret-1 => s2s.secret-9\n[a.com] => [a.com, b.com]", "API key web: server_secret changed", "API key web: origins changed")
+	f("id: app => id: ios", "API key ios: added", "API key app: removed")
+	f("pat-secret-1 => pat-secret-9", "destination crm: hubspot.access_token changed")
+	f(`a: "$.b" => a: "$.c"`, "destination crm: hubspot.properties.map changed")
+	f(`{map: {a: "$.b"}, write: {a: append}} => {write: {a: append}, map: {a: "$.b"}}`) // another order
+	f(`, write: {a: append} => `, "destination crm: hubspot.properties.write changed")
+	f(`, properties: {map: {a: "$.b"}, write: {a: append}} => `, "destination crm: hubspot.properties.map changed", "destination crm: hubspot.properties.write changed")
+	f(`[x, y] => [y, x]`, "destination crm: hubspot.contact_events changed")
+	f("hub_id: 1 => hub_id: '1'")
+	f("only_tokens: [web] => only_tokens: [js.secret-1]")
+	f("only_tokens: [web] => only_tokens: [app]", "destination crm: only_tokens changed")
+	f("only_tokens: [web] => staged: true", "destination crm: only_tokens changed", "destination crm: staged changed")
+	f("only_tokens: [web] => lanes: {max_bytes: 1MiB}\n$.event_type => $.x",
+		"destination crm: only_tokens changed", "destination crm: data_layout.table_name_template changed", "destination crm: lanes.max_bytes changed")
+	f("  erp: =>   abc:", "destination abc: added", "destination erp: removed")
+}
+
+func TestMergeServer(t *testing.T) {
+	running := Default().Server
+	wanted := running
+	wanted.Port, wanted.LogLevel, wanted.MaxEventBytes, wanted.DedupeWindow = 9, 8, 7, time.Hour
+	wanted.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	applies := map[string]bool{"log.level": true, "max_event_size": true, "trusted_proxies": true}
+	merged, taken, waiting := running.Merge(wanted, func(key string) bool { return applies[key] })
+	want := running
+	want.LogLevel, want.MaxEventBytes, want.TrustedProxies = 8, 7, wanted.TrustedProxies
+	prefixes := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+	if diff := cmp.Diff(want, merged, prefixes); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"server.log.level", "server.max_event_size", "server.trusted_proxies"}, taken); diff != "" {
+		t.Errorf("taken (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"server.port", "server.dedupe.window"}, waiting); diff != "" {
+		t.Errorf("waiting (-want +got):\n%s", diff)
+	}
+}
