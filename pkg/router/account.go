@@ -1,8 +1,12 @@
 package router
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"eventrouter/pkg/store"
 )
@@ -14,6 +18,12 @@ type account struct {
 	hub    string
 	name   string
 	lanes  []*lane // in the order of the destination's specs
+
+	// Guarded by Router.mu.
+	begun    bool               // its goroutines run, or have ended
+	retire   context.CancelFunc // ends them, once their calls have
+	mended   bool               // made by a reload: takes up what the store holds, and tries at once what waits for a retry
+	detached bool               // of a route that is no longer in force: it only lends its lanes
 
 	mu      sync.Mutex // guards the fields below and those of the lanes that say so
 	persons map[string]*person
@@ -37,6 +47,168 @@ func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
 	}
 	return a, nil
 }
+
+// account returns the account of a route, making and beginning it when it is new. By a route that is no longer in force, which an aside that is leaving
+// may go by, it is made for this one hand-over: its lanes in the store get the entries, and who is in force then finds them there.
+func (h *handover) account(route *Route, hub, name string) (*account, error) {
+	r, key := h.r, accountName{route.Name, hub, name}
+	r.mu.Lock()
+	a := r.accounts[key]
+	r.mu.Unlock()
+	if a != nil && a.route.epoch == route.epoch {
+		return a, nil
+	}
+	if a := h.detached[key]; a != nil {
+		return a, nil
+	}
+	a, err := r.makeAccount(route, hub, name)
+	if err != nil {
+		return nil, err
+	}
+	if a.detached {
+		h.detached[key] = a
+	} else {
+		r.begin([]*account{a})
+	}
+	return a, nil
+}
+
+// makeAccount returns the account of a route, making it when it is new.
+func (r *Router) makeAccount(route *Route, hub, name string) (*account, error) {
+	made, err := newAccount(r, route, hub, name)
+	if err != nil {
+		return nil, err
+	}
+	key := accountName{route.Name, hub, name}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.table.Load(); !t.has(route) {
+		made.detached = true
+		return made, nil
+	}
+	if a := r.accounts[key]; a != nil {
+		return a, nil
+	}
+	made.mended = r.retiring[key] != nil || r.leaving[route.Name] != nil
+	r.accounts[key] = made
+	return made, nil
+}
+
+// storedAccounts makes the accounts of the lanes that the store has for those destinations that are concerned.
+func (r *Router) storedAccounts(t *table, concerned func(destination string) bool) (found []*account, err error) {
+	seen := map[accountName]bool{}
+	for _, stored := range r.store.Lanes() {
+		n := stored.Name
+		key := accountName{n.Destination, n.Hub, n.Account}
+		i := t.index(n.Destination)
+		if i < 0 || seen[key] || isUnsorted(n) || !concerned(n.Destination) || r.parked(n, t.routes[i]) {
+			continue
+		}
+		seen[key] = true
+		a, err := r.makeAccount(t.routes[i], n.Hub, n.Account)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, a)
+	}
+	return found, nil
+}
+
+// begin has accounts begin, now or when what they wait for has ended.
+func (r *Router) begin(accounts []*account) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range accounts {
+		r.beginLocked(a)
+	}
+}
+
+// beginLocked has an account begin, unless something of a former route has to end first: then that calls it again.
+func (r *Router) beginLocked(a *account) {
+	if !a.begun && !a.detached && r.retiring[a.key()] == nil && r.leaving[a.route.Name] == nil {
+		a.begun = true
+		r.start(a)
+	}
+}
+
+// run starts the account's goroutines, and what waits for their end after it.
+func (a *account) run(ctx, sendCtx context.Context, g *errgroup.Group) {
+	r := a.router
+	ctx, a.retire = context.WithCancel(ctx)
+	g.Go(func() error {
+		if a.mended {
+			left, err := r.leftovers()
+			if err != nil {
+				return err
+			}
+			a.takeUp(left)
+		}
+		var lanes sync.WaitGroup
+		for _, l := range a.lanes {
+			lanes.Add(2)
+			g.Go(func() error { defer lanes.Done(); return l.dispatch(ctx, sendCtx) })
+			g.Go(func() error { defer lanes.Done(); return l.settleAll(sendCtx) })
+		}
+		lanes.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		a.retire()
+		if r.retiring[a.key()] == a {
+			delete(r.retiring, a.key())
+			if next := r.accounts[a.key()]; next != nil {
+				r.beginLocked(next)
+			}
+		}
+		return nil
+	})
+}
+
+// leftovers are what the store holds of lanes: with unfinished entries or without, calls that were in flight, and holds of keys.
+type leftovers struct {
+	lanes map[accountName][]store.Lane
+	calls []store.Call
+	of    map[store.BlockID]store.LaneID // of the calls' entries
+	holds []store.Hold
+}
+
+func (r *Router) leftovers() (*leftovers, error) {
+	left := &leftovers{lanes: map[accountName][]store.Lane{}}
+	for _, stored := range r.store.Lanes() {
+		n := stored.Name
+		key := accountName{n.Destination, n.Hub, n.Account}
+		left.lanes[key] = append(left.lanes[key], stored)
+	}
+	var err error
+	if left.calls, err = r.store.Calls(); err != nil {
+		return nil, fmt.Errorf("read calls in flight: %w", err)
+	}
+	if left.holds, err = r.store.Holds(); err != nil {
+		return nil, fmt.Errorf("read holds: %w", err)
+	}
+	if left.of, err = r.store.BlockLanes(left.calls); err != nil {
+		return nil, fmt.Errorf("read blocks of calls in flight: %w", err)
+	}
+	return left, nil
+}
+
+// takeUp takes up what is left of the account's lanes, before its goroutines start. The sorter may hand over to them meanwhile.
+func (a *account) takeUp(left *leftovers) {
+	for _, stored := range left.lanes[a.key()] {
+		s := a.stream(stored.Name.Lane)
+		if s == nil {
+			continue
+		}
+		s.id.Store(int64(stored.ID))
+		a.mu.Lock()
+		s.more = s.more || stored.Entries > 0
+		a.mu.Unlock()
+	}
+	for _, l := range a.lanes {
+		l.resume(left.calls, left.holds, left.of)
+	}
+}
+
+func (a *account) key() accountName { return accountName{a.route.Name, a.hub, a.name} }
 
 func (a *account) lane(name string) *lane {
 	for _, l := range a.lanes {

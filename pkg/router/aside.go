@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
@@ -42,13 +44,17 @@ func (s *share) add(spent time.Duration, now time.Time) (over bool) {
 //	       ─▶ unsorted/bulk ─▶
 type aside struct {
 	r     *Router
-	index int // of the route
+	route *Route
 	wake  chan struct{}
 
 	live, bulk unsorted
 
 	active atomic.Bool // set and cleared by the sorter
 	calm   atomic.Bool // drained, and the last window was within the limit: the sorter may take it back
+
+	// Guarded by Router.mu.
+	begun bool
+	leave context.CancelFunc // ends run
 }
 
 // unsorted is one of the two unsorted lanes of a destination.
@@ -79,29 +85,57 @@ func isUnsorted(name store.LaneName) bool {
 	return name.Lane == unsortedLane || name.Lane == unsortedLane+bulkSuffix
 }
 
-func newAside(r *Router, index int) *aside {
-	a := &aside{r: r, index: index, wake: make(chan struct{}, 1)}
-	a.live.name = store.LaneName{Destination: r.routes[index].Name, Lane: unsortedLane}
-	a.bulk.name = store.LaneName{Destination: r.routes[index].Name, Lane: unsortedLane + bulkSuffix}
+func newAside(r *Router, route *Route) *aside {
+	a := &aside{r: r, route: route, wake: make(chan struct{}, 1)}
+	a.live.name = store.LaneName{Destination: route.Name, Lane: unsortedLane}
+	a.bulk.name = store.LaneName{Destination: route.Name, Lane: unsortedLane + bulkSuffix}
 	a.bulk.bulk = true
+	for _, u := range a.lanes() {
+		u.id.Store(int64(u.state(r.store).ID)) // of an earlier run, or 0
+	}
 	return a
 }
 
 // setAside is called by the sorter when a destination's scripts take too much of its time.
-func (r *Router) setAside(index int) {
-	a := r.asides[index]
+func (r *Router) setAside(t *table, index int) {
+	a := t.asides[index]
 	if a == nil {
-		a = newAside(r, index)
-		for _, u := range a.lanes() {
-			u.id.Store(int64(u.state(r.store).ID)) // of an earlier run, or 0
-		}
-		r.asides[index] = a
-		r.startAside(a)
+		a = newAside(r, t.routes[index])
+		r.putAside(t, index, a)
 	}
 	a.calm.Store(false)
 	a.active.Store(true)
 	r.logger.Warn("the destination's scripts are slow: its events are sorted apart from the others until it has caught up",
-		"destination", r.routes[index].Name, "limit", shareLimit.String()+" of "+shareWindow.String())
+		"destination", a.route.Name, "limit", shareLimit.String()+" of "+shareWindow.String())
+}
+
+// putAside puts an aside into the table and has it begin.
+func (r *Router) putAside(t *table, index int, a *aside) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.asides[index] = a
+	r.beginAsideLocked(a)
+}
+
+// beginAsideLocked has an aside begin, unless a former one of its destination has to end first: then that calls it again.
+func (r *Router) beginAsideLocked(a *aside) {
+	if !a.begun && r.leaving[a.route.Name] == nil {
+		a.begun = true
+		r.startAside(a)
+	}
+}
+
+// start starts the goroutine.
+func (a *aside) start(ctx context.Context, g *errgroup.Group) {
+	leave, cancel := context.WithCancel(ctx)
+	a.leave = cancel
+	g.Go(func() error {
+		defer cancel()
+		if err := a.run(ctx, leave); err != nil || ctx.Err() != nil {
+			return err
+		}
+		return a.r.left(a)
+	})
 }
 
 func (a *aside) lanes() [2]*unsorted { return [...]*unsorted{&a.live, &a.bulk} }
@@ -150,21 +184,21 @@ func (a *aside) poke() {
 	}
 }
 
-// run sorts what is in the unsorted lanes until ctx ends.
-func (a *aside) run(ctx context.Context) error {
-	h := newHandover(a.r)
+// run sorts what is in the unsorted lanes until ctx ends, or the route is no longer in force, which ends leave. Then what is in hand is handed over.
+func (a *aside) run(ctx, leave context.Context) error {
+	h := newHandover(a.r, &table{routes: []*Route{a.route}, asides: []*aside{a}})
 	var measure share
 	for {
 		worked := false
 		for _, u := range a.lanes() {
-			before := h.spent[a.index]
+			before := h.spent[0]
 			var err error
-			if worked, err = a.sortSome(ctx, h, u); err != nil || ctx.Err() != nil {
+			if worked, err = a.sortSome(ctx, leave, h, u); err != nil || leave.Err() != nil {
 				return err
 			}
 			if worked {
 				a.calm.Store(false)
-				measure.add(h.spent[a.index]-before, time.Now())
+				measure.add(h.spent[0]-before, time.Now())
 				break // live ones may have come
 			}
 		}
@@ -174,20 +208,20 @@ func (a *aside) run(ctx context.Context) error {
 		a.calm.Store(!measure.add(0, time.Now()))
 		select {
 		case <-a.wake:
-		case <-ctx.Done():
+		case <-leave.Done():
 			return nil
 		}
 	}
 }
 
 // sortSome sorts the next events of a lane: of what is live a block, else as many as fit in sliceTime. It returns false when there are none.
-func (a *aside) sortSome(ctx context.Context, h *handover, u *unsorted) (worked bool, err error) {
+func (a *aside) sortSome(ctx, leave context.Context, h *handover, u *unsorted) (worked bool, err error) {
 	if u.block == nil {
-		if u.block, err = a.nextBlock(ctx, u); err != nil || u.block == nil {
+		if u.block, err = a.nextBlock(leave, u); err != nil || u.block == nil {
 			return false, err
 		}
 	}
-	return true, a.sort(ctx, h, u)
+	return true, a.sort(ctx, leave, h, u)
 }
 
 // nextBlock takes the next block of a lane; nil when there is none.
@@ -219,14 +253,17 @@ func (a *aside) nextBlock(ctx context.Context, u *unsorted) (*unsortedBlock, err
 }
 
 // sort hands some events of the lane's block over to the destination's lanes.
-func (a *aside) sort(ctx context.Context, h *handover, u *unsorted) error {
-	route, b := &a.r.routes[a.index], u.block
+func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error {
+	route, b := a.route, u.block
 	tooOld := a.tooOld(route, u)
 	progress := store.Progress{Lane: store.LaneID(u.id.Load()), Block: b.id}
 	h.begin()
 	for began := time.Now(); b.next < len(b.entries) && (!u.bulk || time.Since(began) < sliceTime); b.next++ {
 		if ctx.Err() != nil {
 			return nil // they are sorted again at the next start
+		}
+		if leave.Err() != nil {
+			break // the others by the route that comes
 		}
 		mask := byte(1) << (b.next % 8)
 		if b.done[b.next/8]&mask != 0 {
@@ -240,7 +277,10 @@ func (a *aside) sort(ctx context.Context, h *handover, u *unsorted) error {
 			h.bury(route, rec, e.Event, reasonLaneFull, errLaneFull)
 			continue
 		}
-		h.route(a.index, route, rec, e.Event)
+		h.route(0, route, rec, e.Event)
+	}
+	if progress.Finished == 0 && leave.Err() != nil {
+		return nil
 	}
 	if b.next == len(b.entries) {
 		u.block = nil

@@ -145,6 +145,8 @@ func (w *Waiting) take(s LaneStatus) {
 	case w.Why != "":
 	case s.State == Blocked || s.State == Paused:
 		w.Why = "its lane is " + string(s.State)
+	case s.State == Swapping:
+		w.Why = "a reload changed its destination: calls that began before have to end first"
 	case s.State == Parked:
 		w.Why = "its lane is parked: the destination is not in the configuration, or delivers to another hub now"
 	case strings.TrimSuffix(s.Name.Lane, bulkSuffix) == unsortedLane:

@@ -22,6 +22,7 @@ const (
 // handover collects what becomes of one batch of records, to be committed as a whole. One goroutine owns it.
 type handover struct {
 	r     *Router
+	table *table
 	now   time.Time
 	batch store.Batch
 	count counts
@@ -34,6 +35,8 @@ type handover struct {
 	unsorted   map[*unsorted]*store.Block // of destinations that are set aside,
 	slow       []*aside                   // which are these; one may be in it twice
 
+	detached map[accountName]*account // by routes that are no longer in force: see Router.account
+
 	spent     []time.Duration // in filters, by route
 	shares    []share
 	scratch   []byte
@@ -44,11 +47,11 @@ type handover struct {
 
 type identityKey struct{ apiKey, kind, value string }
 
-func newHandover(r *Router) *handover {
+func newHandover(r *Router, t *table) *handover {
 	return &handover{
-		r: r, count: newCounts(r), seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
+		r: r, table: t, count: newCounts(r, t), detached: map[accountName]*account{}, seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
 		lanes: map[*stream]*store.Block{}, unsorted: map[*unsorted]*store.Block{},
-		spent: make([]time.Duration, len(r.routes)), shares: make([]share, len(r.routes)), recording: r.records(),
+		spent: make([]time.Duration, len(t.routes)), shares: make([]share, len(t.routes)), recording: r.records(),
 	}
 }
 
@@ -60,6 +63,7 @@ func (h *handover) begin() {
 	clear(h.identities)
 	clear(h.lanes)
 	clear(h.unsorted)
+	clear(h.detached)
 	h.order, h.slow = h.order[:0], h.slow[:0]
 	b := &h.batch
 	*b = store.Batch{
@@ -87,14 +91,13 @@ func (h *handover) add(rec log.Record) {
 	h.count.sorted++
 	h.resolve(ev)
 	routed := false
-	for i := range h.r.routes {
-		route := &h.r.routes[i]
+	for i, route := range h.table.routes {
 		if route.APIKeys != nil && !route.APIKeys[ev.APIKey] {
 			continue
 		}
 		routed = true
 		h.r.watcher.Routed(route.Name, uint64(rec.Offset), ev)
-		if a := h.r.asides[i]; a != nil && a.active.Load() {
+		if a := h.table.asides[i]; a != nil && a.active.Load() {
 			h.setAside(i, a, rec, ev)
 			continue
 		}
@@ -111,7 +114,7 @@ func (h *handover) add(rec log.Record) {
 // tooSlow has a destination set aside, and measures it afresh when it comes back.
 func (h *handover) tooSlow(i int) {
 	h.spent[i], h.shares[i] = 0, share{}
-	h.r.setAside(i)
+	h.r.setAside(h.table, i)
 }
 
 // setAside puts an event into an unsorted lane of a destination.
@@ -190,7 +193,7 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 
 // enter makes one lane entry.
 func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *destinations.Plan) error {
-	a, err := h.r.account(route, route.Destination.Hub(p.Account), p.Account, h.r.start)
+	a, err := h.account(route, route.Destination.Hub(p.Account), p.Account)
 	if err != nil {
 		return err
 	}

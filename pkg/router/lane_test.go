@@ -189,7 +189,7 @@ func TestFirstRecordOfAll(t *testing.T) {
 		g.start()
 		defer g.stop()
 		// The events lane looks before the contacts lane has read a block.
-		account, err := newAccount(g.router, &g.router.routes[0], "hub1", "")
+		account, err := newAccount(g.router, g.router.table.Load().routes[0], "hub1", "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -98,6 +98,7 @@ func (m *metrics) dead(route *Route, reason string) {
 // counts gathers what one hand-over counts, so that a counter moves once a batch, after the commit.
 type counts struct {
 	r          *Router
+	table      *table
 	sorted     int
 	duplicates int
 	filtered   []int // by route
@@ -110,8 +111,8 @@ type deadCount struct {
 	reason string
 }
 
-func newCounts(r *Router) counts {
-	return counts{r: r, filtered: make([]int, len(r.routes)), skips: make([]map[string]int, len(r.routes))}
+func newCounts(r *Router, t *table) counts {
+	return counts{r: r, table: t, filtered: make([]int, len(t.routes)), skips: make([]map[string]int, len(t.routes))}
 }
 
 func (c *counts) skip(route int, reason string) {
@@ -129,8 +130,7 @@ func (c *counts) flush() {
 	m := c.r.metrics
 	m.sorted.Add(float64(c.sorted))
 	m.duplicates.Add(float64(c.duplicates))
-	for i := range c.filtered {
-		route := &c.r.routes[i]
+	for i, route := range c.table.routes {
 		if c.filtered[i] > 0 {
 			m.filtered(route, c.filtered[i])
 		}
@@ -191,8 +191,8 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(laneState, 1, append(labels, string(s.State))...)
 		queue[n.Destination] += s.Entries
 	}
-	for i := range r.routes {
-		gauge(jitsuQueue, float64(queue[r.routes[i].Name]), r.routes[i].Type, r.routes[i].Name)
+	for _, route := range r.table.Load().routes {
+		gauge(jitsuQueue, float64(queue[route.Name]), route.Type, route.Name)
 	}
 	stats := r.log.Stats()
 	gauge(logBytes, float64(stats.Bytes))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +25,7 @@ type Filter interface {
 	Eval(ev *event.Event) (filters.Result, error)
 }
 
-// Route is one destination with what stands before it.
+// Route is one destination with what stands before it. Who passes one on does not change what it points to.
 type Route struct {
 	Name, Type  string
 	APIKeys     map[string]bool // ids of the API keys whose events it gets; nil: all
@@ -34,6 +33,8 @@ type Route struct {
 	Destination destinations.Destination
 	Lanes       config.LaneLimits
 	Retry       config.Retry
+
+	epoch uint64 // another number where a reload changed the destination
 }
 
 // Options of a Router. All but BulkLog, MarkFile and Watcher are required.
@@ -63,7 +64,6 @@ func BulkPosition(st *store.Store) log.Offset { return max(firstBulk, log.Offset
 type Router struct {
 	log     *log.Log
 	store   *store.Store
-	routes  []Route
 	logger  *slog.Logger
 	grace   time.Duration
 	metrics *metrics
@@ -74,13 +74,19 @@ type Router struct {
 	readBytes     int64
 
 	position atomic.Uint64 // offset below which the sorter has handed everything over
-	asides   []*aside      // by route, nil for most; the sorter's own once Run has begun
 	refusals atomic.Pointer[refusals]
+	table    atomic.Pointer[table] // changed by the sorter once Run has begun, with mu held
 
-	mu       sync.Mutex // guards the fields below
-	accounts map[accountName]*account
-	start    func(*account) // starts the account's goroutines; nil until Run
+	rerouted chan struct{} // capacity 1: refusals are to be worked out anew
 
+	mu         sync.Mutex // guards the fields below; nothing waits or writes with it held
+	accounts   map[accountName]*account
+	retiring   map[accountName]*account // of former routes, with calls in flight: the account that is in force begins when they have ended
+	leaving    map[string]*aside        // the same of asides, by destination, for which all its accounts wait too
+	wanted     []Route                  // by Reload, until the sorter takes them up; nil: none
+	epochs     uint64                   // given to routes so far
+	interrupt  context.CancelFunc       // ends what the sorter waits for
+	start      func(*account)           // starts the account's goroutines; nil until Run
 	startAside func(*aside)
 }
 
@@ -90,9 +96,10 @@ type accountName struct{ destination, hub, account string }
 // New makes a router. It touches neither the network nor the disk and starts nothing.
 func New(o Options) (*Router, error) {
 	r := &Router{
-		log: o.Log, store: o.Store, routes: o.Routes, logger: o.Logger, grace: o.Grace,
+		log: o.Log, store: o.Store, logger: o.Logger, grace: o.Grace,
 		mark: deathMark{path: o.MarkFile}, windowEntries: windowEntries, readBytes: readBytes,
-		accounts: map[accountName]*account{}, watcher: o.Watcher,
+		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{},
+		rerouted: make(chan struct{}, 1), watcher: o.Watcher,
 	}
 	if r.watcher == nil {
 		r.watcher = nobody{}
@@ -101,7 +108,7 @@ func New(o Options) (*Router, error) {
 		return nil, err
 	}
 	r.metrics = newMetrics(o.Registerer, r)
-	r.asides = make([]*aside, len(o.Routes))
+	r.table.Store(r.nextTableLocked(&table{}, o.Routes))
 	r.position.Store(o.Store.Position())
 	return r, nil
 }
@@ -119,14 +126,9 @@ func (r *Router) Run(ctx context.Context) error {
 	})
 
 	r.mu.Lock()
-	r.start = func(a *account) {
-		for _, l := range a.lanes {
-			g.Go(func() error { return l.dispatch(ctx, sendCtx) })
-			g.Go(func() error { return l.settleAll(sendCtx) })
-		}
-	}
+	r.start = func(a *account) { a.run(ctx, sendCtx, g) }
+	r.startAside = func(a *aside) { a.start(ctx, g) }
 	r.mu.Unlock()
-	r.startAside = func(a *aside) { g.Go(func() error { return a.run(ctx) }) }
 	if err := r.resume(); err != nil {
 		g.Go(func() error { return err }) // ends what resume has started
 		return g.Wait()
@@ -171,82 +173,47 @@ func (r *Router) commit(ctx context.Context, b *store.Batch) error {
 
 // resume finds the lanes of earlier runs, with their calls that were in flight and the holds of keys.
 func (r *Router) resume() error {
-	calls, err := r.store.Calls()
+	left, err := r.leftovers()
 	if err != nil {
-		return fmt.Errorf("read calls in flight: %w", err)
+		return err
 	}
-	holds, err := r.store.Holds()
+	found, err := r.takeUpLanes(func(string) bool { return true })
 	if err != nil {
-		return fmt.Errorf("read holds: %w", err)
-	}
-	of, err := r.store.BlockLanes(calls)
-	if err != nil {
-		return fmt.Errorf("read blocks of calls in flight: %w", err)
-	}
-	var found []*account
-	for _, stored := range r.store.Lanes() {
-		i := r.routeIndex(stored.Name.Destination)
-		var route *Route
-		if i >= 0 {
-			route = &r.routes[i]
-		}
-		switch {
-		case route == nil:
-			if stored.Entries > 0 {
-				r.logger.Warn("lane is parked: its destination is not configured", "destination", stored.Name.Destination,
-					"hub", stored.Name.Hub, "lane", stored.Name.Lane, "entries", stored.Entries)
-			}
-			continue
-		case isUnsorted(stored.Name):
-			if stored.Entries > 0 {
-				r.setAside(i)
-			}
-			continue
-		case r.parked(stored.Name, route):
-			if stored.Entries > 0 {
-				r.logger.Warn("lane is parked: its destination delivers to another hub now", "destination", stored.Name.Destination,
-					"hub", stored.Name.Hub, "lane", stored.Name.Lane, "entries", stored.Entries)
-			}
-			continue
-		}
-		a, err := r.account(route, stored.Name.Hub, stored.Name.Account, func(a *account) { found = append(found, a) })
-		if err != nil {
-			return err
-		}
-		if s := a.stream(stored.Name.Lane); s != nil {
-			s.id.Store(int64(stored.ID))
-			s.more = stored.Entries > 0
-		}
+		return err
 	}
 	for _, a := range found {
-		for _, l := range a.lanes {
-			l.resume(calls, holds, of)
-		}
-		r.start(a)
+		a.takeUp(left)
 	}
+	r.begin(found)
 	return nil
 }
 
-// routeIndex returns the place of a destination's route, -1 when it has none.
-func (r *Router) routeIndex(name string) int {
-	return slices.IndexFunc(r.routes, func(route Route) bool { return route.Name == name })
-}
-
-// account returns the account, making it when it is new; started then says how it begins.
-func (r *Router) account(route *Route, hub, name string, started func(*account)) (*account, error) {
-	key := accountName{route.Name, hub, name}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if a, ok := r.accounts[key]; ok {
-		return a, nil
+// takeUpLanes finds the lanes in the store of those destinations that are concerned: it makes their accounts, which it returns, has those set aside
+// whose events wait unsorted, and tells which lanes are parked. The sorter calls it, and Run before there is one.
+func (r *Router) takeUpLanes(concerned func(destination string) bool) ([]*account, error) {
+	t := r.table.Load()
+	for _, stored := range r.store.Lanes() {
+		if stored.Entries == 0 || !concerned(stored.Name.Destination) {
+			continue
+		}
+		i := t.index(stored.Name.Destination)
+		why := ""
+		switch {
+		case i < 0:
+			why = "its destination is not configured"
+		case isUnsorted(stored.Name):
+			if a := t.asides[i]; a == nil || !a.active.Load() {
+				r.setAside(t, i)
+			}
+		case r.parked(stored.Name, t.routes[i]):
+			why = "its destination delivers to another hub now"
+		}
+		if why != "" {
+			r.logger.Warn("lane is parked: "+why, "destination", stored.Name.Destination, "hub", stored.Name.Hub, "lane", stored.Name.Lane,
+				"entries", stored.Entries)
+		}
 	}
-	a, err := newAccount(r, route, hub, name)
-	if err != nil {
-		return nil, err
-	}
-	r.accounts[key] = a
-	started(a)
-	return a, nil
+	return r.storedAccounts(t, concerned)
 }
 
 // allAccounts is a snapshot.

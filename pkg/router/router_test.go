@@ -526,7 +526,7 @@ func TestSlowScriptsHoldUpOnlyTheirDestination(t *testing.T) {
 		time.Sleep(time.Second)
 		post(1)
 		g.drain()
-		if a := g.router.asides[1]; a == nil || a.active.Load() {
+		if a := g.router.table.Load().asides[1]; a == nil || a.active.Load() {
 			t.Error("still set aside after it has caught up")
 		}
 	})

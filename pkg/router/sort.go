@@ -28,7 +28,11 @@ func (r *Router) sort(ctx context.Context) error {
 		return err
 	}
 	defer r.mark.close()
-	h := newHandover(r)
+	reading, err := r.nextRead(ctx, nil)
+	if err != nil {
+		return err
+	}
+	h := newHandover(r, r.table.Load())
 	rest := time.NewTimer(0)
 	defer rest.Stop()
 	for {
@@ -36,9 +40,17 @@ func (r *Router) sort(ctx context.Context) error {
 		if position < log.Offset(suspects.to) {
 			most = 1 // one of these killed the process: find out which
 		}
-		records, err := reader.ReadBatch(ctx, most, 0)
+		records, err := reader.ReadBatch(reading, most, 0)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if reading.Err() != nil { // there are other routes: what was read just now is sorted by them
+			if reading, err = r.nextRead(ctx, h); err != nil {
+				return err
+			}
+			if len(records) == 0 {
+				continue
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("read the log at %d: %w", position, err)
@@ -84,13 +96,13 @@ func (r *Router) sort(ctx context.Context) error {
 
 // balance, between two batches, sets destinations aside whose scripts took too much time, and takes back those that have caught up.
 func (r *Router) balance(h *handover, now time.Time) {
-	for i := range r.routes {
-		a := r.asides[i]
+	for i, route := range h.table.routes {
+		a := h.table.asides[i]
 		if a != nil && a.active.Load() {
 			// calm again, for it may have been so before the last block: then that one is not announced yet.
 			if a.calm.Load() && a.drained() && a.calm.Load() {
 				a.active.Store(false)
-				r.logger.Info("the destination has caught up", "destination", r.routes[i].Name)
+				r.logger.Info("the destination has caught up", "destination", route.Name)
 			}
 			continue
 		}

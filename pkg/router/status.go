@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -23,6 +24,8 @@ const (
 	Paused  State = "paused"  // calls fail; the next is tried soon
 	Blocked State = "blocked" // the remote refuses the lane or account as a whole
 	Parked  State = "parked"  // its destination is gone or delivers to another hub
+	// Swapping: a reload changed its destination, and calls that began before have to end first.
+	Swapping State = "swapping"
 )
 
 // LaneStatus is the state of one lane, as /readyz and metrics show it.
@@ -35,6 +38,8 @@ type LaneStatus struct {
 	Reason        string         `json:"reason,omitempty"`
 	Since         *time.Time     `json:"since,omitempty"`
 	NextTry       *time.Time     `json:"next_try,omitempty"`
+	// OldCalls are calls of its account that began before a reload changed the destination, and are under way.
+	OldCalls int `json:"old_calls,omitempty"`
 }
 
 // Status returns the lanes that the store knows, in the order of their creation.
@@ -47,6 +52,8 @@ func (r *Router) Status() []LaneStatus {
 			}
 		}
 	}
+	old, waits := r.swapping()
+	t := r.table.Load()
 	now := time.Now()
 	var all []LaneStatus
 	for _, stored := range r.store.Lanes() {
@@ -54,8 +61,12 @@ func (r *Router) Status() []LaneStatus {
 		if stored.Entries > 0 && !stored.Oldest.IsZero() {
 			s.OldestSeconds = max(now.Sub(stored.Oldest).Seconds(), 0)
 		}
-		if isUnsorted(s.Name) && r.routeIndex(s.Name.Destination) >= 0 {
+		if isUnsorted(s.Name) && t.index(s.Name.Destination) >= 0 {
 			s.State = Flowing
+		}
+		key := accountName{s.Name.Destination, s.Name.Hub, s.Name.Account}
+		if s.OldCalls = old[key]; s.OldCalls > 0 {
+			s.Reason = fmt.Sprintf("calls that began before a reload are under way: %d", s.OldCalls)
 		}
 		if l := lanes[stored.ID]; l != nil {
 			s.State = Flowing
@@ -69,10 +80,34 @@ func (r *Router) Status() []LaneStatus {
 				s.Since, s.NextTry = &since, &until
 			}
 			l.account.mu.Unlock()
+			if waits[key] {
+				s.State = Swapping
+			}
 		}
 		all = append(all, s)
 	}
 	return all
+}
+
+// swapping returns how many calls that began before a reload each account has under way, and which accounts wait for them to end.
+func (r *Router) swapping() (old map[accountName]int, waits map[accountName]bool) {
+	old, waits = map[accountName]int{}, map[accountName]bool{}
+	r.mu.Lock()
+	retiring := maps.Clone(r.retiring)
+	for key, a := range r.accounts {
+		if !a.begun {
+			waits[key] = true
+		}
+	}
+	r.mu.Unlock()
+	for key, a := range retiring {
+		a.mu.Lock()
+		for _, l := range a.lanes {
+			old[key] += l.calls
+		}
+		a.mu.Unlock()
+	}
+	return old, waits
 }
 
 // Idle says whether everything that was accepted is finished: the sorter is at the log's end and no lane has entries.
@@ -117,6 +152,8 @@ func (r *Router) watch(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		select {
+		case <-r.rerouted:
+			r.refuse(time.Now())
 		case now := <-tick.C:
 			r.refuse(now)
 			if now.Sub(swept) < sweepInterval {
@@ -156,16 +193,17 @@ func (r *Router) forgetHolds(ctx context.Context, now time.Time) error {
 // refuse works out which API keys are to be refused.
 func (r *Router) refuse(now time.Time) {
 	refused := refusals{live: map[string]string{}, bulk: map[string]string{}}
+	t := r.table.Load()
 	if r.store.Full() {
 		refused.live[everyKey] = "the disk is almost full"
 		refused.bulk[everyKey] = refused.live[everyKey]
 	}
 	for _, stored := range r.store.Lanes() {
-		i := r.routeIndex(stored.Name.Destination)
+		i := t.index(stored.Name.Destination)
 		if i < 0 || stored.Entries == 0 {
 			continue
 		}
-		route := &r.routes[i]
+		route := t.routes[i]
 		full := over(stored, route.Lanes, now)
 		if r.parked(stored.Name, route) {
 			continue // nothing feeds it, so that refusing would be for ever

@@ -208,6 +208,8 @@ func (s *stream) addBlock(b *store.StoredBlock) error {
 			e.attempts, e.due, e.since, e.blocked = r.Attempt, r.Due, r.Since, r.Blocked
 			if late := now.Sub(r.Due); late > 0 {
 				e.blocked += late // nobody tried while the router was down
+			} else if a.mended {
+				e.due = now
 			}
 		}
 		if _, ok := l.recover[e.ref]; ok {
