@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -16,9 +17,33 @@ const noKeys = `is missing, so no event could be accepted; write: api_keys: [{id
 // apiKey is one element of `api_keys` in its long form.
 type apiKey struct {
 	ID           Text     `yaml:"id"`
-	ClientSecret Secret   `yaml:"client_secret"`
-	ServerSecret Secret   `yaml:"server_secret"`
+	ClientSecret secrets  `yaml:"client_secret"`
+	ServerSecret secrets  `yaml:"server_secret"`
 	Origins      []string `yaml:"origins"`
+
+	EnforceOrigins *bool      `yaml:"enforce_origins"`
+	RateLimit      *rateLimit `yaml:"rate_limit"`
+}
+
+// secrets are one secret, or a list of them: the current one, and those that it replaces.
+type secrets []Secret
+
+// maxSecrets of one kind: two are a rotation, and a third lets the next one begin before the last app is updated.
+const maxSecrets = 3
+
+// current is the first of them.
+func (s secrets) current() Secret {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[0]
+}
+
+func (s secrets) old() []Secret {
+	if len(s) < 2 {
+		return nil
+	}
+	return s[1:]
 }
 
 // keyIndex finds API keys by what only_tokens may name.
@@ -133,18 +158,17 @@ func (l *loader) apiKey(s Settings) {
 	if s.node.kind != scalar {
 		l.decodeInto(s, &raw)
 	} else if l.sound(s.node, placeOf(s)) {
-		raw.ClientSecret = Secret(s.node.text)
+		raw.ClientSecret = secrets{Secret(s.node.text)}
 	}
 	if len(l.problems) > before {
 		return // what follows could only repeat it
 	}
-	if raw.ClientSecret == "" && raw.ServerSecret == "" {
-		l.fail(s, "", "needs a client_secret, a server_secret or both")
+	if !l.soundSecrets(s, &raw) {
 		return
 	}
 	id := string(raw.ID)
 	if id == "" {
-		sum := md5.Sum([]byte(raw.ClientSecret + raw.ServerSecret)) // Jitsu's default; it names the key and protects nothing
+		sum := md5.Sum([]byte(raw.ClientSecret.current() + raw.ServerSecret.current())) // Jitsu's default; it names the key and protects nothing
 		id = hex.EncodeToString(sum[:])
 	}
 	for _, r := range id {
@@ -154,7 +178,38 @@ func (l *loader) apiKey(s Settings) {
 		}
 	}
 	l.checkOrigins(s, raw.Origins)
-	l.addKey(s, APIKey{ID: id, ClientSecret: raw.ClientSecret, ServerSecret: raw.ServerSecret, Origins: raw.Origins})
+	k := APIKey{
+		ID: id, ClientSecret: raw.ClientSecret.current(), ServerSecret: raw.ServerSecret.current(), Origins: raw.Origins,
+		OldClientSecrets: raw.ClientSecret.old(), OldServerSecrets: raw.ServerSecret.old(),
+		RateLimit: l.rateLimitOf(s, raw.RateLimit),
+	}
+	k.EnforceOrigins = l.enforceOrigins(s, raw.EnforceOrigins, k)
+	l.addKey(s, k)
+}
+
+// soundSecrets checks the lists of secrets, and takes a single empty one for none.
+func (l *loader) soundSecrets(s Settings, raw *apiKey) bool {
+	before := len(l.problems)
+	for _, list := range []struct {
+		name    string
+		secrets *secrets
+	}{{"client_secret", &raw.ClientSecret}, {"server_secret", &raw.ServerSecret}} {
+		if len(*list.secrets) == 1 && (*list.secrets)[0] == "" {
+			*list.secrets = nil
+		}
+		switch {
+		case len(*list.secrets) > maxSecrets:
+			l.fail(s, list.name, "holds %d secrets, at most %d are valid at a time: the current one first", len(*list.secrets), maxSecrets)
+		case slices.Contains(*list.secrets, ""):
+			l.fail(s, list.name, "holds an empty secret")
+		case len(*list.secrets) > 1 && raw.ID == "":
+			l.fail(s, "id", "is required where a key has several secrets: without one it is a hash of the first, and changes with it")
+		}
+	}
+	if len(l.problems) == before && len(raw.ClientSecret)+len(raw.ServerSecret) == 0 {
+		l.fail(s, "", "needs a client_secret, a server_secret or both")
+	}
+	return len(l.problems) == before
 }
 
 func (l *loader) checkOrigins(s Settings, origins []string) {
@@ -168,7 +223,16 @@ func (l *loader) checkOrigins(s Settings, origins []string) {
 // addKey checks k against the keys before it: no two may share an id or a secret, whatever the secret is for.
 func (l *loader) addKey(s Settings, k APIKey) {
 	unique := true
+	own := map[Secret]string{}
 	for name, secret := range k.secrets() {
+		switch own[secret] {
+		case "":
+			own[secret] = name
+		case name:
+			l.fail(s, name, "holds a secret twice")
+		default:
+			l.warn(s, name, "is the client secret too: whoever reads it from a web page can send events as your server")
+		}
 		if first, ok := l.keys.secrets[secret]; ok {
 			unique = false
 			l.fail(s, name, "is the same as %s; no two API keys may share a secret", first)
@@ -179,9 +243,6 @@ func (l *loader) addKey(s Settings, k APIKey) {
 		l.fail(s, "id", "is the same as that of an API key before it")
 	}
 	l.keys.taken[k.ID] = true
-	if k.ClientSecret == k.ServerSecret {
-		l.warn(s, "server_secret", "is the client secret too: whoever reads it from a web page can send events as your server")
-	}
 	if unique {
 		for name, secret := range k.secrets() {
 			l.keys.secrets[secret] = joinPath(s.path, name)
@@ -193,14 +254,19 @@ func (l *loader) addKey(s Settings, k APIKey) {
 	l.cfg.APIKeys = append(l.cfg.APIKeys, k)
 }
 
-// secrets are those that k has, by the names of their keys.
+// secrets are those that k has, the old ones too, by the names of their keys.
 func (k APIKey) secrets() iter.Seq2[string, Secret] {
 	return func(yield func(string, Secret) bool) {
-		if k.ClientSecret != "" && !yield("client_secret", k.ClientSecret) {
-			return
-		}
-		if k.ServerSecret != "" {
-			yield("server_secret", k.ServerSecret)
+		for _, list := range []struct {
+			name    string
+			current Secret
+			old     []Secret
+		}{{"client_secret", k.ClientSecret, k.OldClientSecrets}, {"server_secret", k.ServerSecret, k.OldServerSecrets}} {
+			for _, secret := range append([]Secret{list.current}, list.old...) {
+				if secret != "" && !yield(list.name, secret) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -63,7 +63,10 @@ func pairUp[T any](old, now []T, name func(T) string, f func(name string, was, i
 var notCompared = map[string]bool{"Name": true, "FilterPos": true, "Settings": true}
 
 // keyOfField names the key of a field where it is not the field's own name in small letters.
-var keyOfField = map[string]string{"Filter": "data_layout.table_name_template"}
+var keyOfField = map[string]string{
+	"Filter":           "data_layout.table_name_template",
+	"OldClientSecrets": "client_secret (older)", "OldServerSecrets": "server_secret (older)",
+}
 
 // changedKeys are the keys of d that differ from old.
 func (d *Destination) changedKeys(old *Destination) []string {

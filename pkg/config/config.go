@@ -41,6 +41,20 @@ type Server struct {
 	DedupeWindow   time.Duration  // dedupe.window: how long event ids are remembered; default 24h
 	DedupeMaxIDs   int            // dedupe.max_ids: most ids remembered, the oldest go first; default 2,000,000
 
+	TLS                 TLS           // tls; the zero TLS: HTTP
+	MaxHeaderBytes      int           // max_header_size: request line and headers; default 16 KiB
+	MaxEvents           int           // max_events_per_request: default 50,000
+	MaxConnections      int           // max_connections: open at a time; default 16,384
+	MaxConnectionsPerIP int           // max_connections_per_ip: of one address, trusted proxies not counted; default 4,096, 0: no limit
+	ReadTimeout         time.Duration // read_timeout: for a whole request; default 60s
+	IdleTimeout         time.Duration // idle_timeout: between two requests of a connection; default 65s
+	MinBodyRate         int           // min_body_rate: bytes a second at which a body must come; default 1 KiB, 0: no limit
+	RateLimit           RateLimit     // rate_limit: of API keys that have none of their own; default none
+	EnforceOrigins      bool          // enforce_origins: of API keys that do not say; default false
+	AdminAccess         string        // admin_access: local (default: this machine, where there is no admin token) or token
+	MetricsAccess       string        // metrics_access: admin (default: as admin routes) or public
+	Redact              []string      // redact: names and paths of event members that nobody is shown; default none
+
 	OutcomesMaxBytes    int64         // outcomes.max_bytes: on disk, of what became of events; default 256 MiB, 0: none are kept
 	OutcomesMaxAge      time.Duration // outcomes.max_age: how long they are kept at most; default 72h, 0: as long as there is room
 	EventsCacheCapacity int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache
@@ -50,12 +64,34 @@ type Server struct {
 	DestinationsReload time.Duration // destinations_reload_sec: the same of destinations
 }
 
+// TLS is `server.tls`.
+type TLS struct {
+	CertFile   string // cert_file: the certificate and those between it and the root, in PEM
+	KeyFile    string // key_file: its private key, in PEM
+	MinVersion uint16 // min_version: of crypto/tls; default TLS 1.2
+	Pos        Pos    // where the section stands
+}
+
+// Enabled says whether the server speaks HTTPS.
+func (t TLS) Enabled() bool { return t.CertFile != "" }
+
+// RateLimit is `rate_limit`. The zero RateLimit is none.
+type RateLimit struct {
+	EventsPerSecond float64 // events_per_second: on average; 0: no limit
+	Burst           int     // burst: events that may come at once after a pause; default: those of a second
+}
+
 // APIKey is one element of `api_keys`.
 type APIKey struct {
 	ID           string // id; default: a hash of the secrets, as Jitsu makes it
 	ClientSecret Secret // client_secret: for browsers; may be empty if there is a server secret
 	ServerSecret Secret // server_secret
 	Origins      []string
+
+	// OldClientSecrets and OldServerSecrets are valid too, for the time of a rotation: the further members of client_secret and server_secret.
+	OldClientSecrets, OldServerSecrets []Secret
+	EnforceOrigins                     bool      // enforce_origins; default: server.enforce_origins
+	RateLimit                          RateLimit // rate_limit; default: server.rate_limit
 }
 
 // Destination is one element of `destinations`.

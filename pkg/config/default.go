@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -29,6 +30,17 @@ func Default() Config {
 		Grace:        15 * time.Second,
 		DedupeWindow: 24 * time.Hour,
 		DedupeMaxIDs: 2_000_000,
+
+		TLS:                 TLS{MinVersion: tls.VersionTLS12},
+		MaxHeaderBytes:      16 << 10,
+		MaxEvents:           50_000, // what Jitsu's documentation suggests for an uploaded file
+		MaxConnections:      16384,
+		MaxConnectionsPerIP: 4096,
+		ReadTimeout:         60 * time.Second, // Jitsu's
+		IdleTimeout:         65 * time.Second, // Jitsu's
+		MinBodyRate:         1 << 10,
+		AdminAccess:         AccessLocal,
+		MetricsAccess:       AccessAdmin,
 
 		OutcomesMaxBytes:    256 << 20,
 		OutcomesMaxAge:      72 * time.Hour,

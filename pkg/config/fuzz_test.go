@@ -51,11 +51,18 @@ func checkAccepted(t *testing.T, cfg *Config) {
 		if k.ID == "" || ids[k.ID] || k.ClientSecret == "" && k.ServerSecret == "" {
 			t.Fatalf("keys %#v", cfg.APIKeys)
 		}
-		for _, s := range []Secret{k.ClientSecret, k.ServerSecret} {
-			if s != "" && s != k.ClientSecret && secrets[s] {
+		own := map[Secret]bool{}
+		for _, s := range k.secrets() {
+			if secrets[s] {
 				t.Fatal("a secret of two keys")
 			}
+			own[s] = true
+		}
+		for s := range own {
 			secrets[s] = true
+		}
+		if k.EnforceOrigins && len(k.Origins) == 0 || k.RateLimit.EventsPerSecond < 0 || k.RateLimit.EventsPerSecond > 0 && k.RateLimit.Burst <= 0 {
+			t.Fatalf("key %+v", k)
 		}
 		ids[k.ID] = true
 	}

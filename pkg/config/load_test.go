@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -57,13 +58,26 @@ server:
   events_cache: {capacity: 7, interval: 5s}
   api_keys_reload_sec: 7
   destinations_reload_sec: 0
+  tls: {cert_file: c.pem, key_file: k.pem, min_version: "1.3"}
+  max_header_size: 8KiB
+  max_events_per_request: 11
+  max_connections: 12
+  max_connections_per_ip: 13
+  read_timeout: 14s
+  idle_timeout: 15s
+  min_body_rate: 16
+  rate_limit: {events_per_second: 17.5}
+  enforce_origins: true
+  admin_access: token
+  metrics_access: public
+  redact: [password, user.ssn, "*.card"]
 api_keys:
-  - {id: web, client_secret: cs, server_secret: ss, origins: ["*.a.com", b.com]}
-  - {id: app, client_secret: other}
+  - {id: web, client_secret: [cs, cs-old, cs-older], server_secret: [ss, ss-old], origins: ["*.a.com", b.com], rate_limit: {events_per_second: 1, burst: 2}}
+  - {id: app, client_secret: other, enforce_origins: false, rate_limit: {events_per_second: 0}}
 destinations:
   crm:
     type: hubspot
-    only_tokens: [app, ss, cs, web]
+    only_tokens: [app, ss-old, cs-older, web]
     staged: true
     data_layout:
 
@@ -81,21 +95,30 @@ destinations:
 			Grace:          0, DedupeWindow: time.Millisecond, DedupeMaxIDs: 1,
 			OutcomesMaxBytes: 0, OutcomesMaxAge: time.Hour, EventsCacheCapacity: 7, EventsCacheInterval: 5 * time.Second,
 			APIKeysReload: 7 * time.Second, DestinationsReload: 0,
+			TLS:            TLS{CertFile: "c.pem", KeyFile: "k.pem", MinVersion: tls.VersionTLS13, Pos: Pos{"test.yaml", 20}},
+			MaxHeaderBytes: 8192, MaxEvents: 11, MaxConnections: 12, MaxConnectionsPerIP: 13,
+			ReadTimeout: 14 * time.Second, IdleTimeout: 15 * time.Second, MinBodyRate: 16,
+			RateLimit: RateLimit{17.5, 17}, EnforceOrigins: true, AdminAccess: AccessToken, MetricsAccess: AccessPublic,
+			Redact: []string{"password", "user.ssn", "*.card"},
 		},
 		APIKeys: []APIKey{
-			{ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"}},
+			{
+				ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"},
+				OldClientSecrets: []Secret{"cs-old", "cs-older"}, OldServerSecrets: []Secret{"ss-old"},
+				EnforceOrigins: true, RateLimit: RateLimit{1, 2},
+			},
 			{ID: "app", ClientSecret: "other"},
 		},
 		Destinations: []Destination{
 			{
 				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
-				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 30},
+				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 43},
 				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
 			},
 			DefaultDestination("hubspot"),
 		},
 	}
-	want.Destinations[1].FilterPos = Pos{"test.yaml", 33}
+	want.Destinations[1].FilterPos = Pos{"test.yaml", 46}
 	if diff := cmp.Diff(want, cfg, sameSettings, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

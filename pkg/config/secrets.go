@@ -13,7 +13,9 @@ const shortSecret = 6
 func (c *Config) Secrets() []string {
 	all := []string{string(c.Server.AdminToken)}
 	for _, k := range c.APIKeys {
-		all = append(all, string(k.ClientSecret), string(k.ServerSecret))
+		for _, secret := range k.secrets() {
+			all = append(all, string(secret))
+		}
 	}
 	for _, a := range c.Elsewhere {
 		all = append(all, a.secrets()...)

@@ -26,8 +26,21 @@ type server struct {
 	Outcomes       outcomes      `yaml:"outcomes"`
 	EventsCache    eventsCache   `yaml:"events_cache"`
 
-	APIKeysReloadSec      int `yaml:"api_keys_reload_sec"`
-	DestinationsReloadSec int `yaml:"destinations_reload_sec"`
+	APIKeysReloadSec      int           `yaml:"api_keys_reload_sec"`
+	DestinationsReloadSec int           `yaml:"destinations_reload_sec"`
+	TLS                   tlsSection    `yaml:"tls"`
+	MaxHeaderSize         Size          `yaml:"max_header_size"`
+	MaxEvents             int           `yaml:"max_events_per_request"`
+	MaxConnections        int           `yaml:"max_connections"`
+	MaxConnectionsPerIP   int           `yaml:"max_connections_per_ip"`
+	ReadTimeout           time.Duration `yaml:"read_timeout"`
+	IdleTimeout           time.Duration `yaml:"idle_timeout"`
+	MinBodyRate           Size          `yaml:"min_body_rate"`
+	RateLimit             rateLimit     `yaml:"rate_limit"`
+	EnforceOrigins        bool          `yaml:"enforce_origins"`
+	AdminAccess           string        `yaml:"admin_access"`
+	MetricsAccess         string        `yaml:"metrics_access"`
+	Redact                Words         `yaml:"redact"`
 }
 
 type serverLog struct {
@@ -99,6 +112,12 @@ func serverOf(s Server) server {
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 
 		APIKeysReloadSec: int(s.APIKeysReload / time.Second), DestinationsReloadSec: int(s.DestinationsReload / time.Second),
+		TLS:           tlsSection{CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile, MinVersion: tlsVersion(s.TLS.MinVersion)},
+		MaxHeaderSize: Size(s.MaxHeaderBytes), MaxEvents: s.MaxEvents,
+		MaxConnections: s.MaxConnections, MaxConnectionsPerIP: s.MaxConnectionsPerIP,
+		ReadTimeout: s.ReadTimeout, IdleTimeout: s.IdleTimeout, MinBodyRate: Size(s.MinBodyRate),
+		RateLimit:      rateLimit(s.RateLimit),
+		EnforceOrigins: s.EnforceOrigins, AdminAccess: s.AdminAccess, MetricsAccess: s.MetricsAccess, Redact: s.Redact,
 	}
 	for _, p := range s.TrustedProxies {
 		raw.TrustedProxies = append(raw.TrustedProxies, proxy(p))
@@ -119,6 +138,14 @@ func (s server) config() Server {
 		EventsCacheCapacity: s.EventsCache.Capacity, EventsCacheInterval: s.EventsCache.Interval,
 
 		APIKeysReload: time.Duration(s.APIKeysReloadSec) * time.Second, DestinationsReload: time.Duration(s.DestinationsReloadSec) * time.Second,
+		TLS:            TLS{CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile, MinVersion: uint16(s.TLS.MinVersion)},
+		MaxHeaderBytes: int(s.MaxHeaderSize), MaxEvents: s.MaxEvents,
+		MaxConnections: s.MaxConnections, MaxConnectionsPerIP: s.MaxConnectionsPerIP,
+		ReadTimeout: s.ReadTimeout, IdleTimeout: s.IdleTimeout, MinBodyRate: int(s.MinBodyRate),
+		RateLimit: s.RateLimit.config(), EnforceOrigins: s.EnforceOrigins, AdminAccess: s.AdminAccess, MetricsAccess: s.MetricsAccess,
+	}
+	if len(s.Redact) > 0 {
+		c.Redact = s.Redact
 	}
 	for _, p := range s.TrustedProxies {
 		c.TrustedProxies = append(c.TrustedProxies, netip.Prefix(p))
@@ -161,7 +188,11 @@ func (l *loader) server(raw server) {
 	for key, seconds := range map[string]int{"api_keys_reload_sec": raw.APIKeysReloadSec, "destinations_reload_sec": raw.DestinationsReloadSec} {
 		check(seconds >= 0 && seconds <= maxReloadSec, key, "must be from 0 (only when asked to) to %d seconds", maxReloadSec)
 	}
+	l.edge(raw, check)
 	l.cfg.Server = raw.config()
+	if l.cfg.Server.TLS.Enabled() {
+		l.cfg.Server.TLS.Pos = l.root.KeyPos("server.tls")
+	}
 }
 
 // hasPort reports whether host is something with a port, and not an IPv6 address.
