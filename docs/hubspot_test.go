@@ -34,7 +34,8 @@ func (d *deployment) drained(t *testing.T) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		sorted := strings.Contains(d.get(t, "/metrics"), "\nrouter_log_unsorted_records 0\n") // first: what is sorted is in a lane
+		metrics := d.get(t, "/metrics") // first: what is sorted is in a lane
+		sorted := strings.Contains(metrics, `router_log_unsorted_records{log="live"} 0`) && strings.Contains(metrics, `router_log_unsorted_records{log="bulk"} 0`)
 		var status struct{ Lanes []struct{ Entries int } }
 		if err := json.Unmarshal([]byte(d.get(t, "/readyz")), &status); err != nil {
 			t.Fatal(err)

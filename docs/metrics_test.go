@@ -61,7 +61,12 @@ func registered(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	defer lg.Close()
-	if _, err := router.New(router.Options{Log: lg, Store: st, Registerer: d, Logger: quiet, Grace: time.Second}); err != nil {
+	bulk, err := log.Open(dir+"/bulk", log.Options{Position: router.BulkPosition(st)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bulk.Close()
+	if _, err := router.New(router.Options{Log: lg, BulkLog: bulk, Store: st, Registerer: d, Logger: quiet, Grace: time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ingest.New(ingest.Options{Server: config.Default().Server, Log: lg, Registerer: d, Logger: quiet}); err != nil {

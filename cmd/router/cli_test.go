@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
 
@@ -149,7 +150,14 @@ func TestSalvage(t *testing.T) {
 		t.Errorf("salvage left %v in the directory of no router (%v)", entries, err)
 	}
 
-	l, err := log.Open(logDir(dir), log.Options{})
+	testSalvage(t, path, logDir(dir), 0)
+	testSalvage(t, path, bulkLogDir(dir), router.FirstBulk)
+}
+
+// testSalvage damages the log in dir, whose first record has an offset.
+func testSalvage(t *testing.T, path, dir string, first log.Offset) {
+	t.Helper()
+	l, err := log.Open(dir, log.Options{Position: first})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +172,7 @@ func TestSalvage(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	segment := filepath.Join(logDir(dir), "00000000000000000000.log")
+	segment := filepath.Join(dir, fmt.Sprintf("%020d.log", first))
 	data, err := os.ReadFile(segment)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +186,7 @@ func TestSalvage(t *testing.T) {
 		t.Errorf("start on a damaged log: exit %d, %q", code, errText)
 	}
 	out, errText, code := command(t, "log", "salvage", "--config", path)
-	if code != exitOK || !strings.Contains(out, "may be lost: of records 0 to 0") || !strings.Contains(out, "wrong checksum") || !strings.Contains(out, "\n1 damaged part\n") {
+	if code != exitOK || !strings.Contains(out, fmt.Sprintf("may be lost: of records %d to %[1]d", first)) || !strings.Contains(out, "wrong checksum") || !strings.Contains(out, "\n1 damaged part\n") {
 		t.Errorf("salvage: exit %d, %q %q", code, out, errText)
 	}
 	if out, _, code := command(t, "log", "salvage", "--config", path); code != exitOK || out != "0 damaged parts\n" {

@@ -21,6 +21,7 @@ import (
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
 
@@ -208,21 +209,35 @@ func (c *salvageCmd) Run(s streams) error {
 	if err != nil {
 		return err
 	}
-	dir := logDir(cfg.Server.DataDir)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	live, bulk := sortedUpTo(cfg.Server.DataDir)
+	logs, damaged := 0, 0
+	for _, l := range []struct {
+		dir    string
+		sorted log.Offset
+	}{{logDir(cfg.Server.DataDir), live}, {bulkLogDir(cfg.Server.DataDir), bulk}} {
 		// Looked at first: Salvage would make the directory, and a mistyped one would look like a sound log.
+		if _, err := os.Stat(l.dir); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		damage, err := log.Salvage(l.dir, log.Options{MaxBytes: cfg.Server.MaxLogBytes})
+		if errors.Is(err, log.ErrInUse) {
+			return fmt.Errorf("%w: stop that router first", err)
+		}
+		if err != nil {
+			return err
+		}
+		tellDamage(s, damage, l.sorted)
+		logs, damaged = logs+1, damaged+len(damage)
+	}
+	if logs == 0 {
 		fmt.Fprintf(s.err, "%s: no router has run there yet\n", cfg.Server.DataDir)
-		fmt.Fprintln(s.out, count(0, "damaged part"))
-		return nil
 	}
-	damage, err := log.Salvage(dir, log.Options{MaxBytes: cfg.Server.MaxLogBytes})
-	if errors.Is(err, log.ErrInUse) {
-		return fmt.Errorf("%w: stop that router first", err)
-	}
-	if err != nil {
-		return err
-	}
-	sorted := sortedUpTo(cfg.Server.DataDir)
+	fmt.Fprintln(s.out, count(damaged, "damaged part"))
+	return nil
+}
+
+// tellDamage says what was found in a log that is handed on up to an offset.
+func tellDamage(s streams, damage []log.Damage, sorted log.Offset) {
 	for _, d := range damage {
 		fmt.Fprintf(s.out, "%s: bytes %d to %d: %s; kept in %s\n", d.File, d.From, d.To, d.Reason, d.KeptAside)
 		if d.LostBefore <= sorted {
@@ -231,16 +246,14 @@ func (c *salvageCmd) Run(s streams) error {
 			fmt.Fprintf(s.out, "  events that the router had not handed on yet may be lost: of records %d to %d, those in these bytes\n", sorted, d.LostBefore-1)
 		}
 	}
-	fmt.Fprintln(s.out, count(len(damage), "damaged part"))
-	return nil
 }
 
-// sortedUpTo returns the offset below which a router handed all records of its log on to the lanes; 0 if that can not be read.
-func sortedUpTo(dataDir string) log.Offset {
+// sortedUpTo returns for each log the offset below which a router handed all its records on to the lanes; its first if that can not be read.
+func sortedUpTo(dataDir string) (live, bulk log.Offset) {
 	st, err := store.OpenReadOnly(dataDir)
 	if err != nil {
-		return 0
+		return 0, router.FirstBulk
 	}
 	defer st.Close()
-	return log.Offset(st.Position())
+	return log.Offset(st.Position()), router.BulkPosition(st)
 }

@@ -208,7 +208,11 @@ func (m *modelRun) post(n int) {
 	if ev.JSON, err = json.Marshal(said); err != nil {
 		m.t.Fatal(err)
 	}
-	if err := m.srv.log.Append(ev.AppendTo(nil)); err != nil {
+	into := m.srv.log
+	if imported {
+		into = m.srv.bulkLog
+	}
+	if err := into.Append(ev.AppendTo(nil)); err != nil {
 		m.t.Fatal(err)
 	}
 	m.posted = append(m.posted, modelEvent{email, user, ev.Effective()})

@@ -34,8 +34,8 @@ type Server struct {
 	MaxEventBytes  int            // max_event_size: one event's JSON; default 51200
 	MaxBodyBytes   int            // max_body_size: one request's body, after decompression; default 10 MiB
 	DataDir        string         // data_dir: log and store; default "./data"
-	MaxLogBytes    int64          // max_log_bytes: events accepted but not yet sorted; default 1 GiB; then 503
-	MinFreeBytes   int64          // min_free_bytes: of the disk; below it ingest answers 503; default 512 MiB
+	MaxLogBytes    int64          // max_log_bytes: events accepted but not yet sorted, live and bulk ones each; default 1 GiB; then 503
+	MinFreeBytes   int64          // min_free_bytes: of the disk; below it ingest answers 503, for bulk events below twice as much; default 512 MiB
 	TrustedProxies []netip.Prefix // trusted_proxies: whose X-Forwarded-For is believed; default loopback and private networks
 	Grace          time.Duration  // grace: for open requests and calls at SIGTERM; default 15s
 	DedupeWindow   time.Duration  // dedupe.window: how long event ids are remembered; default 24h

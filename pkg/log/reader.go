@@ -27,6 +27,7 @@ type Reader struct {
 	from Offset // records below are passed over
 
 	wake chan struct{}
+	seen Offset // the log's end when TryBatch last looked
 	want Offset // guarded by Log.mu: wake when the log's end is here; 0: do not
 
 	seg   *segment // nil: none begun
@@ -113,6 +114,35 @@ func (r *Reader) ReadBatch(ctx context.Context, most int, linger time.Duration) 
 			last = true
 		}
 	}
+}
+
+// TryBatch returns what there is of the next records, as ReadBatch does, and none where that would wait. They are valid until the next call of either.
+func (r *Reader) TryBatch(most int) ([]Record, error) {
+	select {
+	case <-r.log.closed:
+		return nil, ErrClosed
+	default:
+	}
+	clear(r.recs)
+	r.recs, r.bytes = r.recs[:0], 0
+	r.walk.release()
+	end, err := r.fill(max(1, most))
+	r.seen = end
+	if len(r.recs) > 0 {
+		err = nil // it comes again at the next call
+	}
+	return r.recs, err
+}
+
+// Wake returns a channel that receives once the log's end is behind where TryBatch found it. It may receive without cause.
+func (r *Reader) Wake() <-chan struct{} {
+	if !r.await(r.seen + 1) {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+	return r.wake
 }
 
 func (r *Reader) full(most int) bool { return len(r.recs) >= most || r.bytes >= batchBytes }

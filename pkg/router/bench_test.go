@@ -82,7 +82,7 @@ func BenchmarkSorter(b *testing.B) {
 	cpu := cpuTime()
 	b.ResetTimer()
 	go func() { done <- r.Run(ctx) }()
-	for r.position.Load() < uint64(l.Stats().End) {
+	for r.live.unsorted() > 0 {
 		time.Sleep(time.Millisecond)
 	}
 	b.StopTimer()

@@ -232,7 +232,7 @@ func TestEffectiveTimeDecides(t *testing.T) {
 		g.post(identify("a@b.co", 2))
 		time.Sleep(minute)
 		ev := event.Event{ID: "again", APIKey: "key", Received: first, Class: event.Replay, JSON: []byte(identify("a@b.co", 1))}
-		if err := g.log.Append(ev.AppendTo(nil)); err != nil {
+		if err := g.bulk.Append(ev.AppendTo(nil)); err != nil {
 			g.t.Fatal(err)
 		}
 		time.Sleep(minute)

@@ -16,6 +16,7 @@ const maxDeaths = 3
 // it is about, not the machine.
 type deathMark struct {
 	path string
+	at   int64 // in the file: each log has a mark of its own
 	file *os.File
 }
 
@@ -38,7 +39,7 @@ func (m *deathMark) open() (span, error) {
 	}
 	m.file = f
 	var buf [markBytes]byte
-	if _, err := f.ReadAt(buf[:], 0); err != nil {
+	if _, err := f.ReadAt(buf[:], m.at); err != nil {
 		if errors.Is(err, io.EOF) {
 			return span{}, nil
 		}
@@ -77,7 +78,7 @@ func (m *deathMark) write(s span) error {
 	binary.LittleEndian.PutUint64(buf[8:], s.to)
 	binary.LittleEndian.PutUint64(buf[16:], uint64(s.deaths))
 	binary.LittleEndian.PutUint32(buf[24:], crc32.ChecksumIEEE(buf[:24]))
-	if _, err := m.file.WriteAt(buf[:], 0); err != nil {
+	if _, err := m.file.WriteAt(buf[:], m.at); err != nil {
 		return fmt.Errorf("write sorter mark: %w", err)
 	}
 	return nil

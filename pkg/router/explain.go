@@ -155,7 +155,9 @@ func (x *explainer) explain(ctx context.Context) (*Explanation, error) {
 	}
 	// In the order in which an event goes its way, so that none slips through: what moved on meanwhile is seen further on.
 	if x.router != nil {
-		x.searchLog(ctx)
+		for _, in := range x.router.intakes() {
+			x.searchLog(ctx, in)
+		}
 	}
 	if err := x.searchLanes(ctx); err != nil {
 		return nil, err

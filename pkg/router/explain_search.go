@@ -21,25 +21,24 @@ const (
 )
 
 // searchLog looks through what is accepted and not sorted. Errors of the log are the sorter's business.
-func (x *explainer) searchLog(ctx context.Context) {
-	r := x.router
-	position, end := r.position.Load(), uint64(r.log.Stats().End)
-	if position >= end {
+func (x *explainer) searchLog(ctx context.Context, in *intake) {
+	position, unsorted := in.position.Load(), in.unsorted()
+	if unsorted == 0 {
 		return
 	}
-	reader, err := r.log.NewReader(log.Offset(position))
+	reader, err := in.log.NewReader(log.Offset(position))
 	if err != nil {
 		return
 	}
 	defer reader.Close()
-	matched := 0
-	defer func() { x.notMore("accepted and not sorted yet", matched, len(x.unsorted)) }()
-	for looked := 0; position < end; {
+	matched, told := 0, len(x.unsorted)
+	defer func() { x.notMore("accepted and not sorted yet", matched, len(x.unsorted)-told) }()
+	for looked := 0; ctx.Err() == nil; {
 		if looked >= searchRecords {
-			x.notef("of %d events that are accepted and not sorted yet only the first %d were looked at", end-(position-uint64(looked)), looked)
+			x.notef("of %d events in the %s log that are accepted and not sorted yet only the first %d were looked at", unsorted, in.name, looked)
 			return
 		}
-		records, err := reader.ReadBatch(ctx, handoverRecords, 0) // there is one: it does not wait
+		records, err := reader.TryBatch(handoverRecords)
 		if err != nil || len(records) == 0 {
 			return
 		}
@@ -53,7 +52,6 @@ func (x *explainer) searchLog(ctx context.Context) {
 			}
 		}
 		looked += len(records)
-		position = uint64(records[len(records)-1].Offset) + 1
 	}
 }
 

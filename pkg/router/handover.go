@@ -72,19 +72,22 @@ func (h *handover) begin() {
 	}
 }
 
-// add takes in one record.
-func (h *handover) add(rec log.Record) {
+// add takes in one record, but for one that counts later than until, if that is not zero: then it returns false.
+func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	ev := &event.Event{}
 	if err := ev.Decode(rec.Data); err != nil {
 		h.bury(nil, rec, nil, "record", err)
-		return
+		return true
 	}
 	ev.JSON = event.Normalize(ev.JSON)
+	if !until.IsZero() && ev.Effective().After(until) {
+		return false
+	}
 	id := h.r.store.Hash("event", ev.APIKey, ev.ID)
 	if h.seen[id] || h.r.store.Seen(id) {
 		h.count.duplicates++
 		h.record(nil, rec, ev, store.Duplicate, "")
-		return
+		return true
 	}
 	h.seen[id] = true
 	h.batch.Seen = append(h.batch.Seen, id)
@@ -109,6 +112,7 @@ func (h *handover) add(rec log.Record) {
 	if !routed {
 		h.record(nil, rec, ev, store.Unrouted, "")
 	}
+	return true
 }
 
 // tooSlow has a destination set aside, and measures it afresh when it comes back.

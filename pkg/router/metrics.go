@@ -155,8 +155,8 @@ var (
 	laneBytes     = prometheus.NewDesc("router_lane_bytes", "Bytes of a lane on disk.", laneLabels, nil)
 	laneOldest    = prometheus.NewDesc("router_lane_oldest_seconds", "Age of the oldest entry, 0 when empty.", laneLabels, nil)
 	laneState     = prometheus.NewDesc("router_lane_state", "1 for the state that the lane is in.", append(laneLabels[:4:4], "state"), nil)
-	logBytes      = prometheus.NewDesc("router_log_bytes", "Bytes of the log on disk.", nil, nil)
-	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", nil, nil)
+	logBytes      = prometheus.NewDesc("router_log_bytes", "Bytes of the log on disk: live, bulk.", []string{"log"}, nil)
+	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", []string{"log"}, nil)
 	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
 	jitsuQueue    = prometheus.NewDesc("eventnative_destinations_events_queue_size", "Entries that are not finished.", []string{"destination_type", "destination_id"}, nil)
 	outcomes      = prometheus.NewDesc("router_outcomes", "Outcomes that are kept.", nil, nil)
@@ -194,9 +194,10 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	for _, route := range r.table.Load().routes {
 		gauge(jitsuQueue, float64(queue[route.Name]), route.Type, route.Name)
 	}
-	stats := r.log.Stats()
-	gauge(logBytes, float64(stats.Bytes))
-	gauge(logUnsorted, float64(max(int64(stats.End)-int64(r.position.Load()), 0)))
+	for _, in := range r.intakes() {
+		gauge(logBytes, float64(in.log.Stats().Bytes), in.name)
+		gauge(logUnsorted, float64(in.unsorted()), in.name)
+	}
 	kept := r.store.Stats()
 	gauge(storeBytes, float64(kept.FileBytes+kept.WALBytes))
 	gauge(outcomes, float64(kept.Outcomes))

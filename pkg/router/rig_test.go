@@ -267,6 +267,7 @@ type rig struct {
 	outcomes int64 // less than 0: none are kept
 
 	log    *log.Log
+	bulk   *log.Log
 	store  *store.Store
 	router *Router
 	cancel context.CancelFunc
@@ -310,8 +311,11 @@ func (g *rig) start() {
 	if g.log, err = log.Open(filepath.Join(g.dir, "log"), log.Options{Position: log.Offset(g.store.Position())}); err != nil {
 		g.t.Fatal(err)
 	}
+	if g.bulk, err = log.Open(filepath.Join(g.dir, "bulk"), log.Options{Position: BulkPosition(g.store)}); err != nil {
+		g.t.Fatal(err)
+	}
 	g.router, err = New(Options{
-		Log: g.log, Store: g.store, Routes: g.routes(g), Registerer: prometheus.NewRegistry(),
+		Log: g.log, BulkLog: g.bulk, Store: g.store, Routes: g.routes(g), Registerer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(g.logs, nil)), Grace: g.grace, MarkFile: filepath.Join(g.dir, "mark"),
 	})
 	if err != nil {
@@ -326,14 +330,14 @@ func (g *rig) start() {
 	go func() { g.done <- g.router.Run(ctx) }()
 }
 
-// stop ends the router and closes log and store.
+// stop ends the router and closes logs and store.
 func (g *rig) stop() {
 	g.t.Helper()
 	g.cancel()
 	if err := <-g.done; err != nil {
 		g.t.Errorf("Run: %v", err)
 	}
-	if err := g.log.Close(); err != nil {
+	if err := errors.Join(g.log.Close(), g.bulk.Close()); err != nil {
 		g.t.Error(err)
 	}
 	if err := g.store.Close(); err != nil {
@@ -376,7 +380,11 @@ func (g *rig) append(like event.Event, texts ...string) {
 		ev.Received = time.Now().UTC().Truncate(time.Microsecond)
 		recs = append(recs, ev.AppendTo(nil))
 	}
-	if err := g.log.Append(recs...); err != nil {
+	into := g.log
+	if like.Class != event.Live {
+		into = g.bulk
+	}
+	if err := into.Append(recs...); err != nil {
 		g.t.Fatal(err)
 	}
 }

@@ -50,30 +50,19 @@ type Options struct {
 	Watcher    Watcher       // nil: nobody watches
 }
 
-// firstBulk is the first offset of a bulk log. No live log gets as far, so that an offset names a record of either log: outputs, outcomes and dead
-// letters are told apart by it. It leaves room for as many again in what JSON's readers take for an exact number.
-const firstBulk log.Offset = 1 << 52
-
-// isBulk says of which log an offset is.
-func isBulk(offset log.Offset) bool { return offset >= firstBulk }
-
-// BulkPosition is where the bulk log that goes with a store has to be opened: the next record to sort.
-func BulkPosition(st *store.Store) log.Offset { return max(firstBulk, log.Offset(st.BulkPosition())) }
-
 // Router moves events from the log to the destinations.
 type Router struct {
-	log     *log.Log
+	live    *intake
+	bulk    *intake // nil: there is none
 	store   *store.Store
 	logger  *slog.Logger
 	grace   time.Duration
 	metrics *metrics
-	mark    deathMark
 	watcher Watcher
 
 	windowEntries int // fewer in tests
 	readBytes     int64
 
-	position atomic.Uint64 // offset below which the sorter has handed everything over
 	refusals atomic.Pointer[refusals]
 	table    atomic.Pointer[table] // changed by the sorter once Run has begun, with mu held
 
@@ -96,10 +85,13 @@ type accountName struct{ destination, hub, account string }
 // New makes a router. It touches neither the network nor the disk and starts nothing.
 func New(o Options) (*Router, error) {
 	r := &Router{
-		log: o.Log, store: o.Store, logger: o.Logger, grace: o.Grace,
-		mark: deathMark{path: o.MarkFile}, windowEntries: windowEntries, readBytes: readBytes,
+		live:  newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
+		store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{},
 		rerouted: make(chan struct{}, 1), watcher: o.Watcher,
+	}
+	if o.BulkLog != nil {
+		r.bulk = newIntake("bulk", o.BulkLog, uint64(BulkPosition(o.Store)), deathMark{path: o.MarkFile, at: markBytes})
 	}
 	if r.watcher == nil {
 		r.watcher = nobody{}
@@ -109,7 +101,6 @@ func New(o Options) (*Router, error) {
 	}
 	r.metrics = newMetrics(o.Registerer, r)
 	r.table.Store(r.nextTableLocked(&table{}, o.Routes))
-	r.position.Store(o.Store.Position())
 	return r, nil
 }
 
@@ -135,12 +126,18 @@ func (r *Router) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return r.sort(ctx) })
 	g.Go(func() error { return r.watch(ctx) })
+	var bulkFailed <-chan struct{}
+	if r.bulk != nil {
+		bulkFailed = r.bulk.log.Failed()
+	}
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.log.Failed():
-			return fmt.Errorf("log: %w", r.log.Err())
+		case <-r.live.log.Failed():
+			return fmt.Errorf("log: %w", r.live.log.Err())
+		case <-bulkFailed:
+			return fmt.Errorf("bulk log: %w", r.bulk.log.Err())
 		case <-r.store.Failed():
 			return fmt.Errorf("store: %w", r.store.Err())
 		}
@@ -150,6 +147,14 @@ func (r *Router) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// intakes are the logs that there are, live first.
+func (r *Router) intakes() []*intake {
+	if r.bulk == nil {
+		return []*intake{r.live}
+	}
+	return []*intake{r.live, r.bulk}
 }
 
 // commit makes a batch durable. A disk without room is waited for: what was acknowledged must get in.

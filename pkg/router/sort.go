@@ -2,96 +2,158 @@ package router
 
 import (
 	"context"
-	"fmt"
 	"time"
-
-	"eventrouter/pkg/log"
 )
 
 const (
 	handoverRecords = 1000
-	// handoverRest is the pause after a hand-over: under load the next one then holds more, and costs one sync all the same. An event that
-	// comes when nothing else does waits for nothing.
+	// handoverRest is the pause after a hand-over that was not full: under load the next one then holds more, and costs one sync all the same. An
+	// event that comes when nothing else does waits for nothing.
 	handoverRest = 5 * time.Millisecond
+
+	// bulkEvery: of so many batches of the sorter one is of the bulk log, also where the live log is never empty.
+	bulkEvery = 10
+	// bulkTime is how long bulk records are sorted before it is looked for live ones; their commit comes on top.
+	bulkTime = 10 * time.Millisecond
 )
 
-// sort reads the log and hands its records over to the lanes until ctx ends.
+// sorter reads the logs and hands their records over to the lanes: live ones first, and bulk ones while there are none, or in their turn.
+type sorter struct {
+	r          *Router
+	h          *handover
+	live, bulk *intake // bulk: nil where there is none
+	passed     int     // live batches in a row
+	timer      *time.Timer
+}
+
+// sort sorts until ctx ends.
 func (r *Router) sort(ctx context.Context) error {
-	position := log.Offset(r.store.Position())
-	reader, err := r.log.NewReader(position)
-	if err != nil {
-		return fmt.Errorf("read the log from %d: %w", position, err)
+	s := &sorter{r: r, live: r.live, bulk: r.bulk, timer: time.NewTimer(0)}
+	defer s.timer.Stop()
+	for _, in := range r.intakes() {
+		defer in.close()
+		if err := in.open(); err != nil {
+			return err
+		}
 	}
-	defer reader.Close()
-	suspects, err := r.mark.open()
-	if err != nil {
-		return err
-	}
-	defer r.mark.close()
 	reading, err := r.nextRead(ctx, nil)
 	if err != nil {
 		return err
 	}
-	h := newHandover(r, r.table.Load())
-	rest := time.NewTimer(0)
-	defer rest.Stop()
-	for {
-		most := handoverRecords
-		if position < log.Offset(suspects.to) {
-			most = 1 // one of these killed the process: find out which
-		}
-		records, err := reader.ReadBatch(reading, most, 0)
-		if ctx.Err() != nil {
-			return nil
+	s.h = newHandover(r, r.table.Load())
+	for ctx.Err() == nil {
+		in, until, err := s.next(time.Now())
+		if err != nil {
+			return err
 		}
 		if reading.Err() != nil { // there are other routes: what was read just now is sorted by them
-			if reading, err = r.nextRead(ctx, h); err != nil {
+			if reading, err = r.nextRead(ctx, s.h); err != nil {
 				return err
 			}
-			if len(records) == 0 {
-				continue
-			}
 		}
-		if err != nil {
-			return fmt.Errorf("read the log at %d: %w", position, err)
-		}
-		if len(records) == 0 {
+		if in == nil {
+			s.wait(reading)
 			continue
 		}
-		r.balance(h, time.Now())
-		last := records[len(records)-1].Offset
-		deaths, err := r.mark.begin(uint64(records[0].Offset), uint64(last)+1, suspects)
-		if err != nil {
+		r.balance(s.h, time.Now())
+		if err := s.handOver(ctx, in, until); err != nil {
 			return err
-		}
-		h.begin()
-		if deaths >= maxDeaths {
-			h.poison(records[0], deaths)
-		} else {
-			for _, rec := range records {
-				h.add(rec)
-			}
-		}
-		if err := r.mark.end(); err != nil {
-			return err
-		}
-		position = last + 1
-		h.batch.Position = uint64(position)
-		if err := h.commit(ctx); err != nil {
-			return err
-		}
-		r.position.Store(uint64(position))
-		if err := r.log.Reclaim(position); err != nil {
-			return fmt.Errorf("reclaim the log below %d: %w", position, err)
-		}
-		if len(records) < most {
-			rest.Reset(handoverRest)
-			select {
-			case <-rest.C:
-			case <-ctx.Done():
-			}
 		}
 	}
+	return nil
+}
+
+// next chooses the log to sort from; nil: there is nothing, or too little to disturb the disk for. until, if not zero, is for what counts by then only:
+// of what is live something may be unsorted that counts as earlier than the rest.
+func (s *sorter) next(now time.Time) (in *intake, until time.Time, err error) {
+	live, bulk := false, false
+	if !s.live.resting.After(now) {
+		if live, err = s.live.look(); err != nil {
+			return nil, until, err
+		}
+	}
+	if s.bulk != nil && (!live || s.passed >= bulkEvery-1) && !s.bulk.resting.After(now) {
+		if bulk, err = s.bulk.look(); err != nil {
+			return nil, until, err
+		}
+	}
+	if bulk {
+		switch {
+		case live:
+			until = s.live.receivedFirst()
+		case s.live.resting.After(now):
+			until = s.live.drained
+		}
+		if until.IsZero() || s.bulk.startsBy(until) {
+			return s.bulk, until, nil
+		}
+	}
+	if live {
+		return s.live, time.Time{}, nil
+	}
+	return nil, time.Time{}, nil
+}
+
+// wait waits until there may be something to sort.
+func (s *sorter) wait(ctx context.Context) {
+	now := time.Now()
+	var wake [2]<-chan struct{}
+	rest := time.Hour
+	for i, in := range s.r.intakes() {
+		wake[i] = in.wake(now)
+		if d := in.resting.Sub(now); d > 0 {
+			rest = min(rest, d)
+		}
+	}
+	s.timer.Reset(rest)
+	select {
+	case <-wake[0]:
+	case <-wake[1]:
+	case <-s.timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// handOver hands records of a log over that wait: of the bulk log as many as there is time for, and none that counts later than until.
+func (s *sorter) handOver(ctx context.Context, in *intake, until time.Time) error {
+	h, records := s.h, in.waiting
+	s.passed++
+	if in == s.bulk {
+		s.passed = 0
+	}
+	deaths, err := in.mark.begin(uint64(records[0].Offset), uint64(records[len(records)-1].Offset)+1, in.suspects)
+	if err != nil {
+		return err
+	}
+	h.begin()
+	n := 0
+	if deaths >= maxDeaths {
+		h.poison(records[0], deaths)
+		n = 1
+	}
+	for began := time.Now(); n < len(records) && (n == 0 || in != s.bulk || time.Since(began) < bulkTime) && h.add(records[n], until); {
+		n++
+	}
+	if err := in.mark.end(); err != nil {
+		return err
+	}
+	if n == 0 {
+		return nil
+	}
+	last := records[n-1].Offset
+	if in == s.bulk {
+		h.batch.BulkPosition = uint64(last) + 1
+	} else {
+		h.batch.Position = uint64(last) + 1
+	}
+	if err := h.commit(ctx); err != nil {
+		return err
+	}
+	in.waiting = records[n:]
+	if len(in.waiting) == 0 && !in.drained.IsZero() {
+		in.resting = time.Now().Add(handoverRest)
+	}
+	return in.sorted(last)
 }
 
 // balance, between two batches, sets destinations aside whose scripts took too much time, and takes back those that have caught up.

@@ -110,10 +110,12 @@ func (r *Router) swapping() (old map[accountName]int, waits map[accountName]bool
 	return old, waits
 }
 
-// Idle says whether everything that was accepted is finished: the sorter is at the log's end and no lane has entries.
+// Idle says whether everything that was accepted is finished: the sorter is at the logs' ends and no lane has entries.
 func (r *Router) Idle() bool {
-	if r.position.Load() < uint64(r.log.Stats().End) {
-		return false
+	for _, in := range r.intakes() {
+		if in.unsorted() > 0 {
+			return false
+		}
 	}
 	return !slices.ContainsFunc(r.store.Lanes(), func(l store.Lane) bool { return l.Entries > 0 })
 }

@@ -212,7 +212,9 @@ func (w *witness) ended(lane string, batch []destinations.Entry) {
 func (w *witness) verdict(dead []store.DeadLetter) []string {
 	for _, early := range w.early {
 		if !slices.ContainsFunc(dead, func(d store.DeadLetter) bool {
-			ofWrite := early.write == "" && w.posts[d.EventID].number <= w.posts[early.event].number || d.EventID == early.write
+			write, event := w.posts[d.EventID], w.posts[early.event]
+			first := write.number <= event.number || event.bulk && !write.bulk // what is live is sorted first, though posted later
+			ofWrite := early.write == "" && first || d.EventID == early.write
 			return d.Lane == "contacts" && ofWrite && !d.At.After(early.at)
 		}) {
 			w.faultf("event %s arrived before write %q", early.event, early.write)
