@@ -14,8 +14,10 @@ var allowed = map[string][]string{
 	"pkg/log":    {},
 	"pkg/store":  {},
 
+	"pkg/ingest/segment": {},
+
 	"pkg/filters":      {"pkg/config", "pkg/event"},
-	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/log"},
+	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/ingest/segment", "pkg/log"},
 	"pkg/destinations": {"pkg/config", "pkg/event"},
 	"pkg/eventscache":  {"pkg/event", "pkg/store"},
 	"pkg/enrich":       {"pkg/config", "pkg/event"},

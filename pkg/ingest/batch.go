@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/ingest/segment"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -24,6 +25,12 @@ type batch struct {
 	scanner  scanner
 	elements []element
 	object   bool // the body is one object, not an array
+
+	// Of bodies of Segment's messages alone.
+	dialect   *dialect // nil: Jitsu Classic's own
+	messages  messages
+	converter segment.Converter
+	parsed    bool // the body was parsed to find its write key
 
 	body                 []byte // as it was read
 	clean, plain, merged []byte // the body made valid UTF-8, decompressed, with its template merged in
@@ -62,6 +69,7 @@ func (b *batch) release() {
 	clear(b.seen)
 	b.scanner.cuts, b.elements, b.object = b.scanner.cuts[:0], b.elements[:0], false
 	b.buf, b.ends, b.recs = b.buf[:0], b.ends[:0], b.recs[:0]
+	b.dialect, b.messages, b.parsed = nil, messages{}, false
 	batches.Put(b)
 }
 
@@ -74,6 +82,11 @@ func (b *batch) encode(env event.Event) {
 		b.buf = env.AppendTo(b.buf)
 		b.ends = append(b.ends, len(b.buf))
 	}
+	b.cutRecords()
+}
+
+// cutRecords makes b.recs of what is in b.buf.
+func (b *batch) cutRecords() {
 	from := 0
 	for _, to := range b.ends {
 		b.recs = append(b.recs, b.buf[from:to:to])

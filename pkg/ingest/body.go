@@ -27,19 +27,9 @@ type limits struct{ event, body int }
 // parse reads a request's body into b.data and b.elements: all events or a refusal. body may be gzipped, whatever its
 // headers say: no JSON text begins with gzip's magic number.
 func (b *batch) parse(body []byte, lim limits) *refusal {
-	if bytes.HasPrefix(body, gzipMagic) {
-		var r *refusal
-		if body, r = b.gunzip(body, lim.body); r != nil {
-			return r
-		}
-	}
-	if len(body) > lim.body {
-		return refuseBodySize(lim.body)
-	}
-	body = bytes.TrimPrefix(body, byteOrderMark)
-	if !utf8.Valid(body) {
-		b.clean = appendValidUTF8(b.clean[:0], body)
-		body = b.clean
+	body, r := b.plainText(body, lim)
+	if r != nil {
+		return r
 	}
 	if r := b.scan(body, lim); r != nil {
 		return r
@@ -51,6 +41,25 @@ func (b *batch) parse(body []byte, lim limits) *refusal {
 		return b.merge(*e, lim)
 	}
 	return nil
+}
+
+// plainText returns a body decompressed, in UTF-8 and without a mark at its beginning, valid until b is released.
+func (b *batch) plainText(body []byte, lim limits) ([]byte, *refusal) {
+	if bytes.HasPrefix(body, gzipMagic) {
+		var r *refusal
+		if body, r = b.gunzip(body, lim.body); r != nil {
+			return nil, r
+		}
+	}
+	if len(body) > lim.body {
+		return nil, refuseBodySize(lim.body)
+	}
+	body = bytes.TrimPrefix(body, byteOrderMark)
+	if !utf8.Valid(body) {
+		b.clean = appendValidUTF8(b.clean[:0], body)
+		body = b.clean
+	}
+	return body, nil
 }
 
 // scan finds the events of an unchecked body, and refuses what is too deep, too big or no event.

@@ -17,12 +17,21 @@ var (
 	headerCredentials = []byte(fasthttp.HeaderAccessControlAllowCredentials)
 	headerVary        = []byte(fasthttp.HeaderVary)
 
-	corsMaxAge  = []byte("86400")
-	corsMethods = []byte("POST, GET, OPTIONS, PUT, DELETE, UPDATE, PATCH")
-	corsHeaders = []byte("Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization, Host, X-Auth-Token")
-	corsTrue    = []byte("true")
-	corsVary    = []byte(fasthttp.HeaderOrigin)
+	corsMaxAge         = []byte("86400")
+	corsMethods        = []byte("POST, GET, OPTIONS, PUT, DELETE, UPDATE, PATCH")
+	corsHeaders        = []byte("Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization, Host, X-Auth-Token")
+	corsMessageHeaders = append(corsHeaders[:len(corsHeaders):len(corsHeaders)], ", X-Write-Key, X-IP-Policy, X-Retry-Count, AnonymousId, Content-Encoding"...)
+	corsTrue           = []byte("true")
+	corsVary           = []byte(fasthttp.HeaderOrigin)
 )
+
+// allowOrigin is for an endpoint's answers. SDKs that post messages send headers of their own.
+func (e *endpoint) allowOrigin(ctx *fasthttp.RequestCtx, src *source) {
+	allowOrigin(ctx, src)
+	if e.messages != nil {
+		ctx.Response.Header.SetCanonical(headerHeaders, corsMessageHeaders)
+	}
+}
 
 // allowOrigin writes the CORS headers of a browser route. src is nil for a request without a known key: its origin may read the
 // answer, which tells nothing but that. An origin that the key does not list loses Access-Control-Allow-Origin, not the event.

@@ -14,6 +14,8 @@ type endpoint struct {
 	browser bool        // pages of other origins may read its answers
 	class   event.Class // of its events
 	source  string      // `src` of events that say nothing themselves
+
+	messages *messageRoute // what it takes are Segment's messages; nil: Jitsu Classic's events
 }
 
 // secretKind says which secret of an API key a route takes. What is posted with a client secret, which anybody can read, has no server's trust.
@@ -37,6 +39,19 @@ func endpointOf(path []byte) *endpoint {
 		return jitsuClient
 	case "/api/v1/s2s/event", "/api/v1/s2s/events", "/s2s/event", "/s2s/events":
 		return jitsuServer
+	case "/api/v1/segment", "/api/v1/segment/v1/batch":
+		return jitsuSegment
+	case "/api/v1/segment/compat", "/api/v1/segment/compat/v1/batch":
+		return jitsuSegmentCompat
+	}
+	if rest, ok := bytes.CutPrefix(path, []byte("/v1/")); ok {
+		return segmentEndpoints[string(rest)]
+	}
+	if rest, ok := bytes.CutPrefix(path, []byte("/api/s/s2s/")); ok {
+		return jitsu2Server[string(rest)]
+	}
+	if rest, ok := bytes.CutPrefix(path, []byte("/api/s/")); ok {
+		return jitsu2Browser[string(rest)]
 	}
 	if len(path) > len("/api.") && string(path[:len("/api.")]) == "/api." {
 		return jitsuClient // a path that no ad blocker can know: the SDK's randomize_url

@@ -22,7 +22,7 @@ type contentHash [16]byte
 // Without a time two equal events are two events.
 func (b *batch) eventID(e *element, json []byte) string {
 	for _, v := range e.ids {
-		if id := b.clientID(v); id != "" {
+		if id := b.clientID(v.of(b.scanner.data)); id != "" {
 			return id
 		}
 	}
@@ -32,9 +32,8 @@ func (b *batch) eventID(e *element, json []byte) string {
 	return b.randomID()
 }
 
-// clientID returns the id that v, a raw value, holds: the text of a string or number, hashed if it is too long; "" for anything else.
-func (b *batch) clientID(v span) string {
-	raw := v.of(b.scanner.data)
+// clientID returns the id that a raw value holds: the text of a string or number, hashed if it is too long; "" for anything else.
+func (b *batch) clientID(raw []byte) string {
 	if len(raw) == 0 {
 		return ""
 	}

@@ -41,7 +41,9 @@ func TestPages(t *testing.T) {
 	f("POST", "/api.", 404, missing)
 	f("POST", "/apix", 404, missing)
 	f("GET", "/metrics", 404, missing)
-	f("POST", "/api/s/track", 404, missing)
+	f("POST", "/api/s/merge", 404, missing)
+	f("POST", "/v1/merge", 404, missing)
+	f("GET", "/v1/projects//settings", 404, missing)
 }
 
 func TestReadyWithoutCheck(t *testing.T) {

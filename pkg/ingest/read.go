@@ -28,6 +28,9 @@ var (
 // read returns the request's body, valid until b is released, or a refusal where it is longer than limit bytes or does not come whole.
 func (b *batch) read(ctx *fasthttp.RequestCtx, limit int) ([]byte, *refusal) {
 	stream := ctx.RequestBodyStream()
+	if b.parsed {
+		return b.body, nil
+	}
 	if stream == nil { // none, or a request that was not read from a connection
 		return ctx.Request.Body(), nil
 	}

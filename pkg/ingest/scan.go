@@ -135,26 +135,32 @@ func (s *scanner) object(i, depth int, in place, e *element) (int, error) {
 
 // name reads a member's name at i and returns the offset of its value.
 func (s *scanner) name(i int) (field, int, error) {
+	name, i, err := s.rawName(i)
+	return fieldOf(name), i, err
+}
+
+// rawName reads a member's name at i, without its escapes, and returns the offset of its value.
+func (s *scanner) rawName(i int) (name []byte, value int, err error) {
 	if s.data[i] != '"' {
-		return other, i, errSyntax
+		return nil, i, errSyntax
 	}
 	end := stringEnd(s.data, i)
 	if end < 0 {
-		return other, i, errSyntax
+		return nil, i, errSyntax
 	}
-	name := s.data[i+1 : end-1]
+	name = s.data[i+1 : end-1]
 	if bytes.IndexByte(name, '\\') >= 0 { // rare: another spelling, as in "api\u005fkey"
 		name = []byte(gjson.ParseBytes(s.data[i:end]).Str)
 	}
 	i = s.space(end)
 	if i >= len(s.data) || s.data[i] != ':' {
-		return other, i, errSyntax
+		return nil, i, errSyntax
 	}
 	i = s.space(i + 1)
 	if i >= len(s.data) {
-		return other, i, errSyntax
+		return nil, i, errSyntax
 	}
-	return fieldOf(name), i, nil
+	return name, i, nil
 }
 
 // member scans the value at i of the member f and returns the offset after it. Of duplicate members the last one counts,

@@ -125,7 +125,7 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 		return // with the body read
 	case e != nil && ctx.IsOptions():
 		s.preflight(ctx, e)
-	case e == nil && (s.page(ctx, string(path)) || s.adminPage(ctx, path)):
+	case e == nil && (s.page(ctx, string(path)) || s.segmentPage(ctx, path) || s.adminPage(ctx, path)):
 	default:
 		s.notFound(ctx)
 	}
@@ -139,8 +139,8 @@ func (s *Server) preflight(ctx *fasthttp.RequestCtx, e *endpoint) {
 	}
 	b := acquireBatch()
 	defer b.release()
-	src, _ := s.sources.Load().authenticate(b.token(ctx), e.secret)
-	allowOrigin(ctx, src.key)
+	src, _ := s.authenticate(ctx, b, e)
+	e.allowOrigin(ctx, src.key)
 }
 
 // accept is the fast path: everything between a posted body and its answer. It allocates nothing per event.
@@ -149,19 +149,19 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, e *endpoint) {
 	b := acquireBatch()
 	defer b.release()
 
-	src, r := s.sources.Load().authenticate(b.token(ctx), e.secret)
+	src, r := s.authenticate(ctx, b, e)
 	if e.browser {
-		allowOrigin(ctx, src.key)
+		e.allowOrigin(ctx, src.key)
 	}
 	var body []byte
 	if r == nil {
 		r = s.backPressure(src.key, e.class)
 	}
 	if r == nil {
-		body, r = b.read(ctx, s.limits.body)
+		body, r = b.read(ctx, s.limitsOf(ctx, e).body)
 	}
 	if r == nil {
-		r = s.parse(b, body)
+		r = s.parse(ctx, b, e, body)
 	}
 	if r != nil {
 		s.watchRefused(b, src.key, r, body)
@@ -172,7 +172,7 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, e *endpoint) {
 		s.refuse(ctx, e, r)
 		return
 	}
-	answerOK(ctx)
+	b.answerTaken(ctx)
 	s.metrics.observe(s.opts.Now().Sub(received))
 }
 
@@ -181,7 +181,12 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 	n := float64(len(b.elements))
 	src.key.received.Add(n)
 	if n > 0 {
-		b.encode(s.envelope(ctx, b, e, src, received))
+		env := s.envelope(ctx, b, e, src, received)
+		if e.messages != nil {
+			b.encodeMessages(env, e.messages)
+		} else {
+			b.encode(env)
+		}
 		if err := s.logOf(e.class).Append(b.recs...); err != nil {
 			return s.appendFailed(err)
 		}
@@ -219,13 +224,19 @@ func (s *Server) logOf(c event.Class) Log {
 
 // parse is batch.parse with a net under it: a bug that one crafted body reaches must not end the process for all. Nothing
 // else is caught: behind Append a broken state could lose events.
-func (s *Server) parse(b *batch, body []byte) (r *refusal) {
+func (s *Server) parse(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, body []byte) (r *refusal) {
+	if b.parsed {
+		return nil
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.opts.Logger.Error("BUG: panic while parsing a body", "panic", p, "stack", string(debug.Stack()))
 			r = &refusal{status: fasthttp.StatusInternalServerError, reason: reasonInternal, message: "Internal error"}
 		}
 	}()
+	if e.messages != nil {
+		return s.parseMessages(ctx, b, e, body)
+	}
 	return b.parse(body, s.limits)
 }
 
@@ -291,7 +302,7 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *endpoint, r *refusal) {
 		finishBody(ctx)
 	}
 	r.answer(ctx)
-	if r.status == fasthttp.StatusUnauthorized && e != nil && e.browser {
+	if r.status == fasthttp.StatusUnauthorized && e != nil && e.browser && e.messages == nil {
 		ctx.Response.Header.SetContentTypeBytes(typeText) // Jitsu's browser routes have it so
 	}
 }
