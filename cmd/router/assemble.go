@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -25,28 +24,28 @@ type parts struct {
 	cache     destinations.Cache
 	shared    *destinations.Shared
 	transport http.RoundTripper
+
+	// earlier is what routes made for another configuration: a destination that is the same is not made again, so that all that it knows goes on.
+	earlier *assembled
 }
 
-// load reads and checks a file wholly, also what only its destinations and filters can check, and reports all that is wrong at once.
-func load(path string) (*config.Config, error) {
-	cfg, err := config.Load(path)
-	var problems config.Problems
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, usageError{fmt.Errorf("%w: name a configuration file with --config FILE or in CONFIG_LOCATION, or try it without one: router demo", err)}
+// assembled are the routes of a configuration.
+type assembled struct {
+	cfg    *config.Config
+	routes []router.Route
+}
+
+// same returns the destination that d was in an earlier configuration, nil if it was another or none.
+func (a *assembled) same(d config.Destination) destinations.Destination {
+	if a == nil {
+		return nil
 	}
-	if err != nil && (cfg == nil || !errors.As(err, &problems)) {
-		return nil, usageError{err}
+	was := slices.IndexFunc(a.cfg.Destinations, func(o config.Destination) bool { return o.Name == d.Name })
+	route := slices.IndexFunc(a.routes, func(r router.Route) bool { return r.Name == d.Name })
+	if was < 0 || route < 0 || a.cfg.Destinations[was].Type != d.Type || !a.cfg.Destinations[was].Settings.Same(d.Settings) {
+		return nil
 	}
-	_, warnings, err := routes(cfg, parts{logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{}})
-	var more config.Problems
-	if errors.As(err, &more) {
-		problems = append(problems, more...)
-	}
-	if len(problems) > 0 {
-		return nil, usageError{problems.Sorted()}
-	}
-	cfg.Warnings = append(cfg.Warnings, warnings...).Sorted()
-	return cfg, nil
+	return a.routes[route].Destination
 }
 
 // routes makes a route for each destination that is not only staged. It reports all problems of all destinations at once.
@@ -70,10 +69,14 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 			})
 			continue
 		}
-		destination, err := factory(d.Settings, destinations.Env{
-			Name: d.Name, Log: p.logger, Transport: p.transport,
-			Cache: p.cache, Shared: p.shared, Metrics: p.metrics,
-		})
+		destination := p.earlier.same(d)
+		var err error
+		if destination == nil {
+			destination, err = factory(d.Settings, destinations.Env{
+				Name: d.Name, Log: p.logger, Transport: p.transport,
+				Cache: p.cache, Shared: p.shared, Metrics: p.metrics,
+			})
+		}
 		var more config.Problems
 		switch {
 		case errors.As(err, &more):

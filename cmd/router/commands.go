@@ -17,6 +17,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
@@ -32,9 +33,17 @@ type checkCmd struct {
 
 // Run implements the command.
 func (c *checkCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := load(c.Config)
+	l := loader{path: c.Config, fresh: fetched(config.NewElsewhere(nil)), good: kept, strict: true}
+	loaded, err := l.load(ctx)
 	if err != nil {
-		return err
+		return withoutFile(err)
+	}
+	cfg := loaded.cfg
+	for _, a := range cfg.Elsewhere {
+		if t, ok := loaded.troubles[a]; ok {
+			fmt.Fprintf(s.out, "warning: %s cannot be read from %s: %s; checked instead is the version of %s, which the router keeps\n",
+				a.Part, a, strings.Join(t.lines, "; "), loaded.versions[a].At.UTC().Format(time.RFC3339))
+		}
 	}
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(s.out, "warning:", w)

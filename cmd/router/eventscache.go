@@ -13,9 +13,9 @@ import (
 	"eventrouter/pkg/router"
 )
 
-// newEventsCache makes the cache of a configuration; address says where its destinations' calls go.
-func newEventsCache(cfg *config.Config, made []router.Route) *eventscache.Cache {
-	o := eventscache.Options{Capacity: cfg.Server.EventsCacheCapacity, Interval: cfg.Server.EventsCacheInterval}
+// eventsCacheMembers are those of a configuration, and where its destinations' calls go.
+func eventsCacheMembers(cfg *config.Config, made []router.Route) eventscache.Members {
+	var o eventscache.Members
 	for _, k := range cfg.APIKeys {
 		o.APIKeys = append(o.APIKeys, k.ID)
 	}
@@ -32,7 +32,7 @@ func newEventsCache(cfg *config.Config, made []router.Route) *eventscache.Cache 
 		}
 		return "", ""
 	}
-	return eventscache.New(o)
+	return o
 }
 
 // eventsCachePage answers GET /api/v1/events/cache as Jitsu does.

@@ -217,7 +217,7 @@ const maxLimit = 10_000
 
 // answer writes v as JSON, without secrets.
 func (srv *service) answer(ctx *fasthttp.RequestCtx, v any) {
-	data, err := srv.redact.json(v)
+	data, err := srv.state.Load().redact.json(v)
 	if err != nil {
 		srv.logger.Error("BUG: an answer is no JSON", "error", err.Error())
 		ctx.SetStatusCode(fasthttp.StatusInternalServerError)

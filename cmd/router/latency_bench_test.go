@@ -47,7 +47,7 @@ func BenchmarkIdleLatency(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.run(ctx, ln) }()
-	probe, err := os.Create(filepath.Join(srv.cfg.Server.DataDir, "probe"))
+	probe, err := os.Create(filepath.Join(srv.config().Server.DataDir, "probe"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func quiet(shared *destinations.Shared, transport http.RoundTripper) parts {
 // Jitsu's UI posts it: {"type":"hubspot","config":{...}}. It is Jitsu's answer, {"status":"ok"} or {"message","error"} with 400, and the
 // findings beside it.
 type destinationTest struct {
-	cfg   *config.Config
+	cfg   func() *config.Config // in force
 	parts parts
 }
 
@@ -161,7 +161,7 @@ func (h *destinationTest) test(w http.ResponseWriter, r *http.Request) ([]destin
 		return nil, err
 	}
 	if cfg == nil {
-		cfg = h.cfg
+		cfg = h.cfg()
 	}
 	// The request's context is fasthttp's own, which is used again for other requests while a call may still look at it; the check has a timeout.
 	findings, err := testDestination(context.Background(), cfg, name, h.parts)

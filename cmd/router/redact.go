@@ -3,20 +3,39 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"eventrouter/pkg/config"
 )
 
 // redactor keeps the secrets of a configuration out of what people are shown, wherever a client may have put them.
-type redactor struct{ replacer *strings.Replacer }
+type redactor struct {
+	replacer *strings.Replacer
+	secrets  []string // newest first
+}
 
-func newRedactor(cfg *config.Config) redactor {
+// maxSecrets bounds the secrets of earlier configurations: a token that changes every hour makes so many in a year.
+const maxSecrets = 10_000
+
+// newRedactor knows the secrets of cfg and those that earlier ones had: what was kept under them may be asked for later.
+func newRedactor(cfg *config.Config, earlier ...string) redactor {
+	known := map[string]bool{}
+	var secrets []string
+	for _, secret := range append(cfg.Secrets(), earlier...) {
+		if !known[secret] && len(secrets) < maxSecrets {
+			known[secret] = true
+			secrets = append(secrets, secret)
+		}
+	}
+	// One may begin as another does: the longest is looked for first.
+	longest := slices.Clone(secrets)
+	slices.SortStableFunc(longest, func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
-	for _, secret := range cfg.Secrets() {
+	for _, secret := range longest {
 		pairs = append(pairs, secret, "***")
 	}
-	return redactor{strings.NewReplacer(pairs...)}
+	return redactor{strings.NewReplacer(pairs...), secrets}
 }
 
 // json encodes v without secrets. It looks into texts as they read, however they are escaped; a number is no secret, and stays.

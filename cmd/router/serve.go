@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,11 +46,22 @@ server.grace (15s) to finish, everything else stays on disk and goes on at the n
 
 // Run implements the command.
 func (c *serveCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := load(c.Config)
-	if err != nil {
-		return err
+	hangups := make(chan os.Signal, 1) // one that waits stands for all
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	elsewhere := config.NewElsewhere(nil)
+	l := loader{path: c.Config, fresh: fetched(elsewhere), good: kept, insist: true}
+	first, err := l.load(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil // told to stop while it waited for an address
+	case err != nil:
+		return withoutFile(err)
 	}
-	logger := newLogger(cfg.Server, s.err)
+	cfg := first.cfg
+	var level slog.LevelVar
+	level.Set(cfg.Server.LogLevel)
+	logger := newLogger(cfg.Server, &level, s.err)
 	for _, w := range cfg.Warnings {
 		logger.Warn(w.String())
 	}
@@ -56,6 +69,7 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	srv.reloadFrom(first, elsewhere, &level, hangups)
 	ln, err := listen(net.JoinHostPort(cfg.Server.Host, strconv.Itoa(cfg.Server.Port)), "server.port")
 	if err != nil {
 		return errors.Join(err, srv.close())
@@ -80,7 +94,9 @@ func listen(addr, setting string) (net.Listener, error) {
 
 // service is one router with all its parts.
 type service struct {
-	cfg      *config.Config
+	state    atomic.Pointer[state]
+	parts    parts     // to make routes with
+	reloader *reloader // nil: the configuration is no file
 	logger   *slog.Logger
 	registry *prometheus.Registry
 	log      *log.Log
@@ -89,12 +105,12 @@ type service struct {
 	router   *router.Router
 	ingest   *ingest.Server
 	recent   *eventscache.Cache
-	redact   redactor
 }
 
 // newService opens the data directory and puts the parts together. transport is for the destinations' calls; nil: the network.
 func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTripper) (srv *service, err error) {
-	srv = &service{cfg: cfg, logger: logger, registry: prometheus.NewRegistry(), redact: newRedactor(cfg)}
+	srv = &service{logger: logger, registry: prometheus.NewRegistry()}
+	srv.state.Store(&state{cfg: cfg})
 	defer func() {
 		if err != nil {
 			srv.close()
@@ -116,13 +132,17 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		return srv, err
 	}
 	shared := &destinations.Shared{}
-	made, _, err := routes(cfg, parts{
+	srv.parts = parts{
 		logger: logger, metrics: destinations.NewMetrics(srv.registry), cache: storeCache{srv.store}, shared: shared, transport: transport,
-	})
+	}
+	made, _, err := routes(cfg, srv.parts)
 	if err != nil {
 		return srv, usageError{err}
 	}
-	srv.recent = newEventsCache(cfg, made)
+	srv.state.Store(&state{cfg: cfg, routes: made, redact: newRedactor(cfg)})
+	srv.recent = eventscache.New(eventscache.Options{
+		Capacity: server.EventsCacheCapacity, Interval: server.EventsCacheInterval, Members: eventsCacheMembers(cfg, made),
+	})
 	var sorts router.Watcher
 	var takesIn ingest.Watcher
 	if server.EventsCacheCapacity > 0 {
@@ -142,7 +162,8 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		Admin: map[string]fasthttp.RequestHandler{
 			"GET " + explainPath:             srv.explainPage,
 			"GET /api/v1/events/cache":       srv.eventsCachePage,
-			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{cfg, quiet(shared, transport)}),
+			"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
+			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
 		},
 		Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
@@ -152,15 +173,19 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 // run serves until ctx ends, then stops all parts, ingest and router at the same time: what was accepted is in the log, and what is not delivered
 // stays on disk. It closes ln and the data directory.
 func (srv *service) run(ctx context.Context, ln net.Listener) error {
-	srv.logger.Info("router is ready", "address", ln.Addr().String(), "version", version(), "data_dir", srv.cfg.Server.DataDir,
-		"destinations", len(srv.cfg.Destinations))
+	cfg := srv.config()
+	srv.logger.Info("router is ready", "address", ln.Addr().String(), "version", version(), "data_dir", cfg.Server.DataDir,
+		"destinations", len(cfg.Destinations))
 	told := context.AfterFunc(ctx, func() {
-		srv.logger.Info("router is stopping: a second signal ends it at once", "grace", srv.cfg.Server.Grace.String())
+		srv.logger.Info("router is stopping: a second signal ends it at once", "grace", cfg.Server.Grace.String())
 	})
 	defer told()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.ingest.Run(ctx, ln) })
 	g.Go(func() error { return srv.router.Run(ctx) })
+	if srv.reloader != nil {
+		g.Go(func() error { return srv.reloader.run(ctx) })
+	}
 	err := g.Wait()
 	if closeErr := srv.close(); err == nil {
 		err = closeErr
@@ -210,7 +235,7 @@ func (srv *service) ready() (detail []byte, ok bool) {
 
 // openLogs opens the two logs. Bulk events stop before the disk is so full that live ones would have to.
 func (srv *service) openLogs() (err error) {
-	server := srv.cfg.Server
+	server := srv.config().Server
 	opts := log.Options{MaxBytes: server.MaxLogBytes, MinFreeBytes: server.MinFreeBytes, Position: log.Offset(srv.store.Position()), Logger: srv.logger}
 	if srv.log, err = log.Open(logDir(server.DataDir), opts); err != nil {
 		return fmt.Errorf("open the log in %s: %w", logDir(server.DataDir), err)
@@ -230,8 +255,8 @@ func logDir(dataDir string) string { return filepath.Join(dataDir, "log", "live"
 func bulkLogDir(dataDir string) string { return filepath.Join(dataDir, "log", "bulk") }
 
 // newLogger writes text to a terminal and JSON to anything else, unless the configuration says otherwise.
-func newLogger(server config.Server, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: server.LogLevel}
+func newLogger(server config.Server, level slog.Leveler, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
 	f, isFile := w.(*os.File)
 	terminal := isFile && term.IsTerminal(int(f.Fd()))
 	var handler slog.Handler = slog.NewJSONHandler(w, opts)

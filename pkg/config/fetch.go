@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,8 +68,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 }
 
 // Read returns what stands at a now. The bytes are not to be changed. Its error names no secret, and the address is for the caller to name.
-func (e *Elsewhere) Read(ctx context.Context, a Address) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+func (e *Elsewhere) Read(parent context.Context, a Address) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(parent, fetchTimeout)
 	defer cancel()
 	e.mu.Lock()
 	last := e.seen[a]
@@ -81,14 +82,14 @@ func (e *Elsewhere) Read(ctx context.Context, a Address) ([]byte, error) {
 	case last.turn <- struct{}{}:
 		defer func() { <-last.turn }()
 	case <-ctx.Done():
-		return nil, errTooSlow
+		return nil, cmp.Or(parent.Err(), errTooSlow)
 	}
 	if path, ok := a.path(); ok {
 		return readFile(path, maxElsewhereBytes)
 	}
 	body, err := e.fetch(ctx, a, last)
 	if ctx.Err() != nil && err != nil {
-		return nil, errTooSlow
+		return nil, cmp.Or(parent.Err(), errTooSlow)
 	}
 	return body, err
 }

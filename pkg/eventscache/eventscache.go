@@ -9,6 +9,7 @@ package eventscache
 
 import (
 	"encoding/json"
+	"sync/atomic"
 	"time"
 
 	"eventrouter/pkg/event"
@@ -17,10 +18,15 @@ import (
 
 // Options of a Cache.
 type Options struct {
-	Capacity     int           // events that a ring takes in an interval, and keeps
-	Interval     time.Duration //
-	APIKeys      []string      // ids
-	Destinations []string      // names
+	Capacity int           // events that a ring takes in an interval, and keeps; 0: nothing is kept
+	Interval time.Duration //
+	Members
+}
+
+// Members are whose events are kept.
+type Members struct {
+	APIKeys      []string // ids
+	Destinations []string // names
 	// Address says where a destination sends what is in a lane. nil: not known. Never a secret.
 	Address func(destination, lane string) (method, url string)
 }
@@ -41,26 +47,46 @@ const (
 
 // Cache holds the rings. Its methods may be called from many goroutines.
 type Cache struct {
-	opts         Options
-	apiKeys      map[string]*ring
-	destinations map[string]*ring
+	opts    Options // without Members
+	members atomic.Pointer[members]
+}
+
+// members are never changed: a reload swaps them all.
+type members struct {
+	apiKeys, destinations map[string]*ring
+	address               func(destination, lane string) (method, url string)
 }
 
 // New makes a cache.
 func New(o Options) *Cache {
-	c := &Cache{opts: o, apiKeys: map[string]*ring{}, destinations: map[string]*ring{}}
-	for _, id := range o.APIKeys {
-		c.apiKeys[id] = newRing(o.Capacity, o.Interval)
-	}
-	for _, name := range o.Destinations {
-		c.destinations[name] = newRing(o.Capacity, o.Interval)
-	}
+	c := &Cache{opts: o}
+	c.members.Store(&members{})
+	c.SetMembers(o.Members)
 	return c
+}
+
+// SetMembers replaces the members. The events of those that stay are kept. Only one goroutine may call it at a time.
+func (c *Cache) SetMembers(m Members) {
+	old := c.members.Load()
+	c.members.Store(&members{c.rings(m.APIKeys, old.apiKeys), c.rings(m.Destinations, old.destinations), m.Address})
+}
+
+func (c *Cache) rings(names []string, old map[string]*ring) map[string]*ring {
+	rings := map[string]*ring{}
+	if c.opts.Capacity <= 0 {
+		return rings
+	}
+	for _, name := range names {
+		if rings[name] = old[name]; rings[name] == nil {
+			rings[name] = newRing(c.opts.Capacity, c.opts.Interval)
+		}
+	}
+	return rings
 }
 
 // Accepted takes in the records of a request that are on disk.
 func (c *Cache) Accepted(apiKey string, records [][]byte) {
-	r := c.apiKeys[apiKey]
+	r := c.members.Load().apiKeys[apiKey]
 	if r == nil {
 		return
 	}
@@ -80,7 +106,7 @@ func (c *Cache) Accepted(apiKey string, records [][]byte) {
 
 // Malformed takes in a body that holds no events.
 func (c *Cache) Malformed(apiKey string, body []byte, problem string) {
-	r := c.apiKeys[apiKey]
+	r := c.members.Load().apiKeys[apiKey]
 	if r == nil {
 		return
 	}
@@ -94,7 +120,7 @@ func (c *Cache) Malformed(apiKey string, body []byte, problem string) {
 
 // Routed takes in an event that goes through a destination's filter and mapping.
 func (c *Cache) Routed(destination string, offset uint64, ev *event.Event) {
-	r := c.destinations[destination]
+	r := c.members.Load().destinations[destination]
 	if r == nil {
 		return
 	}
@@ -111,7 +137,7 @@ func (c *Cache) Routed(destination string, offset uint64, ev *event.Event) {
 
 // Failed notes an attempt in vain that will be made again.
 func (c *Cache) Failed(destination string, offset uint64, problem string) {
-	r := c.destinations[destination]
+	r := c.members.Load().destinations[destination]
 	if r == nil {
 		return
 	}
@@ -130,7 +156,7 @@ func (c *Cache) Settled(outcomes []store.Outcome) {
 			c.settleReceipt(o)
 			continue
 		}
-		r := c.destinations[o.Destination]
+		r := c.members.Load().destinations[o.Destination]
 		if r == nil {
 			continue
 		}
@@ -159,7 +185,7 @@ func (c *Cache) settle(e *entry, o *store.Outcome) {
 
 // settleReceipt notes what became of an event that got to no destination.
 func (c *Cache) settleReceipt(o *store.Outcome) {
-	r := c.apiKeys[o.APIKey]
+	r := c.members.Load().apiKeys[o.APIKey]
 	if r == nil {
 		return
 	}
@@ -187,8 +213,8 @@ func (c *Cache) success(o *store.Outcome) json.RawMessage {
 		Attempts    int             `json:"attempts"`
 		Body        json.RawMessage `json:"body,omitempty"`
 	}{Destination: o.Destination, Lane: o.Lane, Attempts: o.Attempts, Body: o.Detail}
-	if c.opts.Address != nil {
-		s.Method, s.URL = c.opts.Address(o.Destination, o.Lane)
+	if address := c.members.Load().address; address != nil {
+		s.Method, s.URL = address(o.Destination, o.Lane)
 	}
 	data, err := json.Marshal(s)
 	if err != nil { // a Detail that is no JSON

@@ -17,9 +17,11 @@ import (
 
 func newCache(capacity int) *Cache {
 	return New(Options{
-		Capacity: capacity, Interval: time.Minute, APIKeys: []string{"web", "app"}, Destinations: []string{"crm", "lake"},
-		Address: func(destination, lane string) (method, url string) {
-			return "POST", "https://" + destination + "/" + lane
+		Capacity: capacity, Interval: time.Minute, Members: Members{
+			APIKeys: []string{"web", "app"}, Destinations: []string{"crm", "lake"},
+			Address: func(destination, lane string) (method, url string) {
+				return "POST", "https://" + destination + "/" + lane
+			},
 		},
 	})
 }
@@ -177,7 +179,7 @@ func TestBounds(t *testing.T) {
 		ev.JSON = []byte(`{"pad":"` + pad + `"}`)
 		c.Routed("crm", uint64(i), ev)
 	}
-	r := c.destinations["crm"]
+	r := c.members.Load().destinations["crm"]
 	size := 0
 	for _, e := range r.entries {
 		size += e.size()
@@ -221,4 +223,25 @@ func BenchmarkFull(b *testing.B) {
 		c.Routed("crm", 7, ev)
 		c.Settled(outcomes)
 	}
+}
+
+// TestSetMembers: who stays keeps the events, who goes is forgotten, who comes is taken in.
+func TestSetMembers(t *testing.T) {
+	c := newCache(10)
+	accept(c, "one")
+	c.Routed("crm", 7, eventOf("one"))
+	c.SetMembers(Members{APIKeys: []string{"web", "new"}, Destinations: []string{"lake"}})
+	accept(c, "two")
+	c.Accepted("new", [][]byte{eventOf("three").AppendTo(nil)})
+	f := func(namespace Namespace, id string, want int) {
+		t.Helper()
+		if a := c.Events(Query{Namespace: namespace, IDs: []string{id}}); len(a.Events) != want {
+			t.Errorf("%s %s: %d events, want %d", namespace, id, len(a.Events), want)
+		}
+	}
+	f(Tokens, "web", 2)
+	f(Tokens, "app", 0)
+	f(Tokens, "new", 1)
+	f(Destinations, "crm", 0)
+	c.Settled(nil)
 }

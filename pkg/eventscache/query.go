@@ -58,9 +58,9 @@ func (c *Cache) Events(q Query) Answer {
 		q.Limit = defaultLimit
 	}
 	a := Answer{CacheCapacityPerInterval: c.opts.Capacity, IntervalSeconds: int(c.opts.Interval / time.Second), Events: []Event{}}
-	rings := c.destinations
+	rings := c.members.Load().destinations
 	if q.Namespace == Tokens {
-		rings = c.apiKeys
+		rings = c.members.Load().apiKeys
 	}
 	type dated struct {
 		at time.Time

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"eventrouter/pkg/config"
+)
+
+// fileInterval is how often the configuration file is looked at. It is read each time: a time of change says little where files are swapped by links
+// or rewritten within a second, and a configuration is small.
+const fileInterval = time.Second
+
+// watchFile reloads when the file holds something else, and has done so twice in a row: one that is being written is not read half.
+func (r *reloader) watchFile(ctx context.Context) {
+	tick := time.NewTicker(fileInterval)
+	defer tick.Stop()
+	var before []byte
+	failing := 0
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		data, err := config.ReadFile(r.path)
+		if err != nil {
+			// Not at once: an editor or a link that is swapped leaves no file for a moment.
+			if failing++; failing == 3 {
+				r.srv.logger.Error("the configuration file can not be read: what is in force stays so", "file", r.path, "error", pathless(err))
+			}
+			continue
+		}
+		if failing >= 3 {
+			r.srv.logger.Info("the configuration file can be read again", "file", r.path)
+		}
+		failing = 0
+		stable := bytes.Equal(data, before)
+		before = data
+		r.mu.Lock()
+		changed := !bytes.Equal(data, r.seen)
+		r.mu.Unlock()
+		if changed && stable {
+			_, _ = r.reload(ctx, "the file changed") // the log says what became of it
+		}
+	}
+}
+
+// pathless is an error without the file's name, which stands beside it.
+func pathless(err error) string {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Op + ": " + p.Err.Error()
+	}
+	return err.Error()
+}
+
+// watchAddress reloads when something else stands at a part's address.
+func (r *reloader) watchAddress(ctx context.Context, part string) {
+	const idle = time.Second // how soon a changed interval, or a new address, is noticed
+	next := time.Now().Add(r.interval(part))
+	for {
+		wait := idle
+		if every := r.interval(part); every > 0 {
+			next = earlier(next, time.Now().Add(every))
+			wait = min(idle, max(time.Until(next), time.Millisecond))
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		if every := r.interval(part); every > 0 && !time.Now().Before(next) {
+			if a, ok := r.places.of(part); ok {
+				r.poll(ctx, a)
+			}
+			next = time.Now().Add(every)
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (r *reloader) interval(part string) time.Duration {
+	if part == config.PartAPIKeys {
+		return r.srv.config().Server.APIKeysReload
+	}
+	return r.srv.config().Server.DestinationsReload
+}
+
+// poll looks at an address, and reloads with what is in force otherwise if something else stands there than before. It holds up no other reload
+// while it reads.
+func (r *reloader) poll(ctx context.Context, a config.Address) {
+	body, err := r.elsewhere.Read(ctx, a)
+	at := time.Now()
+	if !r.take(ctx) {
+		return
+	}
+	defer func() { <-r.turn }()
+	inForce, ok := r.now.versions[a]
+	switch {
+	case ctx.Err() != nil || !ok: // another address has its part by now
+	case err != nil:
+		r.troubled(a, trouble{addressUnreachable, []string{err.Error()}})
+	case bytes.Equal(body, inForce.Body):
+		inForce.At = at
+		r.now.versions[a] = inForce
+		delete(r.now.troubles, a)
+		r.places.set(a, addressOK, at)
+		r.tellTrouble(a, inForce, trouble{}, false)
+	default:
+		r.changed(ctx, a, config.Version{Body: body, At: at})
+	}
+}
+
+// troubled notes that what stands at a is not to be used.
+func (r *reloader) troubled(a config.Address, t trouble) {
+	r.now.troubles[a] = t
+	r.places.set(a, t.state, time.Time{})
+	r.tellTrouble(a, r.now.versions[a], t, true)
+}
+
+// changed puts another version of what stands at a in force.
+func (r *reloader) changed(ctx context.Context, a config.Address, v config.Version) {
+	l := loader{path: r.path, data: r.now.data, good: r.lastGood, fresh: func(_ context.Context, other config.Address) (config.Version, error) {
+		if other == a {
+			return v, nil
+		}
+		return r.now.versions[other], nil // it has a poll of its own
+	}}
+	next, err := l.load(ctx)
+	if err == nil {
+		if t, wrong := next.troubles[a]; wrong {
+			r.refuse(a, t)
+			return
+		}
+		var result reload
+		if result, err = r.apply(next); err == nil {
+			for other, t := range r.now.troubles {
+				if other != a {
+					next.troubles[other] = t
+				}
+			}
+			r.metrics.succeeded(result.Status)
+			r.inForce(a.Part+" changed", next, &result)
+			return
+		}
+	}
+	t := trouble{state: addressRefused}
+	for _, p := range asProblems(err, "") {
+		t.lines = append(t.lines, p.String())
+	}
+	r.refuse(a, t)
+}
+
+// refuse counts what is wrong at an address once, however often it is looked at.
+func (r *reloader) refuse(a config.Address, t trouble) {
+	if before, ok := r.now.troubles[a]; !ok || !slices.Equal(before.lines, t.lines) {
+		r.metrics.reloads.WithLabelValues("failed").Inc()
+	}
+	r.troubled(a, t)
+}
