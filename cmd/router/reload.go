@@ -51,7 +51,15 @@ var appliesAtOnce = map[string]bool{
 	"log.level":               true,
 	"api_keys_reload_sec":     true,
 	"destinations_reload_sec": true,
+
+	// What holds for API keys that do not say otherwise.
+	"enforce_origins":              true,
+	"rate_limit.events_per_second": true,
+	"rate_limit.burst":             true,
 }
+
+// maxChangesLogged bounds the lines of one reload: a list of API keys may come anew with thousands.
+const maxChangesLogged = 200
 
 // reloadFrom makes the reloader of a router that was made with first.
 func (srv *service) reloadFrom(first *loaded, elsewhere *config.Elsewhere, level *slog.LevelVar, hangups <-chan os.Signal) {
@@ -184,8 +192,11 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 func (r *reloader) inForce(why string, next *loaded, result *reload) {
 	log := r.srv.logger
 	log.Info("configuration is reloaded", "reason", why, "file", r.path, "changes", len(result.Changes))
-	for _, line := range result.Changes {
+	for _, line := range result.Changes[:min(len(result.Changes), maxChangesLogged)] {
 		log.Info("configuration: " + line)
+	}
+	if more := len(result.Changes) - maxChangesLogged; more > 0 {
+		log.Info("configuration: there are further changes", "changes", more)
 	}
 	if keys := strings.Join(result.NeedsRestart, ", "); keys != r.waiting {
 		r.waiting = keys

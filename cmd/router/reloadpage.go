@@ -10,7 +10,11 @@ import (
 	"eventrouter/pkg/config"
 )
 
-const reloadPath = "/api/v1/reload"
+const (
+	reloadPath = "/api/v1/reload"
+	// reloadPatience is how long a reload waits for another that runs: most are over at once, and one that waits for an address is not.
+	reloadPatience = 2 * time.Second
+)
 
 // reloadRefused is the body of an answer that nothing was reloaded: Jitsu's envelope, and all that is wrong.
 type reloadRefused struct {
@@ -38,14 +42,14 @@ func (srv *service) reloadPage(w http.ResponseWriter, req *http.Request) {
 		srv.writeReload(w, http.StatusBadRequest, reloadRefused{Message: "This router has no configuration file"})
 		return
 	}
-	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
-	default:
+	soon, cancelWait := context.WithTimeout(context.Background(), reloadPatience)
+	defer cancelWait()
+	if !r.take(soon) {
 		w.Header().Set("Retry-After", "1")
 		srv.writeReload(w, http.StatusConflict, reloadRefused{Message: "A reload is running", Error: "ask again when it has ended"})
 		return
 	}
+	defer func() { <-r.turn }()
 	// The request's context is fasthttp's own; what is begun is finished also when the client goes.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -194,7 +194,9 @@ func (s Server) Merge(other Server, applies func(key string) bool) (merged Serve
 		waiting = append(waiting, "server."+key)
 		return false
 	})
-	return running.config(), taken, waiting
+	merged = running.config()
+	merged.TLS.Pos = s.TLS.Pos
+	return merged, taken, waiting
 }
 
 // mergeFields asks take for each key that differs, and copies those for which it says true.
