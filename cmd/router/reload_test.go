@@ -589,7 +589,10 @@ func TestDestinationsElsewhere(t *testing.T) {
 			only, token, demoHub, c.hub))
 	}
 	destinations("pat-wrong-1", `"web"`)
-	text := func() string { head, _, _ := strings.Cut(c.String(), "destinations:\n"); return head + "destinations: file://" + other }
+	text := func() string {
+		head, _, _ := strings.Cut(c.String(), "destinations:\n")
+		return head + "destinations: file://" + other
+	}
 	replaceFile(t, file, text())
 	r := mustReload(t, file)
 	r.post("s2s-planted-web", `{"event_type":"user_identify","user":{"email":"ada@example.com"}}`)
