@@ -11,10 +11,13 @@ import (
 // is what the tests of the packages show.
 func TestDifferences(t *testing.T) {
 	recorded := map[string]string{
-		"ingest_http":                  "../testdata/jitsu/ingest.json",
-		"table_name":                   "../testdata/jitsu/templates.json",
-		"upstream-tests.js_expression": "../testdata/jitsu/templates.json",
-		"hubspot":                      "../testdata/jitsu/hubspot.json",
+		"ingest_http":                     "../testdata/jitsu/ingest.json",
+		"upstream-tests.incoming_event":   "../testdata/jitsu/ingest.json",
+		"upstream-tests.pixel":            "../testdata/jitsu/ingest.json",
+		"upstream-tests.ip_cookie_policy": "../testdata/jitsu/ingest.json",
+		"table_name":                      "../testdata/jitsu/templates.json",
+		"upstream-tests.js_expression":    "../testdata/jitsu/templates.json",
+		"hubspot":                         "../testdata/jitsu/hubspot.json",
 
 		"upstream-tests.api_keys_forms": "../testdata/jitsu/config.json",
 	}

@@ -318,8 +318,8 @@ func TestExplainRefuses(t *testing.T) {
 	}
 	answer(400, `{"message":"event_id or person is required parameter","error":""}`, explainPath, plantedAdmin)
 	answer(400, "limit must be a number", explainPath+"?person=x&limit=all", plantedAdmin)
-	answer(401, "Wrong token", explainPath+"?event_id=x", "wrong")
-	answer(401, "Wrong token", "/api/v1/events/cache?ids=web&namespace=token", "")
+	answer(401, "Admin token does not match", explainPath+"?event_id=x", "wrong")
+	answer(401, "Admin token does not match", "/api/v1/events/cache?ids=web&namespace=token", "")
 	answer(400, `{"message":"ids is required parameter","error":""}`, "/api/v1/events/cache", plantedAdmin)
 	answer(400, `{"message":"namespace query parameter can be only 'token' or 'destination'. Current value: z","error":""}`,
 		"/api/v1/events/cache?ids=hub&namespace=z", plantedAdmin)

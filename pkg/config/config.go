@@ -60,6 +60,10 @@ type Server struct {
 	EventsCacheCapacity int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache
 	EventsCacheInterval time.Duration // events_cache.interval: default 60s
 
+	StaticFilesDir string // static_files_dir: what /s/ serves, such as lib.js; default "" (nothing)
+	HTTPContext    bool   // event_enrichment.http_context: request headers become part of events; default false
+	AnonymousHash  bool   // event_enrichment.hashed_anonymous_id: default true
+
 	APIKeysReload      time.Duration // api_keys_reload_sec: how often keys that stand elsewhere are looked at; default 10s, 0: only when asked to
 	DestinationsReload time.Duration // destinations_reload_sec: the same of destinations
 }

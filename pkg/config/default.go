@@ -47,6 +47,8 @@ func Default() Config {
 		EventsCacheCapacity: 100, // Jitsu's
 		EventsCacheInterval: time.Minute,
 
+		AnonymousHash: true, // as Jitsu has it
+
 		// Jitsu looks each second. Ten are soon enough for a key, a tenth of the calls for who serves it, and who is in a hurry can ask for a reload.
 		APIKeysReload:      10 * time.Second,
 		DestinationsReload: 10 * time.Second,

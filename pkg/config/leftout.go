@@ -46,7 +46,6 @@ func (file) leftOut() map[string]leftOut { return fileLeftOut }
 var serverLeftOut = map[string]leftOut{
 	"public_url":               {advice: "nothing here needs the router's own address"},
 	"configurator_urn":         {advice: "there is no configurator"},
-	"static_files_dir":         {advice: "serve the SDK's files from your own site or a CDN"},
 	"auth_reload_sec":          {advice: "it is an old name; write api_keys_reload_sec"},
 	"sources_reload_sec":       {advice: "there are no sources"},
 	"geo_resolvers_reload_sec": {advice: "events get no location in this version"},
@@ -59,7 +58,6 @@ var serverLeftOut = map[string]leftOut{
 	"cache":                    {advice: "the size of the events cache is server.events_cache.capacity"},
 	"metrics":                  {advice: "/metrics and /prometheus are always there and ask for admin_token; nothing is sent to anybody"},
 	"telemetry":                {advice: "nothing is sent to anybody"},
-	"event_enrichment":         {advice: "request headers are not added to events"},
 	"fields_configuration":     {advice: "the fields of an event stand where the SDKs put them by default"},
 	"ua":                       {advice: "user agents are not parsed in this version"},
 	"sync_tasks":               {advice: "there are no sources"},

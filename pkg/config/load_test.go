@@ -56,6 +56,8 @@ server:
   dedupe: {window: 1ms, max_ids: 1}
   outcomes: {max_bytes: 0, max_age: 1h}
   events_cache: {capacity: 7, interval: 5s}
+  static_files_dir: ./web
+  event_enrichment: {http_context: true, hashed_anonymous_id: false}
   api_keys_reload_sec: 7
   destinations_reload_sec: 0
   tls: {cert_file: c.pem, key_file: k.pem, min_version: "1.3"}
@@ -94,8 +96,9 @@ destinations:
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/32")},
 			Grace:          0, DedupeWindow: time.Millisecond, DedupeMaxIDs: 1,
 			OutcomesMaxBytes: 0, OutcomesMaxAge: time.Hour, EventsCacheCapacity: 7, EventsCacheInterval: 5 * time.Second,
+			StaticFilesDir: "./web", HTTPContext: true,
 			APIKeysReload: 7 * time.Second, DestinationsReload: 0,
-			TLS:            TLS{CertFile: "c.pem", KeyFile: "k.pem", MinVersion: tls.VersionTLS13, Pos: Pos{"test.yaml", 20}},
+			TLS:            TLS{CertFile: "c.pem", KeyFile: "k.pem", MinVersion: tls.VersionTLS13, Pos: Pos{"test.yaml", 22}},
 			MaxHeaderBytes: 8192, MaxEvents: 11, MaxConnections: 12, MaxConnectionsPerIP: 13,
 			ReadTimeout: 14 * time.Second, IdleTimeout: 15 * time.Second, MinBodyRate: 16,
 			RateLimit: RateLimit{17.5, 17}, EnforceOrigins: true, AdminAccess: AccessToken, MetricsAccess: AccessPublic,
@@ -112,13 +115,13 @@ destinations:
 		Destinations: []Destination{
 			{
 				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
-				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 43},
+				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 45},
 				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
 			},
 			DefaultDestination("hubspot"),
 		},
 	}
-	want.Destinations[1].FilterPos = Pos{"test.yaml", 46}
+	want.Destinations[1].FilterPos = Pos{"test.yaml", 48}
 	if diff := cmp.Diff(want, cfg, sameSettings, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

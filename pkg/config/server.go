@@ -26,6 +26,9 @@ type server struct {
 	Outcomes       outcomes      `yaml:"outcomes"`
 	EventsCache    eventsCache   `yaml:"events_cache"`
 
+	StaticFilesDir  string          `yaml:"static_files_dir"`
+	EventEnrichment eventEnrichment `yaml:"event_enrichment"`
+
 	APIKeysReloadSec      int           `yaml:"api_keys_reload_sec"`
 	DestinationsReloadSec int           `yaml:"destinations_reload_sec"`
 	TLS                   tlsSection    `yaml:"tls"`
@@ -61,6 +64,11 @@ type outcomes struct {
 type eventsCache struct {
 	Capacity int           `yaml:"capacity"`
 	Interval time.Duration `yaml:"interval"`
+}
+
+type eventEnrichment struct {
+	HTTPContext   bool `yaml:"http_context"`
+	AnonymousHash bool `yaml:"hashed_anonymous_id"`
 }
 
 // logLevel is a slog.Level by the names that Jitsu knows.
@@ -111,6 +119,9 @@ func serverOf(s Server) server {
 		Outcomes:    outcomes{MaxBytes: Size(s.OutcomesMaxBytes), MaxAge: s.OutcomesMaxAge},
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 
+		StaticFilesDir:  s.StaticFilesDir,
+		EventEnrichment: eventEnrichment{HTTPContext: s.HTTPContext, AnonymousHash: s.AnonymousHash},
+
 		APIKeysReloadSec: int(s.APIKeysReload / time.Second), DestinationsReloadSec: int(s.DestinationsReload / time.Second),
 		TLS:           tlsSection{CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile, MinVersion: tlsVersion(s.TLS.MinVersion)},
 		MaxHeaderSize: Size(s.MaxHeaderBytes), MaxEvents: s.MaxEvents,
@@ -136,6 +147,8 @@ func (s server) config() Server {
 
 		OutcomesMaxBytes: int64(s.Outcomes.MaxBytes), OutcomesMaxAge: s.Outcomes.MaxAge,
 		EventsCacheCapacity: s.EventsCache.Capacity, EventsCacheInterval: s.EventsCache.Interval,
+
+		StaticFilesDir: s.StaticFilesDir, HTTPContext: s.EventEnrichment.HTTPContext, AnonymousHash: s.EventEnrichment.AnonymousHash,
 
 		APIKeysReload: time.Duration(s.APIKeysReloadSec) * time.Second, DestinationsReload: time.Duration(s.DestinationsReloadSec) * time.Second,
 		TLS:            TLS{CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile, MinVersion: uint16(s.TLS.MinVersion)},

@@ -21,6 +21,9 @@ const (
 	FieldSourceIP  = "source_ip"
 	FieldUserAgent = "user_agent"
 
+	// FieldHTTPContext holds the request's headers, where that is configured.
+	FieldHTTPContext = "__HTTP_CONTEXT__"
+
 	// FieldAnonymousHash is a member of the user object.
 	FieldAnonymousHash = "hashed_anonymous_id"
 )
@@ -135,9 +138,9 @@ func parseTime(v gjson.Result) (time.Time, bool) {
 
 // AppendView appends the event as filters and transforms see it: the client's members, and behind them those envelope
 // fields that the client did not send. Like Jitsu, `api_key` is always the router's own (the key's id, never a secret), and so is the
-// user's `hashed_anonymous_id`.
+// user's `hashed_anonymous_id`, in events that have a user.
 func (e *Event) AppendView(dst []byte) []byte {
-	var has struct{ id, timestamp, source, sourceIP, userAgent, user bool }
+	var has struct{ id, timestamp, source, sourceIP, userAgent bool }
 	start := len(dst)
 	dst = append(dst, '{')
 	comma := func() {
@@ -151,7 +154,11 @@ func (e *Event) AppendView(dst []byte) []byte {
 		case FieldAPIKey: // would shadow the router's own
 			return true
 		case FieldEventID:
-			has.id = true
+			return true // ID is it, or what stands for it
+		case "event_id":
+			if id := v.String(); id == "" || id == e.ID {
+				return true // moved, as in Jitsu
+			}
 		case FieldTimestamp:
 			has.timestamp = true
 		case FieldSource:
@@ -166,11 +173,10 @@ func (e *Event) AppendView(dst []byte) []byte {
 		dst = append(dst, ':')
 		switch {
 		case k.Str == "eventn_ctx" && v.IsObject():
-			has.id, has.userAgent, has.user = true, true, true // in there
+			has.id, has.userAgent = true, true // in there
 			dst = e.appendContext(dst, v)
 		case k.Str == "user":
-			has.user = true // one that is no object stays as it is
-			if v.IsObject() {
+			if v.IsObject() { // another value stays as it is
 				dst = e.appendUser(dst, v)
 			} else {
 				dst = append(dst, v.Raw...)
@@ -198,11 +204,6 @@ func (e *Event) AppendView(dst []byte) []byte {
 		comma()
 		dst = append(dst, `"`+FieldTimestamp+`":"`...)
 		dst = append(e.Received.UTC().AppendFormat(dst, TimestampLayout), '"')
-	}
-	if !has.user && e.AnonymousHash != "" {
-		comma()
-		dst = append(dst, `"user":`...)
-		dst = e.appendUser(dst, gjson.Result{})
 	}
 	if len(e.Added) > 0 {
 		dst = e.appendAdded(dst)
@@ -249,7 +250,7 @@ func (e *Event) appendUser(dst []byte, user gjson.Result) []byte {
 func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
 	dst = append(dst, `{"event_id":`...)
 	dst = AppendString(dst, e.ID)
-	userAgent, user := false, false
+	userAgent := false
 	ctx.ForEach(func(k, v gjson.Result) bool {
 		if k.Str == "event_id" {
 			return true
@@ -258,7 +259,6 @@ func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
 		dst = append(dst, ',')
 		dst = append(dst, k.Raw...)
 		dst = append(dst, ':')
-		user = user || k.Str == "user"
 		if k.Str == "user" && v.IsObject() {
 			dst = e.appendUser(dst, v)
 		} else {
@@ -266,10 +266,6 @@ func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
 		}
 		return true
 	})
-	if !user && e.AnonymousHash != "" {
-		dst = append(dst, `,"user":`...)
-		dst = e.appendUser(dst, gjson.Result{})
-	}
 	if !userAgent && e.UserAgent != "" {
 		dst = append(dst, `,"user_agent":`...)
 		dst = AppendString(dst, e.UserAgent)

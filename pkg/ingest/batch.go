@@ -40,6 +40,13 @@ type batch struct {
 	credential []byte // decoded Basic credentials
 	ip         []byte
 	json       []byte // the event in hand without its write keys
+	restricted []byte // the event in hand without what policies forbid
+	added      []byte // what the router found out, of all events
+	who        visitor
+	whole      []byte // what the visitor's hash is made of
+	hash       [32]byte
+	settled    bool // the envelope holds the visitor of a request whose events tell of no other
+	noCookie   bool // a policy forbids the visitor's cookie
 	id         [36]byte
 	seen       map[contentHash]uint64 // events of equal content in this request
 	random     *mathrand.ChaCha8
@@ -62,7 +69,8 @@ func (b *batch) release() {
 	clear(b.credential[:cap(b.credential)])
 	b.compressed.Reset(nil)
 	b.scanner.data = nil
-	if cap(b.body)+cap(b.clean)+cap(b.plain)+cap(b.merged)+cap(b.json)+cap(b.buf) > maxKeptBytes || cap(b.elements) > maxKeptEvents {
+	b.who, b.settled, b.noCookie = visitor{}, false, false
+	if cap(b.body)+cap(b.clean)+cap(b.plain)+cap(b.merged)+cap(b.json)+cap(b.restricted)+cap(b.buf) > maxKeptBytes || cap(b.elements) > maxKeptEvents {
 		return
 	}
 	clear(b.recs)
@@ -73,12 +81,13 @@ func (b *batch) release() {
 	batches.Put(b)
 }
 
-// encode makes b.recs of the elements: env with the id and JSON of each.
+// encode makes b.recs of the elements: env with the id, the visitor and the JSON of each.
 func (b *batch) encode(env event.Event) {
 	for i := range b.elements {
 		e := &b.elements[i]
 		env.JSON = b.withoutWriteKeys(e)
 		env.ID = b.eventID(e, env.JSON)
+		b.who.settle(b, &env, e.sourceIP.of(b.scanner.data), "")
 		b.buf = env.AppendTo(b.buf)
 		b.ends = append(b.ends, len(b.buf))
 	}

@@ -80,9 +80,8 @@ func parseHop(entry []byte) netip.Addr {
 	return addr
 }
 
-// clientIP returns the client's address as text, valid until b is released; "" if it is unknown.
-func (b *batch) clientIP(ctx *fasthttp.RequestCtx, trusted []netip.Prefix) string {
-	addr := clientAddr(ctx, trusted)
+// addressText returns the client's address as text, valid until b is released; "" if it is unknown.
+func (b *batch) addressText(addr netip.Addr) string {
 	if !addr.IsValid() {
 		return ""
 	}

@@ -24,7 +24,7 @@ func clientIPOf(peer net.Addr, lines ...string) string {
 	ctx.Init(&req, peer, nil)
 	b := acquireBatch()
 	defer b.release()
-	return strings.Clone(b.clientIP(&ctx, trustedProxies))
+	return strings.Clone(b.addressText(clientAddr(&ctx, trustedProxies)))
 }
 
 func TestClientIP(t *testing.T) {

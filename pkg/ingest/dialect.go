@@ -121,6 +121,9 @@ func (l limits) within(own limits) limits {
 func (b *batch) answerTaken(ctx *fasthttp.RequestCtx) {
 	if b.dialect == nil {
 		answerOK(ctx)
+		if b.noCookie {
+			ctx.Response.SetBodyRaw(bodyNoCookie)
+		}
 		return
 	}
 	ctx.Response.Header.SetContentTypeBytes(typeJSON)

@@ -73,6 +73,8 @@ func (s *Server) page(ctx *fasthttp.RequestCtx, path string) bool {
 		return false
 	}
 	switch path {
+	case pixelPath:
+		s.pixel(ctx)
 	case "/ping":
 		s.ping(ctx)
 	case "/healthz":

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/md5"
 	"encoding/base64"
 	"fmt"
 	"log/slog"
@@ -278,6 +279,11 @@ func TestEnvelope(t *testing.T) {
 		if got := send(t, "POST", base+path, []byte(`{"event_id":"e"}`), headers...); got.status != 200 {
 			t.Fatalf("%s: got %d %s", path, got.status, got.body)
 		}
+		agent := "Go-http-client/1.1"
+		if len(headers) > 0 && headers[0] == "User-Agent" {
+			agent = headers[1]
+		}
+		want.AnonymousHash = fmt.Sprintf("%x", md5.Sum([]byte(want.SourceIP+agent)))
 		want.ID, want.Received, want.JSON = "e", receipt, []byte(`{"event_id":"e"}`)
 		if diff := cmp.Diff([]event.Event{want}, log.take(t), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s %q (-want +got):\n%s", path, headers, diff)

@@ -43,6 +43,7 @@ func FuzzBody(f *testing.F) {
 		if refused != nil {
 			return
 		}
+		b.who.front = &Server{}
 		b.encode(event.Event{APIKey: "k", Received: receipt})
 		var got []any
 		for _, rec := range b.recs {

@@ -65,7 +65,7 @@ var receipt = time.Date(2026, 11, 21, 3, 0, 0, 123456000, time.UTC)
 func testOptions(log Log) Options {
 	return Options{
 		Server: config.Server{
-			AdminToken: "adm", MaxEventBytes: 51200, MaxBodyBytes: 1 << 20, Grace: 10 * time.Second,
+			AdminToken: "adm", MaxEventBytes: 51200, MaxBodyBytes: 1 << 20, Grace: 10 * time.Second, AnonymousHash: true,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},
 		},
 		APIKeys: []config.APIKey{

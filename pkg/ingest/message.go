@@ -184,6 +184,7 @@ func (b *batch) encodeMessages(env event.Event, route *messageRoute) {
 		default:
 			env.ID = b.randomID()
 		}
+		b.who.settle(b, &env, src.IP, b.dialect.name)
 		b.buf = env.AppendTo(b.buf)
 		b.ends = append(b.ends, len(b.buf))
 	}

@@ -15,6 +15,8 @@ type metrics struct {
 	undelivered *prometheus.CounterVec
 	rejected    [reasons]prometheus.Counter
 	seconds     prometheus.Histogram
+
+	unknownPolicies prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -28,6 +30,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		undelivered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_events_without_destination_total", Help: "Accepted events whose API key feeds no destination.",
 		}, []string{"api_key"}),
+		unknownPolicies: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "router_unknown_policies_total", Help: "Requests with a cookie_policy or ip_policy that is none: it is taken for keep.",
+		}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "router_request_seconds", Help: "Time that an accepted request took from its last byte to its answer, the wait for the disk included.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
@@ -40,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for r, name := range reasonNames {
 		m.rejected[r] = rejected.WithLabelValues(name)
 	}
-	for _, c := range []prometheus.Collector{m.received, m.accepted, m.undelivered, m.seconds, rejected} {
+	for _, c := range []prometheus.Collector{m.received, m.accepted, m.undelivered, m.seconds, m.unknownPolicies, rejected} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

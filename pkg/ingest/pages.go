@@ -12,6 +12,8 @@ var (
 	typeJSON = []byte("application/json; charset=utf-8")
 	typeText = []byte("text/plain; charset=utf-8")
 	bodyOK   = []byte(`{"status":"ok"}`)
+	// bodyNoCookie tells Jitsu's SDK to delete its cookie.
+	bodyNoCookie = []byte(`{"status":"ok","delete_cookie":true}`)
 )
 
 // ping is Jitsu's sign of life.
@@ -47,6 +49,9 @@ func (s *Server) metricsPage(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	if r := s.refuseAdmin(ctx); r != nil {
+		if r == refuseWrongAdmin {
+			r = refuseWrongMetrics
+		}
 		s.refuse(ctx, nil, r)
 		return
 	}
@@ -76,8 +81,10 @@ func (s *Server) adminPage(ctx *fasthttp.RequestCtx, path []byte) bool {
 }
 
 var (
-	refuseWrongAdmin = &refusal{status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "Wrong token"}
-	refuseNoAdmin    = &refusal{
+	refuseWrongAdmin = &refusal{status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "Admin token does not match"}
+	// refuseWrongMetrics is what Jitsu says on the page of the metrics alone.
+	refuseWrongMetrics = &refusal{status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "Wrong token"}
+	refuseNoAdmin      = &refusal{
 		status: fasthttp.StatusForbidden, reason: reasonToken, message: "No admin token is configured",
 		detail: "set server.admin_token and send it as X-Admin-Token or Authorization: Bearer; without one this page answers direct requests from this machine only",
 	}

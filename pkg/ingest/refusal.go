@@ -37,9 +37,12 @@ type refusal struct {
 	retryAfter int    // seconds; 0: no header
 }
 
+// bodyMessage is how Jitsu begins what it says of a bad body.
+const bodyMessage = "Error parsing events body: "
+
 // malformed refuses a body with Jitsu's beginning of the message.
 func malformed(text, where string) *refusal {
-	return &refusal{status: fasthttp.StatusBadRequest, reason: reasonBody, message: "Error parsing events body: " + text, detail: where}
+	return &refusal{status: fasthttp.StatusBadRequest, reason: reasonBody, message: bodyMessage + text, detail: where}
 }
 
 func refuseEventSize(text, where string) *refusal {

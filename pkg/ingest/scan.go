@@ -29,6 +29,7 @@ type element struct {
 	ids              [3]span // raw values: eventn_ctx.event_id, eventn_ctx_event_id, event_id
 	timed, ctxTimed  bool    // utc_time is a string that is not empty; the same inside eventn_ctx
 	template, events span    // raw values of the members of a template body
+	sourceIP         span    // raw value
 	cuts             span    // of scanner.cuts
 }
 
@@ -51,6 +52,7 @@ const (
 	eventnCtx
 	template
 	events
+	sourceIP
 )
 
 func fieldOf(name []byte) field {
@@ -69,6 +71,8 @@ func fieldOf(name []byte) field {
 		return template
 	case "events":
 		return events
+	case "source_ip":
+		return sourceIP
 	}
 	return other
 }
@@ -195,6 +199,8 @@ func (s *scanner) member(i, depth int, in place, f field, e *element) (end int, 
 		e.template = v
 	case f == events:
 		e.events = v
+	case f == sourceIP:
+		e.sourceIP = v
 	}
 	return end, nil
 }

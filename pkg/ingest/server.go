@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -56,6 +57,9 @@ type Options struct {
 	Ready func() (detail []byte, ok bool)
 	// Metrics serves the Prometheus page. nil: 404.
 	Metrics fasthttp.RequestHandler
+	// Place finds an address's country, and whether that is in the European Union, for policies that depend on it. It is called for every event that asks
+	// for one. nil: nothing is known.
+	Place func(netip.Addr) (country string, union, known bool)
 	// Admin are further pages for who may see admin pages, by method and path: "POST /api/v1/destinations/test".
 	Admin map[string]fasthttp.RequestHandler
 
@@ -75,6 +79,9 @@ type Server struct {
 	sources  atomic.Pointer[sourceTable]
 	stopping atomic.Bool
 	failing  atomic.Bool // the last Append failed, and that was logged
+
+	unknownPolicy atomic.Bool // a client sent one, and that was logged
+	static        *static     // nil: no files are served
 }
 
 // New checks the options. It opens no socket.
@@ -102,6 +109,11 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
 	s := &Server{opts: o, limits: limits{event: o.Server.MaxEventBytes, body: o.Server.MaxBodyBytes}, metrics: m}
+	if dir := o.Server.StaticFilesDir; dir != "" {
+		if s.static, err = openStatic(dir); err != nil {
+			return nil, fmt.Errorf("server.static_files_dir: %w", err)
+		}
+	}
 	s.SetSources(o.APIKeys, o.Destinations)
 	return s, nil
 }
@@ -125,7 +137,7 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 		return // with the body read
 	case e != nil && ctx.IsOptions():
 		s.preflight(ctx, e)
-	case e == nil && (s.page(ctx, string(path)) || s.segmentPage(ctx, path) || s.adminPage(ctx, path)):
+	case e == nil && (s.page(ctx, string(path)) || s.segmentPage(ctx, path) || s.staticFile(ctx, path) || s.adminPage(ctx, path)):
 	default:
 		s.notFound(ctx)
 	}
@@ -181,6 +193,9 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 	n := float64(len(b.elements))
 	src.key.received.Add(n)
 	if n > 0 {
+		b.who = visitor{
+			front: s, addr: clientAddr(ctx, s.opts.Server.TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
+		}
 		env := s.envelope(ctx, b, e, src, received)
 		if e.messages != nil {
 			b.encodeMessages(env, e.messages)
@@ -205,8 +220,10 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 // envelope is what all events of a request have in common. Its texts are valid until b is released.
 func (s *Server) envelope(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access, received time.Time) event.Event {
 	ev := event.Event{
-		APIKey: src.key.id, Received: received, Class: e.class, Server: src.server, Source: e.source,
-		SourceIP: b.clientIP(ctx, s.opts.Server.TrustedProxies),
+		APIKey: src.key.id, Received: received, Class: e.class, Server: src.server, Source: e.source, SourceIP: b.addressText(b.who.addr),
+	}
+	if s.opts.Server.HTTPContext {
+		ev.Added = b.httpContext(ctx, s.at(b.who.policies.ip, b.who.addr) != keep, b.who.addr)
 	}
 	if !src.server {
 		ev.UserAgent = userAgent(ctx)
@@ -228,16 +245,19 @@ func (s *Server) parse(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, body []b
 	if b.parsed {
 		return nil
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			s.opts.Logger.Error("BUG: panic while parsing a body", "panic", p, "stack", string(debug.Stack()))
-			r = &refusal{status: fasthttp.StatusInternalServerError, reason: reasonInternal, message: "Internal error"}
-		}
-	}()
+	defer s.rescue(&r)
 	if e.messages != nil {
 		return s.parseMessages(ctx, b, e, body)
 	}
 	return b.parse(body, s.limits)
+}
+
+// rescue makes a panic an answer; it is to be deferred.
+func (s *Server) rescue(r **refusal) {
+	if p := recover(); p != nil {
+		s.opts.Logger.Error("BUG: panic while parsing a body", "panic", p, "stack", string(debug.Stack()))
+		*r = &refusal{status: fasthttp.StatusInternalServerError, reason: reasonInternal, message: "Internal error"}
+	}
 }
 
 // watchRefused shows a body that is refused for what is in it to the watcher.

@@ -33,6 +33,7 @@ type Source struct {
 	ID    []byte // the raw value that identifies it, a text or a number; nil: none
 	Timed bool   // it carries the client's time
 	Kept  []byte // the message without its write keys
+	IP    []byte // the raw value of the client's address; nil: it tells none
 }
 
 // Converter makes canonical events. It keeps its memory from one to the next, and is for one goroutine at a time.
@@ -77,6 +78,9 @@ func (c *Converter) Append(dst, message []byte, o *Options) ([]byte, Source) {
 	from := len(c.dst)
 	c.appendKept(message, keyed)
 	src := Source{ID: c.id(), Timed: isID(c.fields[fTimestamp]) || isID(c.fields[fOriginalTimestamp]), Kept: c.dst[from:]}
+	if isText(c.context[cIP]) {
+		src.IP = c.context[cIP]
+	}
 	dst = append(c.dst, '}')
 
 	clear(c.names)

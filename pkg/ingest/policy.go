@@ -1,0 +1,347 @@
+package ingest
+
+import (
+	"bytes"
+	"crypto/md5" // Jitsu's hash: it hides nothing, whoever knows an address can make it
+	"encoding/hex"
+	"net/netip"
+
+	"eventrouter/pkg/event"
+
+	"github.com/tidwall/gjson"
+	"github.com/valyala/fasthttp"
+)
+
+// policy says what of a visitor may be stored, as the client asks for it with each request.
+type policy uint8
+
+const (
+	keep   policy = iota // as it came
+	strict               // a coarse address; no id that was kept in a cookie
+	comply               // strict where the law asks for consent, else keep
+	remove               // no address at all: Jitsu v2's word
+)
+
+// policies of a request.
+type policies struct{ ip, cookie policy }
+
+var (
+	argIPPolicy     = []byte("ip_policy")
+	argCookiePolicy = []byte("cookie_policy")
+)
+
+// policiesOf reads the policies of a request: Jitsu's parameters, or Jitsu v2's header.
+func (s *Server) policiesOf(ctx *fasthttp.RequestCtx) policies {
+	args := ctx.QueryArgs()
+	ip := args.PeekBytes(argIPPolicy)
+	if len(ip) == 0 {
+		ip = ctx.Request.Header.Peek("X-IP-Policy")
+	}
+	return policies{ip: s.policyNamed(ip), cookie: s.policyNamed(args.PeekBytes(argCookiePolicy))}
+}
+
+// policyNamed is the policy of a name. One that nobody knows keeps all, as in Jitsu; that it came is logged once.
+func (s *Server) policyNamed(name []byte) policy {
+	switch {
+	case len(name) == 0 || bytes.EqualFold(name, []byte("keep")):
+		return keep
+	case bytes.EqualFold(name, []byte("strict")) || bytes.EqualFold(name, []byte("stripLastOctet")):
+		return strict
+	case bytes.EqualFold(name, []byte("comply")):
+		return comply
+	case bytes.EqualFold(name, []byte("remove")):
+		return remove
+	}
+	s.metrics.unknownPolicies.Inc()
+	if s.unknownPolicy.CompareAndSwap(false, true) {
+		s.opts.Logger.Warn("a client sends an unknown cookie_policy or ip_policy: it is taken for keep; the policies are keep, strict and comply")
+	}
+	return keep
+}
+
+// at is what p comes to for an address: comply is strict in the European Economic Area and the United Kingdom, and where nobody knows where the address is.
+func (s *Server) at(p policy, addr netip.Addr) policy {
+	if p != comply {
+		return p
+	}
+	if s.opts.Place == nil || !addr.IsValid() {
+		return strict
+	}
+	country, union, known := s.opts.Place(addr)
+	if !known || union {
+		return strict
+	}
+	switch country {
+	case "GB", "UK", "IS", "LI", "NO": // the Union's law holds in the last three, too
+		return strict
+	}
+	return keep
+}
+
+// visitor is what a request tells of who sent it, with the policies to apply to its events.
+type visitor struct {
+	front     *Server
+	addr      netip.Addr // the zero Addr: unknown
+	userAgent []byte     // as it came
+	server    bool       // it is a server that speaks, for visitors of its own
+	policies  policies
+}
+
+// strictIPv6Bits is what a strict policy keeps of an IPv6 address: the network of a provider's customer is a /48 to /56, so less would leave
+// a household, as the last octet of an IPv4 address does not.
+const strictIPv6Bits = 48
+
+// coarse is addr without what tells one household from its neighbours: the last octet of an IPv4 address is 1 as in Jitsu, the last ten bytes of an IPv6
+// address are 0.
+func coarse(addr netip.Addr) netip.Addr {
+	if addr = addr.WithZone("").Unmap(); addr.Is4() {
+		a := addr.As4()
+		a[3] = 1
+		return netip.AddrFrom4(a)
+	}
+	p, _ := addr.Prefix(strictIPv6Bits)
+	return p.Addr()
+}
+
+// settle puts what is stored of the visitor into the envelope of an event, and takes out of its JSON what the policies forbid. told is the raw value of the
+// event's own source_ip, original the member that keeps another protocol's message; "" for none. Most events have no address of their own and ask for
+// nothing: then all is as it was for the one before.
+func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string) {
+	s := v.front
+	if len(told) == 0 && v.policies == (policies{}) {
+		if b.settled {
+			return
+		}
+		b.settled = true
+		v.identify(b, ev, "")
+		return
+	}
+	b.settled = false
+	// An event that a client sends for somebody tells that person's address: it decides, and is as personal as that of the connection.
+	own := ownAddress(told)
+	addr := v.addr
+	if own != "" {
+		addr = parseHop([]byte(own))
+	}
+	ip, cookie := s.at(v.policies.ip, addr), s.at(v.policies.cookie, addr)
+	v.identify(b, ev, own)
+	b.noCookie = b.noCookie || cookie != keep
+	ev.SourceIP = ""
+	if v.addr.IsValid() && ip != remove {
+		kept := v.addr
+		if ip == strict {
+			kept = coarse(kept)
+		}
+		b.ip = kept.AppendTo(b.ip[:0])
+		ev.SourceIP = view(b.ip)
+	}
+	if ip == keep && cookie == keep {
+		return
+	}
+	r := restriction{ip: ip, cookie: cookie, original: original}
+	if !v.server || own != "" {
+		// The hash of a server's address is the same for all visitors: as an id it would make one person of them.
+		r.hash = ev.AnonymousHash
+	}
+	b.restricted = r.append(b.restricted[:0], ev.JSON)
+	ev.JSON = b.restricted
+}
+
+// identify puts the visitor's hash into the envelope: as Jitsu makes it, of the whole address. own is the address that the event itself tells.
+func (v *visitor) identify(b *batch, ev *event.Event, own string) {
+	ev.AnonymousHash = ""
+	if !v.front.opts.Server.AnonymousHash || own == "" && !v.addr.IsValid() {
+		return
+	}
+	if b.whole = append(b.whole[:0], own...); own == "" {
+		b.whole = v.addr.AppendTo(b.whole)
+	}
+	b.whole = append(b.whole, v.userAgent...)
+	sum := md5.Sum(b.whole)
+	hex.Encode(b.hash[:], sum[:])
+	ev.AnonymousHash = view(b.hash[:])
+}
+
+// ownAddress is the text of an event's own source_ip; "" where it has none.
+func ownAddress(raw []byte) string {
+	const longest = 64 // of an IPv6 address with zone and port
+	if len(raw) < 3 || len(raw) > longest || raw[0] != '"' {
+		return ""
+	}
+	return gjson.Parse(view(raw)).Str
+}
+
+// restriction is what policies forbid of one event's JSON.
+type restriction struct {
+	ip, cookie policy
+	hash       string // takes the place of the id that was kept in a cookie; "": nothing does
+	original   string // the member that keeps another protocol's message; "": none
+}
+
+const (
+	memberSourceIP    = "source_ip"
+	memberUser        = "user"
+	memberContext     = "eventn_ctx"
+	memberAnonymousID = "anonymous_id"
+)
+
+// append appends an event's JSON, valid, without what is forbidden.
+func (r *restriction) append(dst, json []byte) []byte {
+	root := gjson.Parse(view(json))
+	target := r.target(root)
+	return r.object(dst, root, func(dst []byte, k, v gjson.Result) []byte {
+		if k.Str != memberContext || !v.IsObject() {
+			return r.member(dst, k, v, target == atUser)
+		}
+		dst = append(append(dst, k.Raw...), ':')
+		return r.object(dst, v, func(dst []byte, k, v gjson.Result) []byte {
+			return r.member(dst, k, v, target == atContextUser)
+		}, target == atContext)
+	}, target == atRoot)
+}
+
+// hashPlace says which object gets the hash.
+type hashPlace uint8
+
+const (
+	nowhere       hashPlace = iota
+	atUser                  // user
+	atContextUser           // eventn_ctx.user
+	atContext               // eventn_ctx, as a user of its own
+	atRoot                  // the event, as a user of its own
+)
+
+// target finds the user that filters and destinations read ([event.Event.User]).
+func (r *restriction) target(root gjson.Result) hashPlace {
+	user, inner := last(root, memberUser), last(root, memberContext)
+	switch {
+	case r.cookie == keep || r.hash == "":
+		return nowhere
+	case user.IsObject():
+		return atUser
+	case inner.IsObject() && last(inner, memberUser).IsObject():
+		return atContextUser
+	case inner.IsObject() && !last(inner, memberUser).Exists():
+		return atContext
+	case !user.Exists():
+		return atRoot
+	}
+	return nowhere // somebody calls other things a user
+}
+
+// last is the member of that name which counts: the last one.
+func last(object gjson.Result, name string) (found gjson.Result) {
+	object.ForEach(func(k, v gjson.Result) bool {
+		if k.Str == name {
+			found = v
+		}
+		return true
+	})
+	return found
+}
+
+// object appends an object whose members each appends, or leaves out by appending nothing.
+func (r *restriction) object(dst []byte, object gjson.Result, each func(dst []byte, k, v gjson.Result) []byte, addUser bool) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	object.ForEach(func(k, v gjson.Result) bool {
+		at := len(dst)
+		if at > start {
+			dst = append(dst, ',')
+		}
+		before := len(dst)
+		if dst = each(dst, k, v); len(dst) == before {
+			dst = dst[:at]
+		}
+		return true
+	})
+	if addUser {
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `"user":{"anonymous_id":`...)
+		dst = append(event.AppendString(dst, r.hash), '}')
+	}
+	return append(dst, '}')
+}
+
+// member appends a member of the event or of its context.
+func (r *restriction) member(dst []byte, k, v gjson.Result, hashed bool) []byte {
+	switch {
+	case k.Str == memberSourceIP && r.ip != keep:
+		addr := netip.Addr{}
+		if own := ownAddress([]byte(v.Raw)); own != "" {
+			addr = parseHop([]byte(own))
+		}
+		if r.ip == remove || !addr.IsValid() {
+			return dst
+		}
+		dst = append(append(dst, k.Raw...), `:"`...)
+		return append(coarse(addr).AppendTo(dst), '"')
+	case k.Str == memberUser && r.cookie != keep && v.IsObject():
+		dst = append(append(dst, k.Raw...), ':')
+		return r.user(dst, v, hashed)
+	case r.original != "" && v.Type == gjson.JSON:
+		dst = append(append(dst, k.Raw...), ':')
+		return r.message(dst, v, k.Str)
+	case r.original != "" && r.isID(k.Str):
+		return dst
+	}
+	dst = append(append(dst, k.Raw...), ':')
+	return append(dst, v.Raw...)
+}
+
+// message appends a value of another protocol's message, or of what was made of it, without the ids and addresses that such messages carry at any depth.
+func (r *restriction) message(dst []byte, v gjson.Result, name string) []byte {
+	if v.IsArray() {
+		dst = append(dst, '[')
+		v.ForEach(func(_, v gjson.Result) bool {
+			dst = append(r.message(dst, v, ""), ',')
+			return true
+		})
+		if dst[len(dst)-1] == ',' {
+			dst = dst[:len(dst)-1]
+		}
+		return append(dst, ']')
+	}
+	if !v.IsObject() {
+		return append(dst, v.Raw...)
+	}
+	return r.object(dst, v, func(dst []byte, k, v gjson.Result) []byte {
+		if r.isID(k.Str) || r.ip != keep && k.Str == "ip" && name == "context" {
+			return dst
+		}
+		dst = append(append(dst, k.Raw...), ':')
+		return r.message(dst, v, k.Str)
+	}, false)
+}
+
+// isID says whether a message's member of that name is the visitor's id that was kept in a cookie, and must not be stored.
+func (r *restriction) isID(name string) bool {
+	return r.cookie != keep && (name == "anonymousId" || name == memberAnonymousID || name == "ajs_anonymous_id")
+}
+
+// user appends a user without its anonymous id, or with the hash as one.
+func (r *restriction) user(dst []byte, user gjson.Result, hashed bool) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	user.ForEach(func(k, v gjson.Result) bool {
+		if k.Str == memberAnonymousID {
+			return true
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(append(dst, k.Raw...), ':')
+		dst = append(dst, v.Raw...)
+		return true
+	})
+	if hashed {
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `"anonymous_id":`...)
+		dst = event.AppendString(dst, r.hash)
+	}
+	return append(dst, '}')
+}
