@@ -158,7 +158,7 @@ func (r *reloader) lastGood(a config.Address, dataDir string) (config.Version, e
 func (r *reloader) apply(next *loaded) (reload, error) {
 	srv := r.srv
 	now := srv.state.Load()
-	server, taken, waiting := now.cfg.Server.Merge(next.cfg.Server, func(key string) bool { return appliesAtOnce[key] })
+	cfg, taken, waiting := now.cfg.Merge(next.cfg, func(key string) bool { return appliesAtOnce[key] })
 	result := reload{Status: "ok", Changes: next.cfg.Changes(now.cfg), NeedsRestart: append([]string{}, waiting...), Warnings: []string{}}
 	for _, key := range taken {
 		result.Changes = append(result.Changes, key+" changed")
@@ -170,11 +170,9 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 		result.Status, result.Changes = "unchanged", []string{}
 		return result, nil
 	}
-	cfg := *next.cfg
-	cfg.Server = server
 	p := srv.parts
 	p.earlier = &assembled{now.cfg, now.routes}
-	made, _, err := routes(&cfg, p)
+	made, _, err := routes(cfg, p)
 	if err != nil {
 		return result, err
 	}
@@ -182,9 +180,9 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 		return result, err
 	}
 	srv.ingest.SetSources(cfg.APIKeys, cfg.Destinations)
-	srv.recent.SetMembers(eventsCacheMembers(&cfg, made))
-	srv.state.Store(&state{cfg: &cfg, routes: made, redact: newRedactor(&cfg, now.redact.secrets...)})
-	r.level.Set(server.LogLevel)
+	srv.recent.SetMembers(eventsCacheMembers(cfg, made))
+	srv.state.Store(&state{cfg: cfg, routes: made, redact: newRedactor(cfg, now.redact.secrets...)})
+	r.level.Set(cfg.Server.LogLevel)
 	return result, nil
 }
 

@@ -83,7 +83,7 @@ func changedFields(was, is any) (keys []string) {
 	a, b := reflect.ValueOf(was), reflect.ValueOf(is)
 	for i := range a.NumField() {
 		name := a.Type().Field(i).Name
-		if notCompared[name] || same(a.Field(i).Interface(), b.Field(i).Interface()) {
+		if notCompared[name] || same(a.Field(i), b.Field(i)) {
 			continue
 		}
 		key, ok := keyOfField[name]
@@ -101,11 +101,29 @@ func changedFields(was, is any) (keys []string) {
 	return keys
 }
 
-func same(a, b any) bool {
-	if s, ok := a.(Settings); ok {
-		return s.Same(b.(Settings))
+// same reports whether two values say the same, wherever they stand.
+func same(a, b reflect.Value) bool {
+	switch {
+	case a.Type() == settingsType:
+		return a.Interface().(Settings).Same(b.Interface().(Settings))
+	case a.Type() == reflect.TypeFor[Pos]():
+		return true
+	case a.Kind() == reflect.Slice && (a.IsNil() == b.IsNil()):
+		return a.Len() == b.Len() && !slices.ContainsFunc(indices(a.Len()), func(i int) bool { return !same(a.Index(i), b.Index(i)) })
+	case a.Kind() == reflect.Pointer && !a.IsNil() && !b.IsNil():
+		return same(a.Elem(), b.Elem())
+	case isPlain(a.Type()):
+		return !slices.ContainsFunc(indices(a.NumField()), func(i int) bool { return !same(a.Field(i), b.Field(i)) })
 	}
-	return reflect.DeepEqual(a, b)
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
+
+func indices(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 // isPlain says whether t is a struct of which all fields can be looked at.
@@ -182,10 +200,12 @@ func (n *node) members() []pair {
 	return n.pairs
 }
 
-// Merge takes from the server section of another configuration what may change while a router runs, for which applies reports true by key, such as
-// log.level. It returns the section that is in force then, the keys that were taken over, and those that differ and wait for a restart.
-func (s Server) Merge(other Server, applies func(key string) bool) (merged Server, taken, waiting []string) {
-	running, wanted := serverOf(s), serverOf(other)
+// Merge is c with what next says differently, as far as that may change while a router runs: API keys, destinations, and of the server section the keys, such
+// as log.level, for which applies reports true. It also returns those keys that were taken over, and those that differ and wait for a restart.
+func (c *Config) Merge(next *Config, applies func(key string) bool) (merged *Config, taken, waiting []string) {
+	out := *c
+	out.APIKeys, out.Destinations, out.Elsewhere, out.Warnings = next.APIKeys, next.Destinations, next.Elsewhere, next.Warnings
+	running, wanted := serverOf(c.Server), serverOf(next.Server)
 	mergeFields(reflect.ValueOf(&running).Elem(), reflect.ValueOf(&wanted).Elem(), "", func(key string) bool {
 		if applies(key) {
 			taken = append(taken, "server."+key)
@@ -194,10 +214,19 @@ func (s Server) Merge(other Server, applies func(key string) bool) (merged Serve
 		waiting = append(waiting, "server."+key)
 		return false
 	})
-	merged = running.config()
-	merged.TLS.Pos = s.TLS.Pos
-	return merged, taken, waiting
+	out.Server = running.config()
+	out.Server.TLS.Pos = c.Server.TLS.Pos
+	mine, other := reflect.ValueOf(*c), reflect.ValueOf(*next)
+	for i := range mine.NumField() {
+		if name := mine.Type().Field(i).Name; !merges[name] && !same(mine.Field(i), other.Field(i)) {
+			waiting = append(waiting, snake(name))
+		}
+	}
+	return &out, taken, waiting
 }
+
+// merges are the fields of Config that Merge looks at one by one; any other waits for a restart.
+var merges = map[string]bool{"File": true, "Server": true, "APIKeys": true, "Destinations": true, "Elsewhere": true, "Warnings": true}
 
 // mergeFields asks take for each key that differs, and copies those for which it says true.
 func mergeFields(to, from reflect.Value, path string, take func(key string) bool) {

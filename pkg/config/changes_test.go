@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -71,13 +72,19 @@ func TestChanges(t *testing.T) {
 	f("  erp: =>   abc:", "destination abc: added", "destination erp: removed")
 }
 
-func TestMergeServer(t *testing.T) {
-	running := Default().Server
+func TestMerge(t *testing.T) {
+	cfg, next := Default(), Default()
+	running := cfg.Server
 	wanted := running
 	wanted.Port, wanted.LogLevel, wanted.MaxEventBytes, wanted.DedupeWindow = 9, 8, 7, time.Hour
 	wanted.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	applies := map[string]bool{"log.level": true, "max_event_size": true, "trusted_proxies": true}
-	merged, taken, waiting := running.Merge(wanted, func(key string) bool { return applies[key] })
+	next.Server, next.APIKeys = wanted, []APIKey{{ID: "new"}}
+	all, taken, waiting := cfg.Merge(&next, func(key string) bool { return applies[key] })
+	merged := all.Server
+	if len(all.APIKeys) != 1 || len(cfg.APIKeys) != 0 {
+		t.Errorf("keys: %v, before: %v", all.APIKeys, cfg.APIKeys)
+	}
 	want := running
 	want.LogLevel, want.MaxEventBytes, want.TrustedProxies = 8, 7, wanted.TrustedProxies
 	prefixes := cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
@@ -90,4 +97,31 @@ func TestMergeServer(t *testing.T) {
 	if diff := cmp.Diff([]string{"server.port", "server.dedupe.window"}, waiting); diff != "" {
 		t.Errorf("waiting (-want +got):\n%s", diff)
 	}
+}
+
+// What stands on another line is the same, also inside of lists.
+func TestSame(t *testing.T) {
+	type rule struct {
+		Name     string
+		Settings Settings
+		Pos      Pos
+	}
+	made := func(line int, text string) []rule {
+		s, err := NewSettings("a.yaml", "p", []byte(strings.Repeat("\n", line)+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []rule{{"r", s, Pos{"a.yaml", line}}}
+	}
+	f := func(a, b []rule, want bool) {
+		t.Helper()
+		if got := same(reflect.ValueOf(a), reflect.ValueOf(b)); got != want {
+			t.Errorf("%+v and %+v: %v", a, b, got)
+		}
+	}
+	f(made(1, "a: 1"), made(5, "a: 1"), true)
+	f(made(1, "a: 1"), made(1, "a: 2"), false)
+	f(made(1, "a: 1"), nil, false)
+	f(made(1, "a: 1"), append(made(1, "a: 1"), rule{}), false)
+	f(nil, nil, true)
 }
