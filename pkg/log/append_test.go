@@ -1,7 +1,6 @@
 package log
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -37,7 +36,7 @@ func TestConcurrentProducers(t *testing.T) {
 	next := make([]place, producers)
 	last, call := -1, -1 // of the record before
 	for n, end := 0, Offset(0); n < producers*calls; {
-		got, err := r.ReadBatch(t.Context(), 100, time.Millisecond)
+		got, err := awaitBatch(t.Context(), r, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +296,7 @@ func TestStats(t *testing.T) {
 	if got != want {
 		t.Errorf("three records: %+v, want %+v", got, want)
 	}
-	if _, err := mustReader(t, l, 0).ReadBatch(context.Background(), 1, 0); err != nil {
+	if _, err := mustReader(t, l, 0).ReadBatch(1); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,7 +1,6 @@
 package log
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -116,7 +115,7 @@ func BenchmarkRead(b *testing.B) {
 			b.Fatal(err)
 		}
 		for n := 0; n < benchRecords; {
-			got, err := r.ReadBatch(context.Background(), 1000, 0)
+			got, err := r.ReadBatch(1000)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -277,6 +277,11 @@ func (l *Log) Close() error {
 		l.tail = nil
 	}
 	close(l.closed)
+	l.mu.Lock()
+	for _, r := range l.readers {
+		r.wakeLocked(r.want)
+	}
+	l.mu.Unlock()
 	errs = append(errs, l.lock.Close())
 	return errors.Join(errs...)
 }

@@ -95,13 +95,28 @@ func readAll(t testing.TB, l *Log, from Offset) ([]rec, error) {
 	return drain(r, l.Stats().End)
 }
 
+// awaitBatch waits for the next records.
+func awaitBatch(ctx context.Context, r *Reader, most int) ([]Record, error) {
+	for {
+		got, err := r.ReadBatch(most)
+		if err != nil || len(got) > 0 {
+			return got, err
+		}
+		select {
+		case <-r.Wake():
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // drain reads in small batches up to the given end.
 func drain(r *Reader, end Offset) ([]rec, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var all []rec
 	for r.from < end {
-		got, err := r.ReadBatch(ctx, 3, 0)
+		got, err := awaitBatch(ctx, r, 3)
 		if err != nil {
 			return all, err
 		}

@@ -2,14 +2,12 @@ package log
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
-	"time"
 )
 
 // batchBytes bounds what ReadBatch returns at once, save that a single record may be larger.
@@ -27,7 +25,7 @@ type Reader struct {
 	from Offset // records below are passed over
 
 	wake chan struct{}
-	seen Offset // the log's end when TryBatch last looked
+	seen Offset // the log's end when ReadBatch last looked
 	want Offset // guarded by Log.mu: wake when the log's end is here; 0: do not
 
 	seg   *segment // nil: none begun
@@ -35,7 +33,6 @@ type Reader struct {
 	walk  walker
 	recs  []Record
 	bytes int
-	timer *time.Timer
 }
 
 // NewReader returns a reader of the records from the given offset on. It holds no segment back from Reclaim.
@@ -68,56 +65,11 @@ func (r *Reader) closeFile() error {
 	return err
 }
 
-// ReadBatch waits for the next record, then up to linger for more, and returns at most most of them and about 4 MiB. The
-// records are valid until the next call.
+// ReadBatch returns at most most of the next records, and about 4 MiB; none if there are none now. The records are valid until the next call.
 //
-// It returns the error of ctx when that ends before there is a record, ErrClosed when the log is closed, and an error that
-// wraps ErrDamaged where records are damaged or missing, at each call again; with Options.Salvage it passes over them, counted
-// in Stats.PassedOver.
-func (r *Reader) ReadBatch(ctx context.Context, most int, linger time.Duration) ([]Record, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	most = max(1, most)
-	clear(r.recs)
-	r.recs, r.bytes = r.recs[:0], 0
-	r.walk.release()
-	var enough <-chan time.Time
-	for last := false; ; {
-		end, err := r.fill(most)
-		switch {
-		case len(r.recs) > 0 && (err != nil || last || linger <= 0 || r.full(most)):
-			return r.recs, nil // an error comes again at the next call
-		case err != nil:
-			return nil, err
-		case len(r.recs) > 0 && enough == nil:
-			enough = r.after(linger)
-			defer r.timer.Stop()
-		}
-		want := end + 1
-		if len(r.recs) > 0 {
-			want = max(want, r.from+Offset(most-len(r.recs)))
-		}
-		if !r.await(want) {
-			continue
-		}
-		select {
-		case <-r.wake:
-		case <-enough:
-			last = true
-		case <-r.log.closed:
-			return nil, ErrClosed
-		case <-ctx.Done():
-			if len(r.recs) == 0 {
-				return nil, ctx.Err()
-			}
-			last = true
-		}
-	}
-}
-
-// TryBatch returns what there is of the next records, as ReadBatch does, and none where that would wait. They are valid until the next call of either.
-func (r *Reader) TryBatch(most int) ([]Record, error) {
+// It returns ErrClosed when the log is closed, and an error that wraps ErrDamaged where records are damaged or missing, at each call again; with
+// Options.Salvage it passes over them, counted in Stats.PassedOver.
+func (r *Reader) ReadBatch(most int) ([]Record, error) {
 	select {
 	case <-r.log.closed:
 		return nil, ErrClosed
@@ -129,44 +81,27 @@ func (r *Reader) TryBatch(most int) ([]Record, error) {
 	end, err := r.fill(max(1, most))
 	r.seen = end
 	if len(r.recs) > 0 {
-		err = nil // it comes again at the next call
+		return r.recs, nil // an error comes again at the next call
 	}
-	return r.recs, err
+	return nil, err
 }
 
-// Wake returns a channel that receives once the log's end is behind where TryBatch found it. It may receive without cause.
+// Wake returns a channel that receives once the log's end is behind where ReadBatch found it, or the log is closed. It may receive without cause.
 func (r *Reader) Wake() <-chan struct{} {
-	if !r.await(r.seen + 1) {
-		select {
-		case r.wake <- struct{}{}:
-		default:
-		}
+	l := r.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.want = r.seen + 1
+	r.wakeLocked(l.end)
+	select {
+	case <-l.closed:
+		r.wakeLocked(r.want)
+	default:
 	}
 	return r.wake
 }
 
 func (r *Reader) full(most int) bool { return len(r.recs) >= most || r.bytes >= batchBytes }
-
-func (r *Reader) after(d time.Duration) <-chan time.Time {
-	if r.timer == nil {
-		r.timer = time.NewTimer(d)
-	} else {
-		r.timer.Reset(d)
-	}
-	return r.timer.C
-}
-
-// await asks for a wake-up when the log's end reaches want; false if it is there.
-func (r *Reader) await(want Offset) bool {
-	l := r.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.end >= want {
-		return false
-	}
-	r.want = want
-	return true
-}
 
 func (r *Reader) wakeLocked(end Offset) {
 	if r.want == 0 || end < r.want {

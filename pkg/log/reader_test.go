@@ -2,7 +2,6 @@ package log
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +40,7 @@ func TestReadBatchLimits(t *testing.T) {
 	r := mustReader(t, l, 1)
 	f := func(most int, want ...string) {
 		t.Helper()
-		got, err := r.ReadBatch(t.Context(), most, time.Hour)
+		got, err := r.ReadBatch(most)
 		if diff := cmp.Diff(want, texts(got)); err != nil || diff != "" {
 			t.Errorf("ReadBatch of %d: %v (-want +got):\n%s", most, err, diff)
 		}
@@ -49,7 +48,8 @@ func TestReadBatchLimits(t *testing.T) {
 	f(1, "1")
 	f(0, "2") // as 1
 	f(4, "3", "4", "5", "6")
-	f(3, "7", "8", "9")
+	f(5, "7", "8", "9")
+	f(1)
 }
 
 // TestReadBatchBytes reads records of all sizes around the size of a piece. All of a batch must be valid together.
@@ -65,7 +65,7 @@ func TestReadBatchBytes(t *testing.T) {
 	}
 	r := mustReader(t, l, 0)
 	for at := 0; at < len(want); {
-		got, err := r.ReadBatch(t.Context(), len(want), 0)
+		got, err := r.ReadBatch(len(want))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,20 +83,21 @@ func TestReadBatchBytes(t *testing.T) {
 	}
 }
 
-func TestReadBatchWaits(t *testing.T) {
+// TestWake: the channel receives when there is more than ReadBatch found, at once if there is already.
+func TestWake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := mustOpen(t, t.TempDir(), Options{})
-		r := mustReader(t, l, 0)
+		l := mustOpen(t, t.TempDir(), Options{Position: 1 << 52})
+		r := mustReader(t, l, 1<<52)
 		began := time.Now()
 		go func() {
-			for i := range 6 {
+			for i := range 3 {
 				time.Sleep(10 * time.Millisecond)
-				mustAppend(t, l, fmt.Sprint(i))
+				mustAppend(t, l, fmt.Sprint(i), fmt.Sprint(i))
 			}
 		}()
-		f := func(most int, linger, wantAt time.Duration, want ...string) {
+		f := func(most int, wantAt time.Duration, want ...string) {
 			t.Helper()
-			got, err := r.ReadBatch(t.Context(), most, linger)
+			got, err := awaitBatch(t.Context(), r, most)
 			if diff := cmp.Diff(want, texts(got)); err != nil || diff != "" {
 				t.Errorf("ReadBatch: %v (-want +got):\n%s", err, diff)
 			}
@@ -104,49 +105,45 @@ func TestReadBatchWaits(t *testing.T) {
 				t.Errorf("returned after %v, want %v", at, wantAt)
 			}
 		}
-		f(10, 0, 10*time.Millisecond, "0")
-		f(10, 15*time.Millisecond, 35*time.Millisecond, "1", "2")
-		f(3, time.Hour, 60*time.Millisecond, "3", "4", "5") // enough: no lingering
+		f(10, 10*time.Millisecond, "0", "0")
+		f(1, 20*time.Millisecond, "1")
+		f(1, 20*time.Millisecond, "1")
+		time.Sleep(5 * time.Millisecond)
+		f(10, 30*time.Millisecond, "2", "2")
+		for range 2 { // what was asked for before the last read may be on its way
+			select {
+			case <-r.Wake():
+				if got, err := r.ReadBatch(1); len(got) > 0 || err != nil {
+					t.Errorf("%q, %v", texts(got), err)
+				}
+			default:
+			}
+		}
+		select {
+		case <-r.Wake():
+			t.Error("it receives though nothing came")
+		case <-time.After(time.Hour):
+		}
 	})
 }
 
-func TestReadBatchEnds(t *testing.T) {
+func TestReadBatchOfAClosedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := mustOpen(t, t.TempDir(), Options{})
 		r := mustReader(t, l, 0)
-		f := func(end func(context.CancelFunc), linger time.Duration, wantErr error, want ...string) {
-			t.Helper()
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			go func() {
-				time.Sleep(time.Second)
-				end(cancel)
-			}()
-			got, err := r.ReadBatch(ctx, 10, linger)
-			if diff := cmp.Diff(want, texts(got)); !errors.Is(err, wantErr) || diff != "" {
-				t.Errorf("ReadBatch: got error %v, want %v (-want +got):\n%s", err, wantErr, diff)
-			}
-			synctest.Wait()
+		go func() {
+			time.Sleep(time.Second)
+			mustClose(t, l)
+		}()
+		if got, err := awaitBatch(t.Context(), r, 1); !errors.Is(err, ErrClosed) {
+			t.Errorf("got %q, %v; want ErrClosed", texts(got), err)
 		}
-		cancelled := func(cancel context.CancelFunc) { cancel() }
-		f(cancelled, 0, context.Canceled)
-		mustAppend(t, l, "a")
-		f(cancelled, time.Hour, nil, "a") // what is in hand is not lost
-		f(func(context.CancelFunc) { mustClose(t, l) }, 0, ErrClosed)
+		<-r.Wake()
+		synctest.Wait()
 		if _, err := l.NewReader(0); !errors.Is(err, ErrClosed) {
 			t.Errorf("NewReader: got %v, want ErrClosed", err)
 		}
 	})
-}
-
-func TestReadBatchOfEndedContext(t *testing.T) {
-	l := mustOpen(t, t.TempDir(), Options{})
-	mustAppend(t, l, "a")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if got, err := mustReader(t, l, 0).ReadBatch(ctx, 1, 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %q, %v; want context.Canceled", texts(got), err)
-	}
 }
 
 func TestReclaim(t *testing.T) {
@@ -156,7 +153,7 @@ func TestReclaim(t *testing.T) {
 		mustAppend(t, l, fmt.Sprint(i, "a"), fmt.Sprint(i, "b"))
 	}
 	slow := mustReader(t, l, 0)
-	if got, err := slow.ReadBatch(t.Context(), 1, 0); err != nil || texts(got)[0] != "0a" {
+	if got, err := slow.ReadBatch(1); err != nil || texts(got)[0] != "0a" {
 		t.Fatalf("got %q, %v", texts(got), err)
 	}
 	f := func(below Offset, wantFirst Offset, wantSegments int) {
@@ -228,7 +225,7 @@ func wantDamaged(t *testing.T, dir string, recs []rec) {
 	} else if diff := cmp.Diff(recs[:len(got)], got, cmpEmpty); diff != "" {
 		t.Errorf("records before the damage (-want +got):\n%s", diff)
 	}
-	if again, err := r.ReadBatch(t.Context(), 1, 0); !errors.Is(err, ErrDamaged) {
+	if again, err := r.ReadBatch(1); !errors.Is(err, ErrDamaged) {
 		t.Errorf("second try: %q, %v; want ErrDamaged", texts(again), err)
 	}
 }

@@ -38,7 +38,7 @@ func (x *explainer) searchLog(ctx context.Context, in *intake) {
 			x.notef("of %d events in the %s log that are accepted and not sorted yet only the first %d were looked at", unsorted, in.name, looked)
 			return
 		}
-		records, err := reader.TryBatch(handoverRecords)
+		records, err := reader.ReadBatch(handoverRecords)
 		if err != nil || len(records) == 0 {
 			return
 		}

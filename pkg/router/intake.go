@@ -76,7 +76,7 @@ func (in *intake) look() (bool, error) {
 	}
 	now := time.Now()
 	var err error
-	if in.waiting, err = in.reader.TryBatch(most); err != nil {
+	if in.waiting, err = in.reader.ReadBatch(most); err != nil {
 		return false, fmt.Errorf("read the %s log at %d: %w", in.name, position, err)
 	}
 	in.drained = time.Time{}

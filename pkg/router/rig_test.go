@@ -304,6 +304,13 @@ func memoryDir(t *testing.T) string {
 
 func (g *rig) start() {
 	g.t.Helper()
+	g.open()
+	g.run()
+}
+
+// open opens store and logs.
+func (g *rig) open() {
+	g.t.Helper()
 	var err error
 	if g.store, err = store.Open(filepath.Join(g.dir, "store"), store.Options{SeenWindow: 24 * time.Hour, SeenMax: 100_000, OutcomeBytes: max(0, 16<<20+g.outcomes<<40)}); err != nil {
 		g.t.Fatal(err)
@@ -314,6 +321,11 @@ func (g *rig) start() {
 	if g.bulk, err = log.Open(filepath.Join(g.dir, "bulk"), log.Options{Position: BulkPosition(g.store)}); err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+func (g *rig) run() {
+	g.t.Helper()
+	var err error
 	g.router, err = New(Options{
 		Log: g.log, BulkLog: g.bulk, Store: g.store, Routes: g.routes(g), Registerer: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(g.logs, nil)), Grace: g.grace, MarkFile: filepath.Join(g.dir, "mark"),
@@ -337,10 +349,12 @@ func (g *rig) stop() {
 	if err := <-g.done; err != nil {
 		g.t.Errorf("Run: %v", err)
 	}
-	if err := errors.Join(g.log.Close(), g.bulk.Close()); err != nil {
-		g.t.Error(err)
-	}
-	if err := g.store.Close(); err != nil {
+	g.closeFiles()
+}
+
+func (g *rig) closeFiles() {
+	g.t.Helper()
+	if err := errors.Join(g.log.Close(), g.bulk.Close(), g.store.Close()); err != nil {
 		g.t.Error(err)
 	}
 }
