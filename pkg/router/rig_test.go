@@ -264,7 +264,8 @@ type rig struct {
 	grace  time.Duration
 	window int // entries of a stream's window; 0: as many as ever
 
-	outcomes int64 // less than 0: none are kept
+	outcomes int64   // less than 0: none are kept
+	early    []Route // given to Reload before Run; nil: it is not called
 
 	log    *log.Log
 	bulk   *log.Log
@@ -335,6 +336,11 @@ func (g *rig) run() {
 	}
 	if g.window > 0 {
 		g.router.windowEntries, g.router.readBytes = g.window, 1 // a block at a time
+	}
+	if g.early != nil {
+		if err := g.router.Reload(g.early); err != nil {
+			g.t.Fatal(err)
+		}
 	}
 	var ctx context.Context
 	ctx, g.cancel = context.WithCancel(context.Background())

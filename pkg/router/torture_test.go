@@ -22,7 +22,7 @@ import (
 
 // TestTorture sends writes and events of some persons, who share identities, live ones and imported ones that count earlier, through two remotes that
 // fail in every way they can, one of them behind a filter that is slow at times, while the router is stopped, with and without time for its
-// calls to end, and started. In the end each contact holds the values that count as last, each event has arrived once, what did not is a dead
+// calls to end, and started, and while its destinations are replaced, taken away and put back. In the end each contact holds the values that count as last, each event has arrived once, what did not is a dead
 // letter, and on the way nothing was out of order. See witness.
 func TestTorture(t *testing.T) {
 	seeds := 6 // every combination of blocked and surrendering, with windows small and large, and more than one restart each
@@ -43,13 +43,16 @@ type torture struct {
 	g         *rig
 	victims   map[string]*victim // by destination
 	texts     []posted
-	surrender bool // lanes give up their oldest
+	away      string           // the destination that is not there
+	current   map[string]Route // in force, or last so
+	surrender bool             // lanes give up their oldest
 	logs      lockedBuffer
 }
 
 type posted struct {
 	id, email, property string
 	write               bool
+	away                string // the destination that was not there
 }
 
 // victim is one of the remotes.
@@ -74,13 +77,53 @@ func newTorture(t *testing.T, seed uint64) *torture {
 	if x.rnd.IntN(2) == 0 {
 		x.g.window = 1 + x.rnd.IntN(8) // most of an import is not loaded
 	}
-	x.g.routes = func(*rig) []Route { return []Route{x.route("crm"), x.route("slow")} }
+	x.current = map[string]Route{}
+	for name := range x.victims {
+		x.current[name] = x.route(name)
+	}
+	x.g.routes = func(*rig) []Route { return x.routes() }
 	return x
+}
+
+// routes are those in force.
+func (x *torture) routes() (all []Route) {
+	for _, name := range []string{"crm", "slow"} {
+		if name != x.away {
+			all = append(all, x.current[name])
+		}
+	}
+	return all
+}
+
+// reload replaces destinations, or takes one away, or puts it back; or nothing has changed.
+func (x *torture) reload() {
+	for _, name := range []string{"crm", "slow"} {
+		switch x.rnd.IntN(4) {
+		case 0:
+			x.current[name] = x.route(name)
+		case 1: // with another filter
+			route := x.route(name)
+			route.Destination = x.current[name].Destination
+			x.current[name] = route
+		}
+	}
+	if goes := x.away == "" && x.rnd.IntN(2) == 0; goes || x.away != "" { // what is posted before is sorted by the routes of that time
+		for slices.ContainsFunc(x.g.router.intakes(), func(in *intake) bool { return in.unsorted() > 0 }) {
+			time.Sleep(time.Millisecond)
+		}
+		x.away = ""
+		if goes {
+			x.away = []string{"crm", "slow"}[x.rnd.IntN(2)]
+		}
+	}
+	if err := x.g.router.Reload(x.routes()); err != nil {
+		x.t.Error(err)
+	}
 }
 
 func (x *torture) route(name string) Route {
 	route := Route{
-		Name: name, Destination: x.victims[name].remote, Lanes: config.LaneLimits{OnFull: config.Refuse},
+		Name: name, Destination: &handle{remote: x.victims[name].remote}, Lanes: config.LaneLimits{OnFull: config.Refuse},
 		Retry: config.Retry{MaxAge: 24 * time.Hour, MaxDelay: time.Minute},
 	}
 	if x.surrender {
@@ -107,6 +150,11 @@ func (x *torture) run() {
 		}
 		x.post(i, false)
 		time.Sleep(time.Duration(x.rnd.IntN(4000)) * time.Millisecond)
+		if x.rnd.IntN(15) == 0 {
+			for range 1 + x.rnd.IntN(3) {
+				x.reload()
+			}
+		}
 		if x.rnd.IntN(40) == 0 {
 			x.g.grace = time.Duration(x.rnd.IntN(4)) * time.Second
 			x.g.router.grace = x.g.grace
@@ -119,6 +167,9 @@ func (x *torture) run() {
 		v.remote.mu.Lock()
 		v.calm = true
 		v.remote.mu.Unlock()
+	}
+	if x.away != "" {
+		x.reload()
 	}
 	x.g.drainWithin(6 * time.Hour)
 	time.Sleep(lateAfter) // what is applied late has been
@@ -139,7 +190,7 @@ func (x *torture) run() {
 func (x *torture) post(i int, bulk bool) {
 	p := posted{
 		id: fmt.Sprintf("e%d", i), email: fmt.Sprintf("p%d@b.co", x.rnd.IntN(12)), property: []string{"v", "w"}[x.rnd.IntN(2)],
-		write: x.rnd.IntN(3) > 0,
+		write: x.rnd.IntN(3) > 0, away: x.away,
 	}
 	names := []string{p.email}
 	also := "[]"
@@ -151,7 +202,10 @@ func (x *torture) post(i int, bulk bool) {
 	if bulk {
 		at = at.Add(-time.Duration(x.rnd.IntN(6)*x.rnd.IntN(100)) * time.Second)
 	}
-	for _, v := range x.victims {
+	for name, v := range x.victims {
+		if name == x.away {
+			continue
+		}
 		v.remote.mu.Lock()
 		v.remote.watch.posted(p.id, names, p.write, bulk, at)
 		v.remote.mu.Unlock()
@@ -190,6 +244,12 @@ func (x *torture) check(name string, v *victim, dead []store.DeadLetter) {
 	type place struct{ email, property string }
 	last := map[place]string{}
 	for _, p := range x.texts {
+		if p.away == name {
+			if slices.Contains(r.events, p.id) || !r.watch.settled[p.id].IsZero() {
+				t.Errorf("%s: %s arrived, which came while it was away", name, p.id)
+			}
+			continue
+		}
 		there := slices.Contains(r.events, p.id)
 		if p.write {
 			there = !r.watch.settled[p.id].IsZero()
