@@ -72,6 +72,7 @@ func TestConfigurationIsWhole(t *testing.T) {
 	}
 	var file struct {
 		Server       map[string]any
+		Geo          map[string]any
 		APIKeys      []map[string]any `yaml:"api_keys"`
 		Configurator map[string]any
 		Destinations map[string]map[string]any
@@ -97,6 +98,7 @@ func TestConfigurationIsWhole(t *testing.T) {
 		}
 	}
 	f("`server`", keysOf(file.Server, ""))
+	f("`geo`", keysOf(file.Geo, ""))
 	f("`api_keys`", keysOf(file.APIKeys[0], ""))
 	f("`configurator`", keysOf(file.Configurator, ""))
 	f(sectionDestination, append(keysOf(destination, ""), "config"))

@@ -42,6 +42,8 @@ var sampleEvents = []string{
 	`{"event_type":"purchase","revenue":100.5,"user":{"company":"Another"},"doc_host":"www.example.com"}`,
 	`{"event_type":"app_opened","_timestamp":"2025-06-01T10:00:00.000000Z"}`,
 	`{"event_type":"app"}`,
+	`{"event_type":"pageview","parsed_ua":{"ua_family":"Googlebot","bot":true},"location":{"country":"US"}}`,
+	`{"event_type":"pageview","parsed_ua":{"ua_family":"Chrome"},"location":{"country":"AT"}}`,
 }
 
 // TestFilterIdioms: both columns decide alike, and each tells events apart.

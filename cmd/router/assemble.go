@@ -12,6 +12,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/enrich"
 	"eventrouter/pkg/filters"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
@@ -24,6 +25,7 @@ type parts struct {
 	cache     destinations.Cache
 	shared    *destinations.Shared
 	transport http.RoundTripper
+	enricher  *enrich.Enricher
 
 	// earlier is what routes made for another configuration: a destination that is the same is not made again, so that all that it knows goes on.
 	earlier *assembled
@@ -85,6 +87,12 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 			problems = append(problems, config.Problem{Pos: d.Settings.Pos(), Path: path, Text: err.Error()})
 		}
 		route.Destination = destination
+		rules, unused, err := p.enricher.Rules(d.Enrichment, path+".enrichment")
+		if errors.As(err, &more) {
+			problems = append(problems, more...)
+		}
+		warnings = append(warnings, unused...)
+		route.Enrichment = rules
 		if d.Filter != "" {
 			filter, err := filters.Compile(d.Filter, filters.Options{Destination: d.Name, Type: d.Type})
 			if err != nil {
@@ -101,6 +109,16 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 		}
 	}
 	return made, warnings, problems.Err()
+}
+
+// newEnricher makes what adds to events by the configuration; geo is of no use unless it names databases.
+func newEnricher(cfg *config.Config, geo *enrich.Geo) *enrich.Enricher {
+	if cfg.Geo.MaxMindPath == "" {
+		geo = nil
+	}
+	return enrich.New(enrich.Options{
+		UserAgent: cfg.Server.EnrichUserAgents, Location: cfg.Server.EnrichLocations, BotKeywords: cfg.Server.BotKeywords, Geo: geo,
+	})
 }
 
 // storeCache lends the store to destinations as their cache.

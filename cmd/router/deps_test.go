@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"pkg/destinations": {"pkg/config", "pkg/event"},
 	"pkg/eventscache":  {"pkg/event", "pkg/store"},
 	"pkg/enrich":       {"pkg/config", "pkg/event"},
-	"pkg/router":       {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters", "pkg/log", "pkg/store"},
+	"pkg/router":       {"pkg/config", "pkg/destinations", "pkg/enrich", "pkg/event", "pkg/filters", "pkg/log", "pkg/store"},
 
 	// A destination knows its contract, the leaves and the language of expressions, never the router; a double of a remote knows nothing of ours.
 	"pkg/destinations/hubspot":         {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters"},

@@ -12,6 +12,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/enrich"
 )
 
 // load reads and checks a file wholly, for commands that need none of what stands elsewhere: that comes from the versions that a router has kept,
@@ -152,7 +153,15 @@ func (l *loader) attempt(ctx context.Context, answers map[config.Address]answer,
 		return out, asProblems(err, l.path)
 	}
 	out.cfg = cfg
-	_, warnings, err := routes(cfg, parts{logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{}})
+	if path := cfg.Geo.MaxMindPath; path != "" {
+		if err := enrich.CheckGeo(path); err != nil {
+			problems = append(problems, config.Problem{Pos: cfg.Geo.Pos, Path: "geo.maxmind_path", Text: err.Error()})
+		}
+	}
+	_, warnings, err := routes(cfg, parts{
+		logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{},
+		enricher: newEnricher(cfg, &enrich.Geo{}),
+	})
 	var more config.Problems
 	if errors.As(err, &more) {
 		problems = append(problems, more...)

@@ -27,6 +27,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/enrich"
 	"eventrouter/pkg/eventscache"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
@@ -103,6 +104,8 @@ type service struct {
 	bulkLog  *log.Log
 	store    *store.Store
 	router   *router.Router
+	geo      *enrich.Geo // nil: there are no databases
+	enricher *enrich.Enricher
 	ingest   *ingest.Server
 	recent   *eventscache.Cache
 }
@@ -131,9 +134,16 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err := srv.openLogs(); err != nil {
 		return srv, err
 	}
+	if path := cfg.Geo.MaxMindPath; path != "" {
+		if srv.geo, err = enrich.OpenGeo(path, logger); err != nil {
+			return srv, usageError{fmt.Errorf("geo.maxmind_path: %w", err)}
+		}
+	}
+	srv.enricher = newEnricher(cfg, srv.geo)
 	shared := &destinations.Shared{}
 	srv.parts = parts{
 		logger: logger, metrics: destinations.NewMetrics(srv.registry), cache: storeCache{srv.store}, shared: shared, transport: transport,
+		enricher: srv.enricher,
 	}
 	made, _, err := routes(cfg, srv.parts)
 	if err != nil {
@@ -149,7 +159,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		sorts, takesIn = srv.recent, srv.recent
 	}
 	srv.router, err = router.New(router.Options{
-		Log: srv.log, BulkLog: srv.bulkLog, Store: srv.store, Routes: made, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
+		Log: srv.log, BulkLog: srv.bulkLog, Store: srv.store, Routes: made, Enricher: srv.enricher, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
 		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Watcher: sorts,
 	})
 	if err != nil {
@@ -165,7 +175,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 			"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
 			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
 		},
-		Watcher: takesIn, Registerer: srv.registry, Logger: logger,
+		Place: srv.geo.Country, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err
 }
@@ -185,6 +195,12 @@ func (srv *service) run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return srv.router.Run(ctx) })
 	if srv.reloader != nil {
 		g.Go(func() error { return srv.reloader.run(ctx) })
+	}
+	if srv.geo != nil {
+		g.Go(func() error { return srv.geo.Run(ctx) })
+	}
+	if srv.config().Server.EnrichUserAgents {
+		g.Go(func() error { srv.enricher.Warm(); return nil })
 	}
 	err := g.Wait()
 	if closeErr := srv.close(); err == nil {

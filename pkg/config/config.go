@@ -16,6 +16,7 @@ type Config struct {
 	// File is the path that the configuration was read from, for messages.
 	File         string
 	Server       Server
+	Geo          Geo
 	APIKeys      []APIKey
 	Destinations []Destination // in the order of the file
 	Elsewhere    []Address     // where API keys or destinations stand, if not in the file
@@ -66,6 +67,10 @@ type Server struct {
 
 	APIKeysReload      time.Duration // api_keys_reload_sec: how often keys that stand elsewhere are looked at; default 10s, 0: only when asked to
 	DestinationsReload time.Duration // destinations_reload_sec: the same of destinations
+
+	BotKeywords      []string // ua.bot_keywords: what makes a user agent a bot's, beside Jitsu's; default none
+	EnrichUserAgents bool     // event_enrichment.user_agent: events get parsed_ua; default true
+	EnrichLocations  bool     // event_enrichment.location: events get location; default true
 }
 
 // TLS is `server.tls`.
@@ -83,6 +88,12 @@ func (t TLS) Enabled() bool { return t.CertFile != "" }
 type RateLimit struct {
 	EventsPerSecond float64 // events_per_second: on average; 0: no limit
 	Burst           int     // burst: events that may come at once after a pause; default: those of a second
+}
+
+// Geo is the `geo` section.
+type Geo struct {
+	MaxMindPath string // maxmind_path: a MaxMind database, or a folder of them; default "": events get no location
+	Pos         Pos    // where that stands
 }
 
 // APIKey is one element of `api_keys`.
@@ -109,8 +120,18 @@ type Destination struct {
 	FilterPos Pos
 	Lanes     LaneLimits
 	Retry     Retry
+	// Enrichment are the rules of `enrichment`, undecoded but for their texts.
+	Enrichment []Enrichment
 	// Settings are what stands under `config:` or, in Jitsu's older spelling, under the type's own name.
 	Settings Settings
+}
+
+// Enrichment is one element of `enrichment` of a destination.
+type Enrichment struct {
+	Name string // name: what the rule does
+	From string // from: where the text stands that it starts from
+	To   string // to: where its result goes
+	Pos  Pos
 }
 
 // LaneLimits is `lanes` of a destination: the limits of each of its lanes.

@@ -52,6 +52,9 @@ func Default() Config {
 		// Jitsu looks each second. Ten are soon enough for a key, a tenth of the calls for who serves it, and who is in a hurry can ask for a reload.
 		APIKeysReload:      10 * time.Second,
 		DestinationsReload: 10 * time.Second,
+		BotKeywords:        []string{},
+		EnrichUserAgents:   true,
+		EnrichLocations:    true,
 	}}
 }
 

@@ -10,14 +10,15 @@ import (
 
 // destination is one element of `destinations` as the file spells it, without the section that is named after its type.
 type destination struct {
-	Type       Text       `yaml:"type"`
-	Mode       string     `yaml:"mode"`
-	OnlyTokens deferred   `yaml:"only_tokens"`
-	Staged     bool       `yaml:"staged"`
-	DataLayout dataLayout `yaml:"data_layout"`
-	Lanes      lanes      `yaml:"lanes"`
-	Retry      retry      `yaml:"retry"`
-	Config     Settings   `yaml:"config"`
+	Type       Text         `yaml:"type"`
+	Mode       string       `yaml:"mode"`
+	OnlyTokens deferred     `yaml:"only_tokens"`
+	Staged     bool         `yaml:"staged"`
+	DataLayout dataLayout   `yaml:"data_layout"`
+	Lanes      lanes        `yaml:"lanes"`
+	Retry      retry        `yaml:"retry"`
+	Enrichment []enrichment `yaml:"enrichment"`
+	Config     Settings     `yaml:"config"`
 }
 
 type dataLayout struct {
@@ -28,6 +29,13 @@ type lanes struct {
 	MaxBytes Size          `yaml:"max_bytes"`
 	MaxAge   time.Duration `yaml:"max_age"`
 	OnFull   OnFull        `yaml:"on_full"`
+}
+
+// enrichment is checked by the package that follows it.
+type enrichment struct {
+	Name string `yaml:"name"`
+	From string `yaml:"from"`
+	To   string `yaml:"to"`
 }
 
 type retry struct {
@@ -131,6 +139,10 @@ func (l *loader) destination(name string, s Settings) Destination {
 	dest.FilterPos = s.KeyPos("data_layout.table_name_template")
 	dest.Lanes = LaneLimits{int64(raw.Lanes.MaxBytes), raw.Lanes.MaxAge, raw.Lanes.OnFull}
 	dest.Retry = Retry(raw.Retry)
+	list, _ := s.node.child("enrichment")
+	for i, r := range raw.Enrichment {
+		dest.Enrichment = append(dest.Enrichment, Enrichment{r.Name, r.From, r.To, Pos{s.file, list.value.items[i].line}})
+	}
 	dest.Settings = l.destinationSettings(s, dest.Type)
 	return dest
 }

@@ -15,14 +15,15 @@ func moved(advice string) leftOut {
 	return leftOut{harm: advice, matters: func(*node) bool { return true }}
 }
 
+const otherGeo = "name a MaxMind database, or a folder of them, in geo.maxmind_path"
+
 // Sources: Jitsu's configuration reference and the defaults of its server, 1.44.
 var fileLeftOut = map[string]leftOut{
 	"log":                {advice: "events are kept in server.data_dir, and what cannot be delivered with the dead letters there"},
 	"batch_uploader":     {advice: "there are no batches; destinations are streamed to"},
 	"streaming":          {advice: "the remote's quota sets how many calls are made at a time"},
-	"geo":                {advice: "events get no location in this version; send it with the event"},
-	"geo_data_resolvers": {advice: "events get no location in this version; send it with the event"},
-	"maxmind":            {advice: "events get no location in this version; send it with the event"},
+	"geo_data_resolvers": {advice: otherGeo},
+	"maxmind":            {advice: otherGeo},
 	"events":             {advice: "the queue is in server.data_dir and needs no Redis"},
 	"meta":               {advice: "the store is in server.data_dir and needs no Redis"},
 	"coordination":       {advice: "one router runs alone and needs no coordination"},
@@ -48,7 +49,7 @@ var serverLeftOut = map[string]leftOut{
 	"configurator_urn":         {advice: "there is no configurator"},
 	"auth_reload_sec":          {advice: "it is an old name; write api_keys_reload_sec"},
 	"sources_reload_sec":       {advice: "there are no sources"},
-	"geo_resolvers_reload_sec": {advice: "events get no location in this version"},
+	"geo_resolvers_reload_sec": {advice: "a changed database is taken in within a minute"},
 	"strict_auth_tokens":       {advice: "an unknown API key is always refused"},
 	"max_columns":              {advice: "there are no SQL destinations"},
 	"disable_skip_events_warn": {advice: "skipped events are counted in the metrics and never logged one by one"},
@@ -59,7 +60,6 @@ var serverLeftOut = map[string]leftOut{
 	"metrics":                  {advice: "/metrics and /prometheus are always there and ask for admin_token; nothing is sent to anybody"},
 	"telemetry":                {advice: "nothing is sent to anybody"},
 	"fields_configuration":     {advice: "the fields of an event stand where the SDKs put them by default"},
-	"ua":                       {advice: "user agents are not parsed in this version"},
 	"sync_tasks":               {advice: "there are no sources"},
 	"plugins_cache":            {advice: "there are no npm plug-ins"},
 	"volumes":                  {advice: "there are no sources"},
@@ -91,13 +91,12 @@ const otherType = "these are settings of another type than this destination's"
 
 var destinationLeftOut = map[string]leftOut{
 	"streaming_threads_count":  {advice: "the remote's quota sets how many calls are made at a time"},
-	"enrichment":               {advice: "fields that your filter or destination needs must be sent with the event"},
 	"users_recognition":        {advice: "e-mail addresses are remembered for user ids and anonymous ids without it; events of the past are not sent again"},
 	"caching":                  {advice: "the events cache is for all destinations; server.events_cache.capacity: 0 switches it off"},
 	"log":                      {advice: "there are no SQL destinations"},
 	"break_on_error":           {advice: "an event that cannot be delivered becomes a dead letter and holds up no other"},
 	"post_handle_destinations": {advice: "nothing runs after a delivery"},
-	"geo_data_resolver_id":     {advice: "events get no location in this version; send it with the event"},
+	"geo_data_resolver_id":     {advice: otherGeo},
 	"template_variables":       {advice: "a filter sees the event only"},
 	"package":                  {advice: "there are no npm plug-ins"},
 	"datasource":               {advice: otherType},

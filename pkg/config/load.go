@@ -78,6 +78,7 @@ type loader struct {
 // file is the top level. What has several forms is decoded by its own code.
 type file struct {
 	Server       server       `yaml:"server"`
+	Geo          geo          `yaml:"geo"`
 	APIKeys      deferred     `yaml:"api_keys"`
 	Destinations deferred     `yaml:"destinations"`
 	Configurator configurator `yaml:"configurator"`
@@ -89,11 +90,16 @@ type configurator struct {
 	AdminToken Secret `yaml:"admin_token"`
 }
 
+type geo struct {
+	MaxMindPath string `yaml:"maxmind_path"`
+}
+
 func (l *loader) load() {
 	raw := file{Server: serverOf(l.cfg.Server)}
 	l.decodeInto(l.root, &raw)
 	l.server(raw.Server)
 	l.configurator = l.checkConfigurator(raw)
+	l.geo(raw.Geo)
 	l.apiKeys(Settings(raw.APIKeys))
 	l.checkIDs()
 	l.destinations(Settings(raw.Destinations))
@@ -125,6 +131,14 @@ func (l *loader) configured(part, path string) (Settings, Address, bool) {
 	section := Settings{path: "configurator.base_url", file: l.root.file, line: l.root.KeyPos("configurator.base_url").Line}
 	a, err := newAddress(part, l.configurator.BaseURL+path, l.configurator.AdminToken)
 	return section, a, err == nil
+}
+
+func (l *loader) geo(raw geo) {
+	if strings.Contains(raw.MaxMindPath, "://") {
+		l.fail(l.root, "geo.maxmind_path", "must be a file or a folder: the router downloads no databases, MaxMind's geoipupdate does")
+		return
+	}
+	l.cfg.Geo = Geo{MaxMindPath: raw.MaxMindPath, Pos: l.root.KeyPos("geo.maxmind_path")}
 }
 
 // fail reports a problem with a key of section.

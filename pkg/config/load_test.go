@@ -57,7 +57,7 @@ server:
   outcomes: {max_bytes: 0, max_age: 1h}
   events_cache: {capacity: 7, interval: 5s}
   static_files_dir: ./web
-  event_enrichment: {http_context: true, hashed_anonymous_id: false}
+  event_enrichment: {http_context: true, hashed_anonymous_id: false, user_agent: false, location: no}
   api_keys_reload_sec: 7
   destinations_reload_sec: 0
   tls: {cert_file: c.pem, key_file: k.pem, min_version: "1.3"}
@@ -73,6 +73,8 @@ server:
   admin_access: token
   metrics_access: public
   redact: [password, user.ssn, "*.card"]
+  ua: {bot_keywords: [probe, "2"]}
+geo: {maxmind_path: /geo}
 api_keys:
   - {id: web, client_secret: [cs, cs-old, cs-older], server_secret: [ss, ss-old], origins: ["*.a.com", b.com], rate_limit: {events_per_second: 1, burst: 2}}
   - {id: app, client_secret: other, enforce_origins: false, rate_limit: {events_per_second: 0}}
@@ -86,6 +88,11 @@ destinations:
       table_name_template: "{{.event_type}}"
     lanes: {max_bytes: 1, max_age: 2h, on_full: dead_letter_oldest}
     retry: {max_age: 3h, max_delay: 4s}
+    enrichment:
+      - name: ip_lookup
+        from: /source_ip
+        to: /user
+      - {name: x, to: y}
   hubspot: {}
 `)
 	want := &Config{
@@ -102,8 +109,10 @@ destinations:
 			MaxHeaderBytes: 8192, MaxEvents: 11, MaxConnections: 12, MaxConnectionsPerIP: 13,
 			ReadTimeout: 14 * time.Second, IdleTimeout: 15 * time.Second, MinBodyRate: 16,
 			RateLimit: RateLimit{17.5, 17}, EnforceOrigins: true, AdminAccess: AccessToken, MetricsAccess: AccessPublic,
-			Redact: []string{"password", "user.ssn", "*.card"},
+			Redact:      []string{"password", "user.ssn", "*.card"},
+			BotKeywords: []string{"probe", "2"},
 		},
+		Geo: Geo{"/geo", Pos{"test.yaml", 36}},
 		APIKeys: []APIKey{
 			{
 				ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"},
@@ -115,13 +124,14 @@ destinations:
 		Destinations: []Destination{
 			{
 				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
-				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 45},
+				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 47},
 				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
+				Enrichment: []Enrichment{{"ip_lookup", "/source_ip", "/user", Pos{"test.yaml", 51}}, {"x", "", "y", Pos{"test.yaml", 54}}},
 			},
 			DefaultDestination("hubspot"),
 		},
 	}
-	want.Destinations[1].FilterPos = Pos{"test.yaml", 48}
+	want.Destinations[1].FilterPos = Pos{"test.yaml", 55}
 	if diff := cmp.Diff(want, cfg, sameSettings, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

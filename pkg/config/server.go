@@ -28,6 +28,7 @@ type server struct {
 
 	StaticFilesDir  string          `yaml:"static_files_dir"`
 	EventEnrichment eventEnrichment `yaml:"event_enrichment"`
+	UA              ua              `yaml:"ua"`
 
 	APIKeysReloadSec      int           `yaml:"api_keys_reload_sec"`
 	DestinationsReloadSec int           `yaml:"destinations_reload_sec"`
@@ -69,6 +70,12 @@ type eventsCache struct {
 type eventEnrichment struct {
 	HTTPContext   bool `yaml:"http_context"`
 	AnonymousHash bool `yaml:"hashed_anonymous_id"`
+	UserAgent     bool `yaml:"user_agent"`
+	Location      bool `yaml:"location"`
+}
+
+type ua struct {
+	BotKeywords []string `yaml:"bot_keywords"`
 }
 
 // logLevel is a slog.Level by the names that Jitsu knows.
@@ -120,7 +127,8 @@ func serverOf(s Server) server {
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 
 		StaticFilesDir:  s.StaticFilesDir,
-		EventEnrichment: eventEnrichment{HTTPContext: s.HTTPContext, AnonymousHash: s.AnonymousHash},
+		EventEnrichment: eventEnrichment{HTTPContext: s.HTTPContext, AnonymousHash: s.AnonymousHash, UserAgent: s.EnrichUserAgents, Location: s.EnrichLocations},
+		UA:              ua{s.BotKeywords},
 
 		APIKeysReloadSec: int(s.APIKeysReload / time.Second), DestinationsReloadSec: int(s.DestinationsReload / time.Second),
 		TLS:           tlsSection{CertFile: s.TLS.CertFile, KeyFile: s.TLS.KeyFile, MinVersion: tlsVersion(s.TLS.MinVersion)},
@@ -156,6 +164,8 @@ func (s server) config() Server {
 		MaxConnections: s.MaxConnections, MaxConnectionsPerIP: s.MaxConnectionsPerIP,
 		ReadTimeout: s.ReadTimeout, IdleTimeout: s.IdleTimeout, MinBodyRate: int(s.MinBodyRate),
 		RateLimit: s.RateLimit.config(), EnforceOrigins: s.EnforceOrigins, AdminAccess: s.AdminAccess, MetricsAccess: s.MetricsAccess,
+
+		BotKeywords: s.UA.BotKeywords, EnrichUserAgents: s.EventEnrichment.UserAgent, EnrichLocations: s.EventEnrichment.Location,
 	}
 	if len(s.Redact) > 0 {
 		c.Redact = s.Redact
@@ -202,6 +212,9 @@ func (l *loader) server(raw server) {
 		check(seconds >= 0 && seconds <= maxReloadSec, key, "must be from 0 (only when asked to) to %d seconds", maxReloadSec)
 	}
 	l.edge(raw, check)
+	for _, k := range raw.UA.BotKeywords {
+		check(strings.TrimSpace(k) != "", "ua.bot_keywords", "must not hold an empty word: it would make every user agent a bot's")
+	}
 	l.cfg.Server = raw.config()
 	if l.cfg.Server.TLS.Enabled() {
 		l.cfg.Server.TLS.Pos = l.root.KeyPos("server.tls")

@@ -21,7 +21,7 @@ import (
 // one that is being copied is left alone.
 const geoInterval = 30 * time.Second
 
-// Geo finds where addresses are, in one or several MaxMind databases. It may be used from many goroutines. A nil Geo knows nothing.
+// Geo finds where addresses are, in one or several MaxMind databases. It may be used from many goroutines. A nil Geo and a zero Geo know nothing.
 type Geo struct {
 	path   string
 	logger *slog.Logger
@@ -127,14 +127,14 @@ func (g *Geo) refresh() {
 func stat(path string) ([]stamp, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", path, plain(err))
 	}
 	if !info.IsDir() {
 		return []stamp{{path, info.Size(), info.ModTime().UnixNano()}}, nil
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", path, plain(err))
 	}
 	var stamps []stamp
 	for _, e := range entries {
@@ -144,7 +144,7 @@ func stat(path string) ([]stamp, error) {
 		file := filepath.Join(path, e.Name())
 		info, err := os.Stat(file) // not e.Info: updates are often symbolic links
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", file, plain(err))
 		}
 		stamps = append(stamps, stamp{file, info.Size(), info.ModTime().UnixNano()})
 	}
@@ -227,7 +227,11 @@ func (g *Geo) find(addr netip.Addr, p any) (found bool) {
 		return false
 	}
 	addr = addr.Unmap()
-	for _, t := range *g.tables.Load() {
+	tables := g.tables.Load()
+	if tables == nil {
+		return false
+	}
+	for _, t := range *tables {
 		if addr.Is6() && t.reader.Metadata.IPVersion == 4 {
 			continue
 		}

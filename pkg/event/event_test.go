@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,6 +177,32 @@ func TestView(t *testing.T) {
 		`{"_timestamp":"t","src":"s","source_ip":"","api_key":"k","eventn_ctx_event_id":"id1","user_agent":"UA"}`)
 	f(ev, `{"src":"e","source_ip":"i","eventn_ctx":{"event_id":"","user":{"id":1}}}`,
 		`{"src":"e","source_ip":"i","eventn_ctx":{"event_id":"id1","user":{"id":1},"user_agent":"UA"},"api_key":"k",`+stamp+`}`)
+}
+
+// TestViewOfAdded: what the router found out stands behind the client's own, inside eventn_ctx where the event has one.
+func TestViewOfAdded(t *testing.T) {
+	f := func(in, want string) {
+		t.Helper()
+		ev := Event{
+			APIKey: "k", Received: time.Date(2020, 6, 16, 23, 0, 0, 0, time.UTC), JSON: []byte(in),
+			Added: []byte(`{"location":{"city":"Ulm"},"parsed_ua":{"ua_family":"curl","bot":true},"headers":{}}`),
+		}
+		got := string(ev.AppendView(nil))
+		got = strings.Replace(got, `"api_key":"k","_timestamp":"2020-06-16T23:00:00.000000Z"`, "…", 1)
+		if got != want {
+			t.Errorf("view of %s\n got %s\nwant %s", in, got, want)
+		}
+	}
+	const location, parsed, headers = `"location":{"city":"Ulm"}`, `"parsed_ua":{"ua_family":"curl","bot":true}`, `"headers":{}`
+	f(`{}`, `{…,`+location+`,`+parsed+`,`+headers+`}`)
+	f(`{"location":{"country":"FR"}}`, `{"location":{"country":"FR"},…,`+parsed+`,`+headers+`}`)
+	f(`{"location":null,"parsed_ua":"x","headers":1}`, `{"location":null,"parsed_ua":"x","headers":1,…}`)
+	f(`{"parsed_ua":{"ua_family":"own","x":1}}`, `{"parsed_ua":{"ua_family":"own","x":1,"bot":true},…,`+location+`,`+headers+`}`)
+	f(`{"parsed_ua":{}}`, `{`+parsed+`,…,`+location+`,`+headers+`}`)
+	f(`{"eventn_ctx":{"a":1}}`, `{"eventn_ctx":{"event_id":"","a":1,`+location+`,`+parsed+`},…,`+headers+`}`)
+	f(`{"eventn_ctx":{"parsed_ua":{"bot":false},"location":{}},"parsed_ua":1}`,
+		`{"eventn_ctx":{"event_id":"","parsed_ua":{"bot":false,"ua_family":"curl"},"location":{}},"parsed_ua":1,…,`+headers+`}`)
+	f(`{"eventn_ctx":"text"}`, `{"eventn_ctx":"text",…,`+location+`,`+parsed+`,`+headers+`}`)
 }
 
 func TestAccessors(t *testing.T) {

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ const (
 
 	// FieldHTTPContext holds the request's headers, where that is configured.
 	FieldHTTPContext = "__HTTP_CONTEXT__"
+	// FieldLocation and FieldParsedUA are members of Added that stand inside an `eventn_ctx` object, if the event has one.
+	FieldLocation = "location"
+	FieldParsedUA = "parsed_ua"
 
 	// FieldAnonymousHash is a member of the user object.
 	FieldAnonymousHash = "hashed_anonymous_id"
@@ -138,9 +142,12 @@ func parseTime(v gjson.Result) (time.Time, bool) {
 
 // AppendView appends the event as filters and transforms see it: the client's members, and behind them those envelope
 // fields that the client did not send. Like Jitsu, `api_key` is always the router's own (the key's id, never a secret), and so is the
-// user's `hashed_anonymous_id`, in events that have a user.
+// user's `hashed_anonymous_id`, in events that have a user. A parsed_ua that the client sent gets the members that it lacks; a location is taken as a
+// whole, for a mixture of two would be no place.
 func (e *Event) AppendView(dst []byte) []byte {
 	var has struct{ id, timestamp, source, sourceIP, userAgent bool }
+	var space [4]addedMember
+	added := e.added(space[:0])
 	start := len(dst)
 	dst = append(dst, '{')
 	comma := func() {
@@ -172,9 +179,9 @@ func (e *Event) AppendView(dst []byte) []byte {
 		dst = append(dst, k.Raw...)
 		dst = append(dst, ':')
 		switch {
-		case k.Str == "eventn_ctx" && v.IsObject():
+		case k.Str == fieldContext && v.IsObject():
 			has.id, has.userAgent = true, true // in there
-			dst = e.appendContext(dst, v)
+			dst = e.appendContext(dst, v, added)
 		case k.Str == "user":
 			if v.IsObject() { // another value stays as it is
 				dst = e.appendUser(dst, v)
@@ -182,7 +189,7 @@ func (e *Event) AppendView(dst []byte) []byte {
 				dst = append(dst, v.Raw...)
 			}
 		default:
-			dst = append(dst, v.Raw...)
+			dst = appendOwn(dst, k.Str, v, added, false)
 		}
 		return true
 	})
@@ -205,25 +212,88 @@ func (e *Event) AppendView(dst []byte) []byte {
 		dst = append(dst, `"`+FieldTimestamp+`":"`...)
 		dst = append(e.Received.UTC().AppendFormat(dst, TimestampLayout), '"')
 	}
-	if len(e.Added) > 0 {
-		dst = e.appendAdded(dst)
+	for i := range added {
+		if m := &added[i]; !m.shown {
+			comma()
+			dst = m.appendTo(dst)
+		}
 	}
 	return append(dst, '}')
 }
 
-// appendAdded appends the members of Added whose names the client did not use.
-func (e *Event) appendAdded(dst []byte) []byte {
-	gjson.ParseBytes(e.Added).ForEach(func(k, v gjson.Result) bool {
-		if gjson.GetBytes(e.JSON, gjson.Escape(k.Str)).Exists() {
-			return true
+// fieldContext is the object that holds all context in the compatibility format.
+const fieldContext = "eventn_ctx"
+
+// addedMember is a member of Added.
+type addedMember struct {
+	name, rawName, raw string
+	inside             bool // it stands inside eventn_ctx
+	shown              bool // it is in the view, or the client's own is
+}
+
+func (m *addedMember) appendTo(dst []byte) []byte {
+	m.shown = true
+	dst = append(dst, m.rawName...)
+	dst = append(dst, ':')
+	return append(dst, m.raw...)
+}
+
+// added appends the members of Added to list.
+func (e *Event) added(list []addedMember) []addedMember {
+	if len(e.Added) == 0 {
+		return list
+	}
+	inside := bytes.Contains(e.JSON, []byte(fieldContext)) && gjson.GetBytes(e.JSON, fieldContext).IsObject()
+	gjson.Parse(unsafe.String(unsafe.SliceData(e.Added), len(e.Added))).ForEach(func(k, v gjson.Result) bool {
+		list = append(list, addedMember{
+			name: k.Str, rawName: k.Raw, raw: v.Raw, inside: inside && (k.Str == FieldLocation || k.Str == FieldParsedUA),
+		})
+		return true
+	})
+	return list
+}
+
+// appendOwn appends a value that the client sent as name, at the top or inside eventn_ctx, in place of the member of added that has this name there.
+func appendOwn(dst []byte, name string, v gjson.Result, added []addedMember, inside bool) []byte {
+	for i := range added {
+		m := &added[i]
+		if m.inside != inside || m.name != name {
+			continue
 		}
-		dst = append(dst, ',') // _timestamp at least stands before it
+		m.shown = true
+		if name == FieldParsedUA && v.IsObject() {
+			return appendMerged(dst, v, gjson.Parse(m.raw))
+		}
+	}
+	return append(dst, v.Raw...)
+}
+
+// appendMerged appends the object v with those members of more that it lacks.
+func appendMerged(dst []byte, v, more gjson.Result) []byte {
+	start := len(dst)
+	put := func(k, v gjson.Result) {
+		if len(dst) == start {
+			dst = append(dst, '{')
+		} else {
+			dst = append(dst, ',')
+		}
 		dst = append(dst, k.Raw...)
 		dst = append(dst, ':')
 		dst = append(dst, v.Raw...)
+	}
+	v.ForEach(func(k, own gjson.Result) bool { put(k, own); return true })
+	more.ForEach(func(k, other gjson.Result) bool {
+		has := false
+		v.ForEach(func(own, _ gjson.Result) bool { has = own.Str == k.Str; return !has })
+		if !has {
+			put(k, other)
+		}
 		return true
 	})
-	return dst
+	if len(dst) == start {
+		dst = append(dst, '{')
+	}
+	return append(dst, '}')
 }
 
 // appendUser appends the user object with the hash in it.
@@ -246,8 +316,8 @@ func (e *Event) appendUser(dst []byte, user gjson.Result) []byte {
 	return append(AppendString(dst, e.AnonymousHash), '}')
 }
 
-// appendContext appends the eventn_ctx object with event_id and user_agent where the client left them out or empty.
-func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
+// appendContext appends the eventn_ctx object with event_id, user_agent and what was added where the client left them out.
+func (e *Event) appendContext(dst []byte, ctx gjson.Result, added []addedMember) []byte {
 	dst = append(dst, `{"event_id":`...)
 	dst = AppendString(dst, e.ID)
 	userAgent := false
@@ -262,13 +332,19 @@ func (e *Event) appendContext(dst []byte, ctx gjson.Result) []byte {
 		if k.Str == "user" && v.IsObject() {
 			dst = e.appendUser(dst, v)
 		} else {
-			dst = append(dst, v.Raw...)
+			dst = appendOwn(dst, k.Str, v, added, true)
 		}
 		return true
 	})
 	if !userAgent && e.UserAgent != "" {
 		dst = append(dst, `,"user_agent":`...)
 		dst = AppendString(dst, e.UserAgent)
+	}
+	for i := range added {
+		if m := &added[i]; m.inside && !m.shown {
+			dst = append(dst, ',')
+			dst = m.appendTo(dst)
+		}
 	}
 	return append(dst, '}')
 }

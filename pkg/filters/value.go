@@ -45,13 +45,19 @@ func (v *View) json() string {
 
 // root returns the JSON in which a path that begins with name is to be followed: the client's own where the envelope adds nothing to that.
 func (v *View) root(name string) string {
-	if v.text != "" || fromEnvelope[name] {
+	if v.text != "" || v.adds(name) {
 		return v.json()
 	}
 	if v.own == "" {
 		v.own = string(v.event.JSON)
 	}
 	return v.own
+}
+
+// adds says whether the view may have a member of this name that the client's JSON lacks, or one that differs.
+func (v *View) adds(name string) bool {
+	return fromEnvelope[name] || name == "user" && v.event.AnonymousHash != "" ||
+		len(v.event.Added) > 0 && memberOf(gjson.ParseBytes(v.event.Added), name).Exists()
 }
 
 // fromEnvelope are members that the view has and the client's JSON may lack.

@@ -14,6 +14,30 @@ const valueEvent = `{"event_type":"signup","n":7,"price":12.50,"big":12345678901
  "user":{"id":9007199254740993,"email":"a@b.co","first":"Ann","last":null,"pi":3.14159265358979323846},"tags":["a",{"b":1},["c"]],"ids":[9007199254740993,1],
  "subscriptions":[{"title":"Pro","active":true,"id":9007199254740993},{"title":"Basic","active":false}],"with space":"x","at":"2020-08-02T18:23:58Z"}`
 
+// TestValueOfAdded: what the router found out is seen by paths, by scripts and by templates, in either order.
+func TestValueOfAdded(t *testing.T) {
+	ev := &event.Event{
+		JSON: []byte(`{"location":"own","user":{"id":"u1"}}`), AnonymousHash: "h1", Added: []byte(`{"location":{"country":"DE"},"parsed_ua":{"bot":true}}`),
+	}
+	f := func(src, want string) {
+		t.Helper()
+		v, err := CompileValue(src, patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := v.Eval(NewView(ev))
+		if err != nil || r.Raw != want {
+			t.Errorf("%s: %s, %v, want %s", src, r.Raw, err, want)
+		}
+	}
+	f("$.parsed_ua?.bot", "true")
+	f("$.parsed_ua.bot && 5", "5")
+	f("{{.parsed_ua.bot}}", `"true"`)
+	f("$.location", `"own"`)
+	f("$.user.hashed_anonymous_id", `"h1"`)
+	f("$.user.id", `"u1"`)
+}
+
 func TestValue(t *testing.T) {
 	f := func(src, want string) {
 		t.Helper()

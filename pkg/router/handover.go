@@ -93,6 +93,9 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	h.batch.Seen = append(h.batch.Seen, id)
 	h.count.sorted++
 	h.resolve(ev)
+	if h.r.enricher.Enrich(ev) {
+		h.count.bots[ev.APIKey]++
+	}
 	routed := false
 	for i, route := range h.table.routes {
 		if route.APIKeys != nil && !route.APIKeys[ev.APIKey] {
@@ -156,13 +159,14 @@ func (h *handover) append(b *store.Block, rec log.Record, p *destinations.Plan, 
 	}
 }
 
-// route filters and plans one event for one destination. What fails, a panic also, dead-letters it for that destination alone.
+// route enriches, filters and plans one event for one destination. What fails, a panic also, dead-letters it for that destination alone.
 func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 	defer func() {
 		if p := recover(); p != nil {
 			h.bury(route, rec, ev, "panic", fmt.Errorf("panic: %v\n%s", p, stack()))
 		}
 	}()
+	ev = route.Enrichment.Apply(ev)
 	if route.Filter != nil {
 		began := time.Now()
 		res, err := route.Filter.Eval(ev)

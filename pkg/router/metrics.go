@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	sorted       prometheus.Counter
 	duplicates   prometheus.Counter
+	botsVec      *prometheus.CounterVec
 	filteredVec  *prometheus.CounterVec
 	skippedVec   *prometheus.CounterVec
 	deliveredVec *prometheus.CounterVec
@@ -32,6 +33,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "router_duplicates_total", Help: "Events whose id the same API key had sent before, within the window.",
 		}),
+		botsVec:      counter("router_bot_events_total", "Events whose user agent is a bot's, by API key.", "api_key"),
 		filteredVec:  counter("router_filtered_total", "Events that a destination's filter left out.", "destination"),
 		skippedVec:   counter("router_skipped_total", "Events that are not for a destination, by reason.", "destination", "reason"),
 		deliveredVec: counter("router_delivered_total", "Lane entries that the remote has taken.", "destination", "lane"),
@@ -45,7 +47,10 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 		jitsuSkips:  counter("eventnative_destinations_skips", "Events filtered out or skipped.", jitsu...),
 		jitsuErrors: counter("eventnative_destinations_errors", "Events that became dead letters.", jitsu...),
 	}
-	reg.MustRegister(m.sorted, m.duplicates, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.latency,
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "router_user_agents_unparsed_total", Help: "User agents that were not parsed because parsing had taken its share of the time.",
+	}, func() float64 { return float64(r.enricher.Unparsed()) }))
+	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.latency,
 		m.jitsuEvents, m.jitsuSkips, m.jitsuErrors, &gauges{router: r})
 	return m
 }
@@ -101,7 +106,8 @@ type counts struct {
 	table      *table
 	sorted     int
 	duplicates int
-	filtered   []int // by route
+	bots       map[string]int // by API key
+	filtered   []int          // by route
 	skips      []map[string]int
 	dead       []deadCount
 }
@@ -112,7 +118,7 @@ type deadCount struct {
 }
 
 func newCounts(r *Router, t *table) counts {
-	return counts{r: r, table: t, filtered: make([]int, len(t.routes)), skips: make([]map[string]int, len(t.routes))}
+	return counts{r: r, table: t, bots: map[string]int{}, filtered: make([]int, len(t.routes)), skips: make([]map[string]int, len(t.routes))}
 }
 
 func (c *counts) skip(route int, reason string) {
@@ -130,6 +136,10 @@ func (c *counts) flush() {
 	m := c.r.metrics
 	m.sorted.Add(float64(c.sorted))
 	m.duplicates.Add(float64(c.duplicates))
+	for apiKey, n := range c.bots {
+		m.botsVec.WithLabelValues(apiKey).Add(float64(n))
+	}
+	clear(c.bots)
 	for i, route := range c.table.routes {
 		if c.filtered[i] > 0 {
 			m.filtered(route, c.filtered[i])

@@ -14,6 +14,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/enrich"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 	"eventrouter/pkg/log"
@@ -29,6 +30,7 @@ type Filter interface {
 type Route struct {
 	Name, Type  string
 	APIKeys     map[string]bool // ids of the API keys whose events it gets; nil: all
+	Enrichment  *enrich.Rules   // what is written into its events before the filter; nil: nothing
 	Filter      Filter          // nil: all events
 	Destination destinations.Destination
 	Lanes       config.LaneLimits
@@ -37,12 +39,13 @@ type Route struct {
 	epoch uint64 // another number where a reload changed the destination
 }
 
-// Options of a Router. All but BulkLog, MarkFile and Watcher are required.
+// Options of a Router. All but BulkLog, Enricher, MarkFile and Watcher are required.
 type Options struct {
 	Log        *log.Log
 	BulkLog    *log.Log // of bulk events and replays, opened at [BulkPosition]; nil: there are none
 	Store      *store.Store
 	Routes     []Route
+	Enricher   *enrich.Enricher // nil: nothing is added to events
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
 	Grace      time.Duration // for calls in flight when Run is told to stop
@@ -59,6 +62,8 @@ type Router struct {
 	grace   time.Duration
 	metrics *metrics
 	watcher Watcher
+
+	enricher *enrich.Enricher
 
 	windowEntries int // fewer in tests
 	readBytes     int64
@@ -88,7 +93,7 @@ func New(o Options) (*Router, error) {
 		live:  newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{},
-		rerouted: make(chan struct{}, 1), watcher: o.Watcher,
+		rerouted: make(chan struct{}, 1), watcher: o.Watcher, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {
 		r.bulk = newIntake("bulk", o.BulkLog, uint64(BulkPosition(o.Store)), deathMark{path: o.MarkFile, at: markBytes})
