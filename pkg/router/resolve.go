@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -20,50 +21,104 @@ const (
 	identityRefresh = 24 * time.Hour
 )
 
-// idPaths are where clients put ids, in the order in which they are asked.
-var idPaths = [...]struct{ kind, path string }{
+// userIDs are the members of a user that hold ids, in the order in which they are asked.
+var userIDs = [...]struct{ kind, name string }{
 	{kindUser, "id"}, {kindUser, "internal_id"}, {kindUser, "user_id"}, {kindAnonymous, "anonymous_id"},
 }
 
 // resolve teaches the identity memory the e-mail of an event that has one, and supplies one to an event that has none but carries a
-// user or anonymous id that the memory knows.
+// user or anonymous id that the memory knows. An alias says that two ids are one person's, and so does an identify with several: what is known of one is
+// taught to the others.
 func (h *handover) resolve(ev *event.Event) {
 	user := ev.User()
 	if !user.IsObject() {
 		return
 	}
-	email, own := event.OwnEmail(user)
-	for _, p := range idPaths {
-		v := user.Get(p.path)
-		if v.Type != gjson.String && v.Type != gjson.Number {
-			continue
-		}
-		id := v.Str
-		if v.Type == gjson.Number {
-			id = v.Raw
-		}
-		if id == "" || len(id) > maxIDBytes {
-			continue
-		}
-		key := identityKey{ev.APIKey, p.kind, id}
-		known, ok := h.identity(key)
-		if !own {
-			if ok {
-				ev.Email = known.Email
-				return
+	var ids [len(userIDs)]gjson.Result
+	user.ForEach(func(k, v gjson.Result) bool {
+		for i := range userIDs {
+			if k.Str == userIDs[i].name {
+				ids[i] = v
 			}
-			continue
 		}
-		if ok && known.Server && !ev.Server {
-			continue // what a browser says never replaces what a server said
-		}
-		if ok && known.Email == email && known.Server == ev.Server && ev.Received.Sub(known.Seen) < identityRefresh {
-			continue
-		}
-		h.identities[key] = store.Identity{
-			APIKey: ev.APIKey, Kind: p.kind, Value: id, Email: email, Server: ev.Server, Seen: ev.Received,
+		return true
+	})
+	var space [len(userIDs) + 2]identityKey
+	keys := space[:0]
+	for i := range ids {
+		keys = appendKey(keys, ev.APIKey, userIDs[i].kind, ids[i])
+	}
+	if previous := previousID(ev); previous.Exists() {
+		keys = appendKey(keys, ev.APIKey, kindUser, previous) // an alias does not say of which kind it is
+		keys = appendKey(keys, ev.APIKey, kindAnonymous, previous)
+		h.share(ev, keys)
+		return
+	}
+	email, own := event.OwnEmail(user)
+	if !own && len(keys) > 1 && ev.Type() == "user_identify" {
+		h.share(ev, keys)
+		return
+	}
+	for _, key := range keys {
+		if own {
+			h.teach(key, email, ev.Server, ev.Received)
+		} else if known, ok := h.identity(key); ok {
+			ev.Email = known.Email
+			return
 		}
 	}
+}
+
+// share resolves an event whose keys are all one person's. Of several e-mails that are known of them the first one's counts, and each key keeps its own.
+func (h *handover) share(ev *event.Event, keys []identityKey) {
+	email, own := event.OwnEmail(ev.User())
+	server := ev.Server
+	for _, key := range keys {
+		known, ok := h.identity(key)
+		if ok && email == "" {
+			// What a server's key taught and a browser's passes on is what a browser's key said.
+			email, server, ev.Email = known.Email, server && known.Server, known.Email
+		}
+	}
+	if email == "" {
+		return
+	}
+	for _, key := range keys {
+		if _, ok := h.identity(key); own || !ok {
+			h.teach(key, email, server, ev.Received)
+		}
+	}
+}
+
+// teach lets the memory know the e-mail of a key.
+func (h *handover) teach(key identityKey, email string, server bool, at time.Time) {
+	known, ok := h.identity(key)
+	switch {
+	case ok && known.Server && !server: // what a browser says never replaces what a server said
+	case ok && known.Email == email && known.Server == server && at.Sub(known.Seen) < identityRefresh:
+	default:
+		h.identities[key] = store.Identity{APIKey: key.apiKey, Kind: key.kind, Value: key.value, Email: email, Server: server, Seen: at}
+	}
+}
+
+// previousID is the id that an alias gives another one to; it does not exist for other events.
+func previousID(ev *event.Event) gjson.Result {
+	if !bytes.Contains(ev.JSON, []byte("previous_id")) || ev.Type() != "alias" {
+		return gjson.Result{}
+	}
+	return gjson.GetBytes(ev.JSON, "previous_id")
+}
+
+// appendKey appends the key of an id, unless it is none.
+func appendKey(keys []identityKey, apiKey, kind string, v gjson.Result) []identityKey {
+	id := v.Str
+	if v.Type == gjson.Number {
+		id = v.Raw
+	}
+	if id == "" || v.Type != gjson.String && v.Type != gjson.Number || len(id) > maxIDBytes {
+		return keys
+	}
+	return append(keys, identityKey{apiKey, kind, id})
 }
 
 // identity looks in this batch and then in the store. A store that cannot be read is as one that does not know: the event is

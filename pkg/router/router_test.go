@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
@@ -423,6 +425,49 @@ func TestIdentityMemory(t *testing.T) {
 		want := map[string]string{"same batch": "a@b.co", "by user": "a@b.co", "by anon": "a@b.co", "web": "web@b.co"}
 		if fmt.Sprint(owner) != fmt.Sprint(want) {
 			t.Errorf("events went to %v, want %v", owner, want)
+		}
+	})
+}
+
+// An alias says that two ids are one person's, whichever of them is known.
+func TestAlias(t *testing.T) {
+	alias := func(id, user, previous string) string {
+		return fmt.Sprintf(`{"id":%q,"event_type":"alias","user":{"id":%q},"previous_id":%q}`, id, user, previous)
+	}
+	track := func(id, kind, value string) string {
+		return fmt.Sprintf(`{"id":%q,"event_type":"t","user":{%q:%q}}`, id, kind, value)
+	}
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.start()
+		g.post(`{"event_type":"user_identify","user":{"email":"a@b.co","id":"new1"}}`, alias("to previous", "new1", "old1"),
+			track("previous user", "id", "old1"), track("previous visitor", "anonymous_id", "old1"),
+			`{"event_type":"user_identify","user":{"email":"c@d.co","anonymous_id":"old2"}}`, alias("to new", "new2", "old2"))
+		g.drain()
+		g.postAs(false, alias("by a browser", "new1", "old3"), `{"event_type":"user_identify","user":{"email":"thief@b.co","id":"thief"}}`,
+			alias("of a server's", "new1", "thief"), // each keeps its own e-mail
+			`{"event_type":"user_identify","user":{"id":"new1","anonymous_id":"visitor"}}`, track("the visitor's", "anonymous_id", "visitor"))
+		g.drain()
+		g.stop()
+		g.start()
+		defer g.stop()
+		g.post(track("new user", "id", "new2"), track("browser's", "id", "old3"), track("still its own", "id", "new1"), track("the thief's", "id", "thief"),
+			alias("nobody", "x", "y"), `{"id":"no alias","event_type":"t","user":{"id":"z"},"previous_id":"new1"}`, track("not learned", "id", "z"),
+			`{"event_type":"user_identify","user":{"email":"e@f.co","id":"old3"}}`, track("a server's word", "id", "old3"))
+		g.drain()
+		owner := map[string]string{}
+		for _, c := range g.calls("events") {
+			for _, e := range c.entries {
+				owner[e.Event.ID] = e.Plan.Key
+			}
+		}
+		want := map[string]string{
+			"to previous": "a@b.co", "previous user": "a@b.co", "previous visitor": "a@b.co", "to new": "c@d.co", "by a browser": "a@b.co",
+			"of a server's": "a@b.co", "new user": "c@d.co", "browser's": "a@b.co", "still its own": "a@b.co", "the thief's": "thief@b.co",
+			"the visitor's": "a@b.co", "a server's word": "e@f.co",
+		}
+		if diff := cmp.Diff(want, owner); diff != "" {
+			t.Errorf("events went to (-want +got):\n%s", diff)
 		}
 	})
 }
