@@ -20,5 +20,7 @@ func TestAcceptDoesNotAllocate(t *testing.T) {
 	f("one event without", "/s2s/event?token=s2s.secret", []byte(`{"event_type":"t","api_key":"s2s.secret"}`))
 	f("one event with an id", "/s2s/event?token=s2s.secret", []byte(`{"event_id":"e"}`))
 	f("a randomized path", "/api.x?p_y=js.open", benchEvent("u"))
+	f("a batch of Segment's", "/v1/batch?token=s2s.secret", messageBatch(15, true))
+	f("a message of Jitsu's second version", "/api/s/s2s/track?writekey=key1:s2s.secret", []byte(`{"event":"t","userId":"u","sentAt":"2026-11-21T02:53:08.295Z"}`))
 	f("100 events", "/api/v1/event?token=js.client", benchArray(100))
 }

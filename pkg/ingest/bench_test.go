@@ -78,6 +78,46 @@ func BenchmarkHandler(b *testing.B) {
 	f("template-100", "/api/v1/event?token=js.client", fmt.Appendf(nil, `{"template":{"src":"t"},"events":%s}`, benchArray(100)))
 }
 
+// messageBatch is n messages as Segment's library for browsers sends them, each of about 1 KiB, as a batch or as an array.
+func messageBatch(n int, asBatch bool) []byte {
+	const shape = `{"timestamp":"2026-11-21T02:53:08.292Z","integrations":{},"type":"track","event":"Signed Up","properties":{"plan":"pro","revenue":99.9,` +
+		`"currency":"USD","path":"/pricing","title":"Pricing page","coupon":"SPRING"},"context":{"page":{"path":"/pricing","referrer":"https://www.google.com/",` +
+		`"search":"?utm_source=newsletter","title":"Pricing page","url":"https://shop.example.com/pricing?utm_source=newsletter"},` +
+		`"userAgent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36","locale":"en-US",` +
+		`"library":{"name":"analytics.js","version":"npm:next-1.84.3"},"campaign":{"source":"newsletter","medium":"email","name":"spring"},` +
+		`"timezone":"Europe/Berlin"},"messageId":"ajs-next-1795229588292-%d","userId":"97980cfea0067","anonymousId":"57dd10fd-8433-4210-a33f-5c80194badda",` +
+		`"_metadata":{"bundled":["Segment.io"],"unbundled":[],"bundledIds":[]}}`
+	var all [][]byte
+	for i := range n {
+		all = append(all, fmt.Appendf(nil, shape, i))
+	}
+	list := bytes.Join(all, []byte(","))
+	if !asBatch {
+		return fmt.Appendf(nil, "[%s]", list)
+	}
+	return fmt.Appendf(nil, `{"batch":[%s],"writeKey":"s2s.secret","sentAt":"2026-11-21T02:53:08.295Z"}`, list)
+}
+
+// BenchmarkMessages takes Segment's default batch over its own route, and the same messages as events of Jitsu's.
+func BenchmarkMessages(b *testing.B) {
+	f := func(name, path string, body []byte) {
+		b.Run(name, func(b *testing.B) {
+			s, ctx := benchRequest(b, path, body)
+			if ctx.Response.StatusCode() != 200 {
+				b.Fatalf("%s", ctx.Response.Body())
+			}
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				postAgain(s, ctx)
+			}
+		})
+	}
+	f("jitsu", "/api/v1/s2s/events?token=s2s.secret", messageBatch(15, false))
+	f("segment", "/v1/batch?token=s2s.secret", messageBatch(15, true))
+	f("jitsu-segment", "/api/v1/segment?token=s2s.secret", messageBatch(15, true))
+}
+
 // BenchmarkParse shows what of the handler is reading JSON: the whole of parse, and gjson.ValidBytes alone.
 func BenchmarkParse(b *testing.B) {
 	body := benchEvent("u")

@@ -39,7 +39,7 @@ type Source struct {
 // Converter makes canonical events. It keeps its memory from one to the next, and is for one goroutine at a time.
 type Converter struct {
 	dst     []byte
-	opts    *Options
+	opts    Options
 	fields  [numFields][]byte
 	context [numContext][]byte
 	taken   topNames            // by properties and by the message itself
@@ -48,7 +48,7 @@ type Converter struct {
 
 // Append appends the canonical event of a message, a JSON object, to dst.
 func (c *Converter) Append(dst, message []byte, o *Options) ([]byte, Source) {
-	c.dst, c.opts, c.taken = dst, o, 0
+	c.dst, c.opts, c.taken = dst, *o, 0
 	keyed := c.read(message)
 
 	c.dst = append(c.dst, '{')
@@ -86,7 +86,7 @@ func (c *Converter) Append(dst, message []byte, o *Options) ([]byte, Source) {
 	clear(c.names)
 	clear(c.fields[:])
 	clear(c.context[:])
-	c.dst, c.opts = nil, nil
+	c.dst, c.opts = nil, Options{}
 	return dst, src
 }
 
