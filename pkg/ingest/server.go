@@ -196,11 +196,8 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 		b.who = visitor{
 			front: s, addr: clientAddr(ctx, s.opts.Server.TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
 		}
-		env := s.envelope(ctx, b, e, src, received)
-		if e.messages != nil {
-			b.encodeMessages(env, e.messages)
-		} else {
-			b.encode(env)
+		if r := s.encode(b, e, s.envelope(ctx, b, e, src, received)); r != nil {
+			return r
 		}
 		if err := s.logOf(e.class).Append(b.recs...); err != nil {
 			return s.appendFailed(err)
@@ -239,7 +236,18 @@ func (s *Server) logOf(c event.Class) Log {
 	return s.opts.BulkLog
 }
 
-// parse is batch.parse with a net under it: a bug that one crafted body reaches must not end the process for all. Nothing
+// encode makes the records of b.
+func (s *Server) encode(b *batch, e *endpoint, env event.Event) (r *refusal) {
+	if e.messages == nil {
+		b.encode(env)
+		return nil
+	}
+	defer s.rescue(&r)
+	b.encodeMessages(env, e.messages)
+	return nil
+}
+
+// parse is batch.parse with a net under it: a bug that one crafted body reaches must not end the process for all. But for the conversion of messages nothing
 // else is caught: behind Append a broken state could lose events.
 func (s *Server) parse(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, body []byte) (r *refusal) {
 	if b.parsed {

@@ -23,7 +23,7 @@ func (s *Server) authenticate(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) (
 		return t.authenticate(b.token(ctx), e.secret)
 	}
 	key := b.writeKey(ctx)
-	if len(key) == 0 && e.messages.keyInBody {
+	if len(key) == 0 && e.messages.keyInBody && ctx.IsPost() {
 		key = s.keyInBody(ctx, b, e)
 	}
 	return t.authenticateKey(key, e.secret)
@@ -75,7 +75,7 @@ func (t *sourceTable) authenticateKey(key []byte, kind secretKind) (access, *ref
 
 // keyInBody reads and parses the body for its write key: that of a batch, or of its first message. A body that cannot be read has none.
 func (s *Server) keyInBody(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) []byte {
-	body, r := b.read(ctx, segmentDialect.limits.body)
+	body, r := b.read(ctx, s.limits.within(segmentDialect.limits).body)
 	if r == nil {
 		r = s.parse(ctx, b, e, body)
 	}

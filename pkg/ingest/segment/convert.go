@@ -48,6 +48,7 @@ type Converter struct {
 
 // Append appends the canonical event of a message, a JSON object, to dst.
 func (c *Converter) Append(dst, message []byte, o *Options) ([]byte, Source) {
+	c.forget() // after a panic, too
 	c.dst, c.opts, c.taken = dst, *o, 0
 	keyed := c.read(message)
 
@@ -83,11 +84,16 @@ func (c *Converter) Append(dst, message []byte, o *Options) ([]byte, Source) {
 	}
 	dst = append(c.dst, '}')
 
+	c.forget()
+	return dst, src
+}
+
+// forget drops all that refers to what Append was given.
+func (c *Converter) forget() {
 	clear(c.names)
 	clear(c.fields[:])
 	clear(c.context[:])
 	c.dst, c.opts = nil, Options{}
-	return dst, src
 }
 
 // read finds what of the message has a meaning, the last of several members of one name, and says whether it holds a write key.
