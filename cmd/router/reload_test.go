@@ -228,6 +228,10 @@ func TestReloadReleasesBlockedLanes(t *testing.T) {
 	c, box, file := newReloadable(t)
 	wrong := c
 	wrong.token = "pat-wrong-1"
+	var calls atomic.Int32
+	counted := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { calls.Add(1); box.ServeHTTP(w, r) }))
+	t.Cleanup(counted.Close)
+	c.hub, wrong.hub = counted.URL, counted.URL
 	replaceFile(t, file, wrong.String())
 	r := mustReload(t, file)
 	r.post("s2s-planted-web", `{"event_type":"user_identify","user":{"email":"ada@example.com"}}`)
@@ -239,6 +243,15 @@ func TestReloadReleasesBlockedLanes(t *testing.T) {
 		}
 		return false
 	})
+	// What does not concern the destination does not make it try again: it is the same, with its block.
+	before := calls.Load()
+	wrong.keys, wrong.more = "[{id: web, server_secret: s2s-planted-web}, {id: app, server_secret: s2s-planted-app}]", "    retry: {max_age: 24h}"
+	r.rewrite(wrong.String())
+	r.reload(200, `"API key app: added"`)
+	time.Sleep(300 * time.Millisecond) // that nothing happens is what is to be seen
+	if n := calls.Load() - before; n > 0 {
+		t.Errorf("%d calls after a reload that did not change the destination", n)
+	}
 	r.rewrite(c.String())
 	began := time.Now()
 	r.reload(200, `"status":"ok"`, `"destination crm: hubspot.access_token changed"`)
@@ -319,6 +332,7 @@ func TestReloadKeys(t *testing.T) {
 	r.reload(200, `"API key app: added"`, `"API key web: removed"`)
 	r.accepts("s2s-planted-web", 401)
 	r.accepts("s2s-planted-app", 200)
+	r.post("s2s-planted-app", `{"event_type":"note","note":"it was s2s-planted-app","user":{"email":"k@example.com"}}`)
 
 	bad := strings.Replace(c.String(), "[{id: app", "[{id: web, server_secret: s2s-planted-web, orgins: 1}, {id: app", 1)
 	bad = strings.Replace(bad, "hub_id", "hubid", 1)
@@ -334,10 +348,11 @@ func TestReloadKeys(t *testing.T) {
 	r.reload(200, `"status":"unchanged"`, `"needs_restart":["server.port","server.dedupe.window"]`)
 	r.accepts("s2s-planted-app", 401)
 	r.accepts("s2s-planted-app2", 200)
+	r.within(10*time.Second, "lines of level debug", func() bool { return strings.Contains(r.logs.String(), `"level":"DEBUG"`) })
 	if status, answer := r.ask(http.MethodPost, "/api/v1/destinations/test", `{"destination":"crm"}`); status != 200 {
 		t.Errorf("a live check: %d %s", status, answer)
 	}
-	if status, answer := r.ask(http.MethodGet, "/api/v1/events/cache?namespace=token&ids=app", ""); status != 200 || !strings.Contains(answer, "k@example.com") {
+	if status, answer := r.ask(http.MethodGet, "/api/v1/events/cache?namespace=token&ids=app", ""); status != 200 || !strings.Contains(answer, "k@example.com") || !strings.Contains(answer, `"it was ***"`) {
 		t.Errorf("events of the new key: %d %s", status, answer)
 	}
 	if err := os.Remove(file); err != nil {
@@ -598,6 +613,26 @@ func TestDestinationsElsewhere(t *testing.T) {
 	r.post("s2s-planted-web", `{"event_type":"user_identify","user":{"email":"ada@example.com"}}`)
 	destinations(goodToken, `"web"`)
 	r.within(10*time.Second, "the contact", func() bool { return has(box, "ada@example.com") })
+
+	// The keys' address fails meanwhile: what is known of it stays known.
+	keys := newKeyServer(t)
+	keys.serve("s2s-planted-web")
+	c.keys = keys.address()
+	keys.body.Store(`{"tokens":[{"id":"web","server_secret":"s2s-planted-web"}]}`)
+	r.rewrite(text())
+	r.reload(200)
+	keys.status.Store(503)
+	r.logged(6*time.Second, "it answers 503", 1)
+	destinations(goodToken+"2", `"web"`)
+	r.logged(6*time.Second, "hubspot.access_token changed", 2)
+	if _, metrics := r.ask(http.MethodGet, "/metrics", ""); !strings.Contains(metrics, `router_config_address_state{part="api_keys",state="unreachable"} 1`) ||
+		!strings.Contains(metrics, `router_config_address_state{part="destinations",state="ok"} 1`) {
+		t.Errorf("metrics:\n%s", metrics)
+	}
+	r.logged(0, "is in force again", 0)
+	c.keys = ""
+	r.rewrite(text())
+	r.reload(200)
 
 	destinations(goodToken, `"web","app"`)
 	r.logged(6*time.Second, "only_tokens[1]: is neither the id nor a secret", 1)
