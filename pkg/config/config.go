@@ -34,6 +34,7 @@ type Server struct {
 	LogFormat      string         // log.format: auto (default: text on a terminal, JSON otherwise), text, json
 	MaxEventBytes  int            // max_event_size: one event's JSON; default 51200
 	MaxBodyBytes   int            // max_body_size: one request's body, after decompression; default 10 MiB
+	MaxBulkBytes   int64          // max_bulk_size: one upload to the bulk route, after decompression; default 64 GiB
 	DataDir        string         // data_dir: log and store; default "./data"
 	MaxLogBytes    int64          // max_log_bytes: events accepted but not yet sorted, live and bulk ones each; default 1 GiB; then 503
 	MinFreeBytes   int64          // min_free_bytes: of the disk; below it ingest answers 503, for bulk events below twice as much; default 512 MiB

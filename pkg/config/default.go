@@ -16,6 +16,7 @@ func Default() Config {
 		LogFormat:     "auto",
 		MaxEventBytes: 51200, // Jitsu's limit
 		MaxBodyBytes:  10 << 20,
+		MaxBulkBytes:  64 << 30,
 		DataDir:       "./data",
 		MaxLogBytes:   1 << 30,
 		MinFreeBytes:  512 << 20,

@@ -74,6 +74,7 @@ server:
   metrics_access: public
   redact: [password, user.ssn, "*.card"]
   ua: {bot_keywords: [probe, "2"]}
+  max_bulk_size: 3MB
 geo: {maxmind_path: /geo}
 api_keys:
   - {id: web, client_secret: [cs, cs-old, cs-older], server_secret: [ss, ss-old], origins: ["*.a.com", b.com], rate_limit: {events_per_second: 1, burst: 2}}
@@ -99,7 +100,7 @@ destinations:
 		File: "test.yaml",
 		Server: Server{
 			Name: "eu-1", Host: "::1", Port: 0, AdminToken: "admin", LogLevel: slog.LevelWarn, LogFormat: "json",
-			MaxEventBytes: 1024, MaxBodyBytes: 2e6, DataDir: "/var/lib/router", MaxLogBytes: 3e9, MinFreeBytes: 4096,
+			MaxEventBytes: 1024, MaxBodyBytes: 2e6, MaxBulkBytes: 3e6, DataDir: "/var/lib/router", MaxLogBytes: 3e9, MinFreeBytes: 4096,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/32")},
 			Grace:          0, DedupeWindow: time.Millisecond, DedupeMaxIDs: 1,
 			OutcomesMaxBytes: 0, OutcomesMaxAge: time.Hour, EventsCacheCapacity: 7, EventsCacheInterval: 5 * time.Second,
@@ -112,7 +113,7 @@ destinations:
 			Redact:      []string{"password", "user.ssn", "*.card"},
 			BotKeywords: []string{"probe", "2"},
 		},
-		Geo: Geo{"/geo", Pos{"test.yaml", 36}},
+		Geo: Geo{"/geo", Pos{"test.yaml", 37}},
 		APIKeys: []APIKey{
 			{
 				ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"},
@@ -124,14 +125,14 @@ destinations:
 		Destinations: []Destination{
 			{
 				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
-				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 47},
+				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 48},
 				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
-				Enrichment: []Enrichment{{"ip_lookup", "/source_ip", "/user", Pos{"test.yaml", 51}}, {"x", "", "y", Pos{"test.yaml", 54}}},
+				Enrichment: []Enrichment{{"ip_lookup", "/source_ip", "/user", Pos{"test.yaml", 52}}, {"x", "", "y", Pos{"test.yaml", 55}}},
 			},
 			DefaultDestination("hubspot"),
 		},
 	}
-	want.Destinations[1].FilterPos = Pos{"test.yaml", 55}
+	want.Destinations[1].FilterPos = Pos{"test.yaml", 56}
 	if diff := cmp.Diff(want, cfg, sameSettings, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

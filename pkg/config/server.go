@@ -17,6 +17,7 @@ type server struct {
 	Log            serverLog     `yaml:"log"`
 	MaxEventSize   Size          `yaml:"max_event_size"`
 	MaxBodySize    Size          `yaml:"max_body_size"`
+	MaxBulkSize    Size          `yaml:"max_bulk_size"`
 	DataDir        string        `yaml:"data_dir"`
 	MaxLogBytes    Size          `yaml:"max_log_bytes"`
 	MinFreeBytes   Size          `yaml:"min_free_bytes"`
@@ -118,7 +119,7 @@ func serverOf(s Server) server {
 	raw := server{
 		Name: s.Name, Host: s.Host, Port: s.Port, AdminToken: s.AdminToken,
 		Log:          serverLog{Level: logLevel(s.LogLevel), Format: s.LogFormat},
-		MaxEventSize: Size(s.MaxEventBytes), MaxBodySize: Size(s.MaxBodyBytes),
+		MaxEventSize: Size(s.MaxEventBytes), MaxBodySize: Size(s.MaxBodyBytes), MaxBulkSize: Size(s.MaxBulkBytes),
 		DataDir: s.DataDir, MaxLogBytes: Size(s.MaxLogBytes), MinFreeBytes: Size(s.MinFreeBytes),
 		Grace:  s.Grace,
 		Dedupe: dedupe{Window: s.DedupeWindow, MaxIDs: s.DedupeMaxIDs},
@@ -148,7 +149,7 @@ func (s server) config() Server {
 	c := Server{
 		Name: s.Name, Host: s.Host, Port: s.Port, AdminToken: s.AdminToken,
 		LogLevel: slog.Level(s.Log.Level), LogFormat: s.Log.Format,
-		MaxEventBytes: int(s.MaxEventSize), MaxBodyBytes: int(s.MaxBodySize),
+		MaxEventBytes: int(s.MaxEventSize), MaxBodyBytes: int(s.MaxBodySize), MaxBulkBytes: int64(s.MaxBulkSize),
 		DataDir: s.DataDir, MaxLogBytes: int64(s.MaxLogBytes), MinFreeBytes: int64(s.MinFreeBytes),
 		Grace:        s.Grace,
 		DedupeWindow: s.Dedupe.Window, DedupeMaxIDs: s.Dedupe.MaxIDs,
@@ -197,6 +198,7 @@ func (l *loader) server(raw server) {
 	check(raw.Port >= 0 && raw.Port <= 65535, "port", "must be from 0 (any free port) to 65535")
 	check(raw.Log.Format == "auto" || raw.Log.Format == "text" || raw.Log.Format == "json", "log.format", "must be auto, text or json")
 	check(raw.MaxBodySize > 0 && raw.MaxBodySize <= maxRequestSize, "max_body_size", "must be from 1 byte to 1GiB")
+	check(raw.MaxBulkSize >= raw.MaxBodySize, "max_bulk_size", "must not be less than server.max_body_size, which is %d", raw.MaxBodySize)
 	check(raw.MaxEventSize > 0, "max_event_size", "must be more than 0")
 	check(raw.MaxEventSize <= raw.MaxBodySize, "max_event_size", "must not be more than server.max_body_size, which is %d", raw.MaxBodySize)
 	check(raw.DataDir != "", "data_dir", "must not be empty")

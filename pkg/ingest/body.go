@@ -182,40 +182,54 @@ func scanError(body []byte, err error) *refusal {
 	return syntaxError(body)
 }
 
-// syntaxError says what is wrong with a body that is no JSON, in the words of encoding/json, which Jitsu answers with. Its check
-// does not recurse.
+// syntaxError refuses a body that is no JSON.
 func syntaxError(body []byte) *refusal {
+	text, at := syntaxOf(body)
+	if at < 0 {
+		return malformed(text, "")
+	}
+	return malformed("error parsing HTTP body: "+text, fmt.Sprintf("at byte %d", at))
+}
+
+// syntaxOf says what is wrong with text that is no JSON, and where, in the words of encoding/json, which Jitsu answers with. Its check
+// does not recurse.
+func syntaxOf(data []byte) (text string, at int) {
 	var v json.RawMessage
-	err := json.Unmarshal(body, &v)
+	err := json.Unmarshal(data, &v)
 	se, ok := errors.AsType[*json.SyntaxError](err)
 	if !ok {
-		return malformed("malformed JSON", "")
+		return "malformed JSON", -1
 	}
-	text := se.Error()
-	if int(se.Offset) >= len(body) && text == "unexpected end of JSON input" {
+	if text = se.Error(); int(se.Offset) >= len(data) && text == "unexpected end of JSON input" {
 		text = "unexpected EOF"
 	}
-	return malformed("error parsing HTTP body: "+text, fmt.Sprintf("at byte %d", se.Offset))
+	return text, int(se.Offset)
 }
 
 // refuseElement names what stands at i in place of an event.
 func refuseElement(body []byte, i, index int) *refusal {
-	kind := ""
-	switch c := body[i]; {
-	case c == '[':
-		kind = "an array"
-	case c == '"':
-		kind = "a string"
-	case c == 't' || c == 'f':
-		kind = "a boolean"
-	case c == 'n':
-		kind = "null"
-	case c == '-' || '0' <= c && c <= '9':
-		kind = "a number"
-	default:
+	kind := kindOf(body[i])
+	if kind == "" {
 		return malformed(fmt.Sprintf("element %d is not an object", index), fmt.Sprintf("at byte %d", i))
 	}
 	return malformed(fmt.Sprintf("element %d is %s, not an object", index, kind), fmt.Sprintf("at byte %d", i))
+}
+
+// kindOf names the JSON value that is no object and begins with c; "" where none does.
+func kindOf(c byte) string {
+	switch {
+	case c == '[':
+		return "an array"
+	case c == '"':
+		return "a string"
+	case c == 't' || c == 'f':
+		return "a boolean"
+	case c == 'n':
+		return "null"
+	case c == '-' || '0' <= c && c <= '9':
+		return "a number"
+	}
+	return ""
 }
 
 // firstRune returns the first character of data for a message.

@@ -39,6 +39,8 @@ func endpointOf(path []byte) *endpoint {
 		return jitsuClient
 	case "/api/v1/s2s/event", "/api/v1/s2s/events", "/s2s/event", "/s2s/events":
 		return jitsuServer
+	case "/api/v1/events/bulk":
+		return bulkUpload
 	case "/api/v1/segment", "/api/v1/segment/v1/batch":
 		return jitsuSegment
 	case "/api/v1/segment/compat", "/api/v1/segment/compat/v1/batch":

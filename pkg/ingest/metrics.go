@@ -13,6 +13,9 @@ type metrics struct {
 	received    *prometheus.CounterVec
 	accepted    *prometheus.CounterVec
 	undelivered *prometheus.CounterVec
+	badLines    *prometheus.CounterVec
+	bulkWaited  prometheus.Counter
+	uploads     prometheus.Gauge
 	rejected    [reasons]prometheus.Counter
 	seconds     prometheus.Histogram
 
@@ -33,6 +36,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		unknownPolicies: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "router_unknown_policies_total", Help: "Requests with a cookie_policy or ip_policy that is none: it is taken for keep.",
 		}),
+		badLines: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_bulk_rejected_lines_total", Help: "Lines of uploads that hold no event and were passed over, by id of the API key.",
+		}, []string{"api_key"}),
+		uploads: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "router_bulk_uploads", Help: "Uploads to the bulk route that are under way.",
+		}),
+		bulkWaited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "router_bulk_wait_seconds_total", Help: "Time that uploads waited for room in the log or in a lane.",
+		}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "router_request_seconds", Help: "Time that an accepted request took from its last byte to its answer, the wait for the disk included.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
@@ -45,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for r, name := range reasonNames {
 		m.rejected[r] = rejected.WithLabelValues(name)
 	}
-	for _, c := range []prometheus.Collector{m.received, m.accepted, m.undelivered, m.seconds, m.unknownPolicies, rejected} {
+	for _, c := range []prometheus.Collector{m.received, m.accepted, m.undelivered, m.badLines, m.bulkWaited, m.uploads, m.seconds, m.unknownPolicies, rejected} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -56,6 +68,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 // resolve gives src its counters.
 func (m *metrics) resolve(src *source) {
 	src.received = m.received.WithLabelValues(src.id)
+	src.badLines = m.badLines.WithLabelValues(src.id)
 	src.accepted[event.Live] = m.accepted.WithLabelValues(src.id, "live")
 	src.accepted[event.Bulk] = m.accepted.WithLabelValues(src.id, "bulk")
 	if !src.feeds {

@@ -48,7 +48,8 @@ func (b *batch) read(ctx *fasthttp.RequestCtx, limit int) ([]byte, *refusal) {
 		switch {
 		case len(b.body) > limit:
 			return nil, refuseBodySize(limit)
-		case errors.Is(err, io.EOF) && announced >= 0 && len(b.body) != announced:
+		case errors.Is(err, io.EOF) && announced >= 0 && len(b.body) != announced,
+			errors.Is(err, io.EOF) && announced < 0 && !chunksEnded(ctx.Conn(), stream):
 			return nil, refuseCutBody // fasthttp takes the end of the connection for that of the body
 		case errors.Is(err, io.EOF):
 			return b.body, nil

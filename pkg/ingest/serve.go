@@ -44,11 +44,13 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.stopping.Store(true)
+	s.uploads.interrupt()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Server.Grace)
 	defer cancel()
 	if err := srv.ShutdownWithContext(grace); errors.Is(err, context.DeadlineExceeded) {
 		s.opts.Logger.Warn("connections cut off at the end of the grace time", "connections", conns.closeAll())
 	}
+	s.lingering.wait()
 	_ = ln.Close() // for a Serve that had not begun when Shutdown looked
 	<-served
 	return nil

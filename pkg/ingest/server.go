@@ -82,6 +82,11 @@ type Server struct {
 
 	unknownPolicy atomic.Bool // a client sent one, and that was logged
 	static        *static     // nil: no files are served
+	uploads       *uploads
+
+	lingering    *lingering
+	bulkPatience time.Duration // how long an upload waits for room
+	bulkReadTime time.Duration // how long it may send nothing
 }
 
 // New checks the options. It opens no socket.
@@ -114,6 +119,7 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("server.static_files_dir: %w", err)
 		}
 	}
+	s.uploads, s.lingering, s.bulkPatience, s.bulkReadTime = newUploads(), newLingering(), bulkPatience, bulkReadTime
 	s.SetSources(o.APIKeys, o.Destinations)
 	return s, nil
 }
@@ -132,6 +138,9 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 	path := trimSlash(ctx.Path())
 	e := endpointOf(path)
 	switch {
+	case e == bulkUpload && ctx.IsPost():
+		s.upload(ctx)
+		return // with the body read
 	case e != nil && ctx.IsPost():
 		s.accept(ctx, e)
 		return // with the body read
@@ -324,13 +333,9 @@ func (s *Server) appended() {
 // refuse answers r; e is nil for what is no endpoint.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *endpoint, r *refusal) {
 	s.metrics.rejected[r.reason].Inc()
-	if r == refuseSlow || r == refuseCutBody {
-		ctx.SetConnectionClose()
-	} else {
-		finishBody(ctx)
-	}
 	r.answer(ctx)
 	if r.status == fasthttp.StatusUnauthorized && e != nil && e.browser && e.messages == nil {
 		ctx.Response.Header.SetContentTypeBytes(typeText) // Jitsu's browser routes have it so
 	}
+	s.finishRefused(ctx, r)
 }

@@ -22,6 +22,7 @@ type source struct {
 	feeds   bool // at least one destination
 
 	received, undelivered prometheus.Counter
+	badLines              prometheus.Counter    // of uploads
 	accepted              [2]prometheus.Counter // by event.Class, live and bulk
 }
 

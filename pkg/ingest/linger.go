@@ -1,0 +1,82 @@
+package ingest
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// A client that is refused in the middle of its body is often not reading yet. Were the connection closed with bytes unread, the answer would
+// be thrown away on its side; so we stop writing, and go on reading for a while.
+const lingerTime = 2 * time.Second
+
+// lingering are the connections that are being closed slowly.
+type lingering struct {
+	mu   sync.Mutex // guards the fields below
+	n    int
+	none sync.Cond
+}
+
+func newLingering() *lingering {
+	l := &lingering{}
+	l.none.L = &l.mu
+	return l
+}
+
+// wait returns when there are none, which takes no longer than lingerTime.
+func (l *lingering) wait() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.n > 0 {
+		l.none.Wait()
+	}
+}
+
+// finishRefused reads what is left of the body of a request that r answers, so that the client sees the answer.
+func (s *Server) finishRefused(ctx *fasthttp.RequestCtx, r *refusal) {
+	if r == refuseSlow || r == refuseCutBody { // nothing comes, or nobody is there
+		ctx.SetConnectionClose()
+		return
+	}
+	finishBody(ctx)
+	s.lingering.linger(ctx)
+}
+
+// linger closes the connection of ctx slowly behind its answer, if it is to be closed and the body was not read to its end.
+func (l *lingering) linger(ctx *fasthttp.RequestCtx) {
+	if !ctx.Response.ConnectionClose() || ctx.RequestBodyStream() == nil {
+		return
+	}
+	response := ctx.Response.String()
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(conn net.Conn) {
+		l.mu.Lock()
+		l.n++
+		l.mu.Unlock()
+		defer func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.n--; l.n == 0 {
+				l.none.Broadcast()
+			}
+		}()
+		answerAndDrain(conn, response)
+	})
+}
+
+// answerAndDrain sends response and then waits until the client has stopped sending.
+func answerAndDrain(conn net.Conn, response string) {
+	_ = conn.SetDeadline(time.Now().Add(lingerTime))
+	if _, err := io.WriteString(conn, response); err != nil {
+		return
+	}
+	if w, ok := conn.(interface{ UnsafeConn() net.Conn }); ok { // fasthttp's wrapper of a hijacked one
+		if half, ok := w.UnsafeConn().(interface{ CloseWrite() error }); ok {
+			_ = half.CloseWrite()
+		}
+	}
+	_, _ = io.Copy(io.Discard, conn)
+}
