@@ -83,10 +83,10 @@ type lockedBuffer struct {
 	buf bytes.Buffer
 }
 
-func (b *lockedBuffer) write(p []byte) {
+func (b *lockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.buf.Write(p)
+	return b.buf.Write(p)
 }
 
 func (b *lockedBuffer) String() string {
@@ -141,7 +141,7 @@ func start(t *testing.T, config string) *process {
 	go func() {
 		lines := bufio.NewScanner(stderr)
 		for lines.Scan() {
-			p.log.write(append(lines.Bytes(), '\n'))
+			p.log.Write(append(lines.Bytes(), '\n'))
 			var entry struct{ Msg, Address string }
 			if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "router is ready" {
 				address <- entry.Address
