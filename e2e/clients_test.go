@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -83,7 +84,7 @@ func pages(t *testing.T, router string) string {
 	const traits = `const traits = (name) => ({ email: name + "@example.com", firstName: name, firstname: name, plan: "pro", unheard_of: "x" });`
 	html := map[string]string{
 		"/jitsu_1": head + `<script>window.jitsu = window.jitsu || function () { (window.jitsuQ = window.jitsuQ || []).push(arguments) };</script>
-<script src="/lib.js" data-key="CLIENT" data-tracking-host="ROUTER"></script><script>` + traits + `
+<script src="ROUTER/s/lib.js" data-key="CLIENT" data-tracking-host="ROUTER"></script><script>` + traits + `
 window.step = (s) => {
   if (s === "first") jitsu("id", { id: "jitsu-1", ...traits("jitsu_1") });
   jitsu("track", "jitsu_1_" + s, { plan: "pro", revenue: 99.9 });
@@ -94,7 +95,7 @@ window.step = (s) => {
   if (s === "first") jitsu("id", { id: "jitsu-1-old", ...traits("jitsu_1_old") });
   jitsu("track", "jitsu_1_old_" + s, { plan: "pro", revenue: 99.9 });
 };</script>`,
-		"/jitsu_2": head + `<script src="/p.js" data-host="ROUTER" data-write-key="shop:CLIENT" data-init-only="true"></script><script>` + traits + `
+		"/jitsu_2": head + `<script src="ROUTER/p.js" data-write-key="shop:CLIENT" data-init-only="true"></script><script>` + traits + `
 window.step = async (s) => {
   if (s === "first") {
     await jitsu.identify("jitsu-2", traits("jitsu_2"));
@@ -104,7 +105,7 @@ window.step = async (s) => {
   await jitsu.track("Jitsu 2 " + s, { plan: "pro", revenue: 99.9 });
 };</script>`,
 		"/segment": head + `<script src="/analytics-next.js"></script><script>` + traits + `
-const [analyticsReady] = [AnalyticsNext.AnalyticsBrowser.load({ writeKey: "CLIENT", cdnURL: "ROUTER" })];
+const analyticsReady = AnalyticsNext.AnalyticsBrowser.load({ writeKey: "CLIENT", cdnURL: "ROUTER" });
 window.step = async (s) => {
   const analytics = (await analyticsReady)[0];
   if (s === "first") {
@@ -115,10 +116,7 @@ window.step = async (s) => {
   analytics.track("Segment Next " + s, { plan: "pro", revenue: 99.9 });
 };</script>`,
 	}
-	files := map[string]string{
-		"/lib.js": "sdk/node_modules/@jitsu/sdk-js/dist/web/lib.js", "/lib-2.js": "sdk/node_modules/jitsu-sdk-2/dist/web/lib.js",
-		"/p.js": "sdk/node_modules/@jitsu/js/dist/web/p.js.txt", "/analytics-next.js": "sdk/node_modules/@segment/analytics-next/dist/umd/index.js",
-	}
+	files := map[string]string{"/lib-2.js": "sdk/node_modules/jitsu-sdk-2/dist/web/lib.js", "/analytics-next.js": "sdk/node_modules/@segment/analytics-next/dist/umd/index.js"}
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if file, ok := files[r.URL.Path]; ok {
 			data, err := os.ReadFile(file)
@@ -148,7 +146,7 @@ func TestClients(t *testing.T) {
 	address := freeAddress(t)
 	url := "http://" + address
 	config := configure(t, t.TempDir(), h.url, "    lanes: {max_bytes: 64KiB}", "    retry: {max_delay: 500ms}")
-	listenOn(t, config, address)
+	set(t, config, "port: 0", "port: "+address[strings.LastIndexByte(address, ':')+1:]+"\n  static_files_dir: "+staticFiles(t))
 	p := start(t, config)
 	site := pages(t, url)
 	clients := []*client{
@@ -227,17 +225,32 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// listenOn has a configuration's router listen on address.
-func listenOn(t *testing.T, config, address string) {
+// set replaces a text of a configuration.
+func set(t *testing.T, config, text, by string) {
 	t.Helper()
-	text, err := os.ReadFile(config)
+	data, err := os.ReadFile(config)
 	if err == nil {
-		_, port, _ := strings.Cut(address, ":")
-		err = os.WriteFile(config, []byte(strings.Replace(string(text), "port: 0", "port: "+port, 1)), 0o600)
+		err = os.WriteFile(config, []byte(strings.Replace(string(data), text, by, 1)), 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// staticFiles is a folder of the scripts that the router itself serves: Jitsu's second SDK posts to where it was loaded from.
+func staticFiles(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, from := range map[string]string{"lib.js": "@jitsu/sdk-js/dist/web/lib.js", "p.js": "@jitsu/js/dist/web/p.js.txt"} {
+		data, err := os.ReadFile("sdk/node_modules/" + from)
+		if err != nil {
+			t.Fatalf("%v: run e2e/install.sh", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // refuse fills the router's lanes, while HubSpot fails, until it answers 503 to all. It returns what ends that, once clients have been refused.

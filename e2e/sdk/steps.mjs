@@ -16,14 +16,3 @@ export const traits = (name) => ({
   plan: "pro",
   unheard_of: "x",
 });
-
-// again does what an application does whose SDK does not try again by itself.
-export async function again(call) {
-  for (;;) {
-    try {
-      return await call();
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  }
-}
