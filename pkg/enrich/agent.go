@@ -11,9 +11,6 @@ const (
 	maxAgentBytes = 512
 	// maxTries bounds the expressions that one user agent is held against for its program, its system or its device; of 100,000 known ones none needs more than 25.
 	maxTries = 64
-	// maxAgents is how many user agents are remembered, at most twice: the latest, and those used before them. It makes 10 MB at most.
-	maxAgents = 10_000
-
 	// parseShare is the part of the time that parsing unknown user agents may take, with a start of parseBurst: a flood of made-up ones
 	// shall not hold up the sorter.
 	parseShare = 4
@@ -26,9 +23,9 @@ type agents struct {
 	patterns func() *patterns
 	now      func() time.Time
 
+	known cache[string, agent]
+
 	mu       sync.Mutex // guards the fields below
-	young    map[string]agent
-	old      map[string]agent
 	haystack haystack
 	left     time.Duration // to parse in
 	at       time.Time     // when left was brought up to date
@@ -45,7 +42,7 @@ type agent struct {
 var botKeywords = [...]string{"bot", "spider", "headless", "crawler", "uptimia"}
 
 func newAgents(keywords []string) *agents {
-	a := &agents{young: map[string]agent{}, left: parseBurst, now: time.Now}
+	a := &agents{left: parseBurst, now: time.Now}
 	a.keywords = append(a.keywords, botKeywords[:]...)
 	for _, k := range keywords {
 		a.keywords = append(a.keywords, strings.ToLower(k))
@@ -68,30 +65,24 @@ func (a *agents) parse(text string) agent {
 	if text == "" {
 		return agent{}
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if found, ok := a.young[text]; ok {
+	if found, ok := a.known.get(text); ok {
 		return found
 	}
-	found, ok := a.old[text]
-	if !ok {
-		began := a.now()
-		a.left = min(a.left+began.Sub(a.at)/parseShare, parseBurst)
-		a.at = began
-		if a.left <= 0 {
-			a.unparsed++
-			if a.isBot(text) {
-				return agent{json: `{"bot":true}`, bot: true}
-			}
-			return agent{}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	began := a.now()
+	a.left = min(a.left+began.Sub(a.at)/parseShare, parseBurst)
+	a.at = began
+	if a.left <= 0 {
+		a.unparsed++
+		if a.isBot(text) {
+			return agent{json: `{"bot":true}`, bot: true}
 		}
-		found = a.read(text)
-		a.left -= a.now().Sub(began)
+		return agent{}
 	}
-	if len(a.young) >= maxAgents {
-		a.young, a.old = make(map[string]agent, maxAgents), a.young
-	}
-	a.young[strings.Clone(text)] = found
+	found := a.read(text)
+	a.left -= a.now().Sub(began)
+	a.known.put(strings.Clone(text), found)
 	return found
 }
 

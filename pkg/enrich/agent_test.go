@@ -176,10 +176,10 @@ func TestFloodOfUserAgents(t *testing.T) {
 func TestUserAgentsAreBounded(t *testing.T) {
 	a := newAgents(nil)
 	a.now = func() time.Time { return time.Time{} }
-	for i := range 3*maxAgents + 1 {
+	for i := range 3*maxCached + 1 {
 		a.parse(fmt.Sprint(i))
 	}
-	if n := len(a.young) + len(a.old); n > 2*maxAgents {
+	if n := len(a.known.young) + len(a.known.old); n > 2*maxCached {
 		t.Errorf("%d are remembered", n)
 	}
 }

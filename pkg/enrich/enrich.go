@@ -45,31 +45,27 @@ func (e *Enricher) Enrich(ev *event.Event) (bot bool) {
 	if e == nil {
 		return false
 	}
-	var o object
-	if len(ev.Added) > len(`{}`) {
-		o = object{dst: append(make([]byte, 0, len(ev.Added)+512), ev.Added[:len(ev.Added)-1]...), start: -1}
-	}
+	var location string
 	if e.opts.Location && e.opts.Geo != nil && !added(ev, event.FieldLocation) {
 		if addr, err := netip.ParseAddr(sourceIP(ev)); err == nil {
-			before := len(o.dst)
-			o.key(event.FieldLocation)
-			key := len(o.dst)
-			if o.dst = e.opts.Geo.AppendLocation(o.dst, addr); len(o.dst) == key {
-				o.dst = o.dst[:before]
-			}
+			location = e.opts.Geo.Location(addr)
 		}
 	}
+	var a agent
 	if e.opts.UserAgent && !added(ev, event.FieldParsedUA) {
-		a := e.agents.parse(userAgent(ev))
-		if bot = a.bot; a.json != "" {
-			o.key(event.FieldParsedUA)
-			o.dst = append(o.dst, a.json...)
-		}
+		a = e.agents.parse(userAgent(ev))
 	}
-	if len(o.dst) > 0 {
-		ev.Added = o.end()
+	if location == "" && a.json == "" {
+		return a.bot
 	}
-	return bot
+	o := object{dst: make([]byte, 0, len(ev.Added)+len(location)+len(a.json)+len(`{"location":,"parsed_ua":}`))}
+	if len(ev.Added) > len(`{}`) {
+		o = object{dst: append(o.dst, ev.Added[:len(ev.Added)-1]...), start: -1}
+	}
+	o.json(event.FieldLocation, location)
+	o.json(event.FieldParsedUA, a.json)
+	ev.Added = o.end()
+	return a.bot
 }
 
 func added(ev *event.Event, name string) bool {

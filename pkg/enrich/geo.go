@@ -26,12 +26,21 @@ type Geo struct {
 	path   string
 	logger *slog.Logger
 
-	tables atomic.Pointer[[]table] // in the order of their files' ranks
+	tables atomic.Pointer[tables]
 
 	// Owned by the goroutine that calls refresh.
 	before []stamp // files as the last look saw them
 	tried  []stamp // files that were read last, well or not
 }
+
+// tables are the databases in use, in the order of their files' ranks.
+type tables struct {
+	list  []table
+	known cache[records, string] // locations
+}
+
+// records are the places of an address's records in the first tables, each 0 where there is none: many addresses share them.
+type records [4]uintptr
 
 // table is one database, whole in memory: a mapped file that somebody cuts short while it is mapped would end the process.
 type table struct {
@@ -52,12 +61,12 @@ func OpenGeo(path string, logger *slog.Logger) (*Geo, error) {
 	if err != nil {
 		return nil, err
 	}
-	tables, err := read(stamps, nil)
+	list, err := read(stamps, nil)
 	if err != nil {
 		return nil, err
 	}
 	g := &Geo{path: path, logger: logger, before: stamps, tried: stamps}
-	g.tables.Store(&tables)
+	g.tables.Store(&tables{list: list})
 	return g, nil
 }
 
@@ -112,13 +121,13 @@ func (g *Geo) refresh() {
 		return
 	}
 	g.tried = stamps
-	tables, err := read(stamps, *g.tables.Load())
+	list, err := read(stamps, g.tables.Load().list)
 	if err != nil {
 		g.logger.Warn("a changed geo database is not usable; the last ones stay in use", "error", err.Error())
 		return
 	}
-	g.tables.Store(&tables)
-	for _, t := range tables {
+	g.tables.Store(&tables{list: list})
+	for _, t := range list {
 		g.logger.Info("geo database is in use", "file", t.path, "type", t.reader.Metadata.DatabaseType, "built", t.reader.Metadata.BuildTime().UTC().Format(time.DateOnly))
 	}
 }
@@ -221,25 +230,37 @@ func rank(reader *maxminddb.Reader) int {
 	return 0
 }
 
-// find decodes into p what all tables say of addr, and reports whether any says something.
-func (g *Geo) find(addr netip.Addr, p any) (found bool) {
-	if g == nil || !addr.IsValid() {
-		return false
-	}
+// find returns what each table has of addr, nil if none has anything, and where: the zero records if that is too much to say.
+func (ts *tables) find(addr netip.Addr) (results []maxminddb.Result, at records) {
 	addr = addr.Unmap()
-	tables := g.tables.Load()
-	if tables == nil {
-		return false
-	}
-	for _, t := range *tables {
+	for i, t := range ts.list {
 		if addr.Is6() && t.reader.Metadata.IPVersion == 4 {
 			continue
 		}
-		result := t.reader.Lookup(addr)
-		// What does not decode was damaged after it was written; other databases may know.
-		found = result.Found() && result.Decode(p) == nil || found
+		if result := t.reader.Lookup(addr); result.Found() {
+			results = append(results, result)
+			at[min(i, len(at)-1)] = result.Offset() + 1
+		}
 	}
-	return found
+	if len(ts.list) > len(at) {
+		at = records{}
+	}
+	return results, at
+}
+
+// decode decodes results into p, one over the other. What does not decode was damaged after it was written; other databases may know.
+func decode(results []maxminddb.Result, p any) {
+	for _, result := range results {
+		_ = result.Decode(p)
+	}
+}
+
+// in returns the databases in use, nil if there are none.
+func (g *Geo) in() *tables {
+	if g == nil {
+		return nil
+	}
+	return g.tables.Load()
 }
 
 // Country returns the ISO code of an address's country, and whether that is a place whose law asks for consent: one of the European Union, or
@@ -248,7 +269,12 @@ func (g *Geo) Country(addr netip.Addr) (iso string, eu, ok bool) {
 	var p struct {
 		Country country `maxminddb:"country"`
 	}
-	if !g.find(addr, &p) || p.Country.ISO == "" {
+	ts := g.in()
+	if ts == nil || !addr.IsValid() {
+		return "", false, false
+	}
+	results, _ := ts.find(addr)
+	if decode(results, &p); p.Country.ISO == "" {
 		return "", false, false
 	}
 	return p.Country.ISO, p.Country.EU || strings.Contains(union, " "+p.Country.ISO+" "), true

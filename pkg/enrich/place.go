@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/oschwald/maxminddb-golang/v2"
+
 	"eventrouter/pkg/event"
 )
 
@@ -50,13 +52,31 @@ type network struct {
 	Domain       string `maxminddb:"domain"`
 }
 
-// AppendLocation appends what is known of an address as a JSON object with Jitsu's names, and nothing if nothing is known.
-func (g *Geo) AppendLocation(dst []byte, addr netip.Addr) []byte {
-	var p place
-	if !g.find(addr, &p) {
-		return dst
+// Location returns what is known of an address as a JSON object with Jitsu's names, "" if nothing is.
+func (g *Geo) Location(addr netip.Addr) string {
+	ts := g.in()
+	if ts == nil || !addr.IsValid() {
+		return ""
 	}
-	o := object{dst: dst, start: len(dst)}
+	results, at := ts.find(addr)
+	if len(results) == 0 {
+		return ""
+	}
+	if at == (records{}) {
+		return location(results)
+	}
+	if found, ok := ts.known.get(at); ok {
+		return found
+	}
+	found := location(results)
+	ts.known.put(at, found)
+	return found
+}
+
+func location(results []maxminddb.Result) string {
+	var p place
+	decode(results, &p)
+	var o object
 	o.text("continent", p.Continent.Code)
 	o.text("country", p.Country.ISO)
 	o.text("country_name", p.Country.Names.English)
@@ -79,7 +99,7 @@ func (g *Geo) AppendLocation(dst []byte, addr netip.Addr) []byte {
 	o.text("isp", n.ISP)
 	o.text("organization", n.Organization)
 	o.text("domain", n.Domain)
-	return o.end()
+	return string(o.end())
 }
 
 // object appends a JSON object of members that are known.
@@ -95,6 +115,13 @@ func (o *object) key(name string) {
 		o.dst = append(o.dst, ',')
 	}
 	o.dst = append(append(append(o.dst, '"'), name...), '"', ':')
+}
+
+func (o *object) json(name, value string) {
+	if value != "" {
+		o.key(name)
+		o.dst = append(o.dst, value...)
+	}
 }
 
 func (o *object) text(name, value string) {

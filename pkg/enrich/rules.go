@@ -118,5 +118,5 @@ func (rs *Rules) look(r *rule, source string) string {
 	if err != nil {
 		return ""
 	}
-	return string(rs.geo.AppendLocation(nil, addr))
+	return rs.geo.Location(addr)
 }
