@@ -98,13 +98,14 @@ func TestHandOver(t *testing.T) {
 		{Lane: other, Entries: 1, Oldest: at.Add(-time.Hour), Data: nil},
 		{Lane: lane, Entries: 1000, Oldest: at.Add(time.Second), Data: big},
 	}})
+	mustCommit(t, s, &Batch{BulkPosition: 1 << 52})
 	mustCommit(t, s, &Batch{Position: 1 << 63, Blocks: []Block{{Lane: lane, Entries: 3, Oldest: at.Add(time.Minute), Data: []byte("three")}}})
 	if got := mustLane(t, s, contacts); got != lane {
 		t.Errorf("lane %d on the second call, %d on the first", got, lane)
 	}
 	throughReopen(t, dir, s, func(t *testing.T, s *Store) {
-		if got := s.Position(); got != 1<<63 {
-			t.Errorf("position %d", got)
+		if got, bulk := s.Position(), s.BulkPosition(); got != 1<<63 || bulk != 1<<52 {
+			t.Errorf("position %d, of the bulk log %d", got, bulk)
 		}
 		if got := mustLane(t, s, contacts); got != lane {
 			t.Errorf("lane %d, was %d", got, lane)

@@ -1,0 +1,189 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+// killDir is the variable that makes the test binary be a router in a directory that appends events to both its logs, until it is killed.
+const killDir = "ROUTER_TEST_KILL"
+
+// notes is a destination that notes the ids of what it takes in a file.
+type notes struct {
+	*remote
+	file *os.File
+}
+
+// Lanes leaves LateAfter out: nobody waits for calls of a killed router.
+func (n notes) Lanes() []destinations.LaneSpec {
+	specs := n.remote.Lanes()
+	specs[0].LateAfter = 0
+	return specs
+}
+
+func (n notes) Send(_ context.Context, _ destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
+	time.Sleep(time.Millisecond)
+	note(n.file, batch[0].Plan.Lane, len(batch), func(i int) string { return batch[i].Event.ID })
+	return make([]destinations.Outcome, len(batch))
+}
+
+// note writes a line for each id, which outlives the process once it returns.
+func note(f *os.File, kind string, n int, id func(int) string) {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintln(&b, kind, id(i))
+	}
+	if _, err := f.WriteString(b.String()); err != nil {
+		panic(err)
+	}
+}
+
+// killRig is a router in dir, with a file of what was accepted and one of what was delivered.
+type killRig struct {
+	logs                [2]*log.Log // live, bulk
+	store               *store.Store
+	router              *Router
+	accepted, delivered *os.File
+}
+
+func newKillRig(dir string) (g *killRig, err error) {
+	g = &killRig{}
+	if g.store, err = store.Open(dir, store.Options{}); err != nil {
+		return nil, err
+	}
+	for i, position := range []log.Offset{log.Offset(g.store.Position()), BulkPosition(g.store)} {
+		if g.logs[i], err = log.Open(filepath.Join(dir, []string{"live", "bulk"}[i]), log.Options{SegmentBytes: 64 << 10, Position: position}); err != nil {
+			return nil, err
+		}
+	}
+	for name, f := range map[string]**os.File{"accepted": &g.accepted, "delivered": &g.delivered} {
+		if *f, err = os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	g.router, err = New(Options{
+		Log: g.logs[0], BulkLog: g.logs[1], Store: g.store, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		MarkFile: filepath.Join(dir, "mark"), Routes: []Route{{Name: "crm", Destination: notes{newRemote(), g.delivered}}},
+	})
+	return g, err
+}
+
+// beKilled runs a router and appends to its logs for as long as the process lives.
+func beKilled(dir string) error {
+	g, err := newKillRig(dir)
+	if err != nil {
+		return err
+	}
+	go func() { panic(g.router.Run(context.Background())) }()
+	errs := make(chan error)
+	for i, class := range []event.Class{event.Live, event.Bulk} {
+		go func() {
+			for n := 0; ; n++ {
+				batch := make([][]byte, 1+rand.IntN(1+200*i)) // an upload comes in larger pieces
+				id := func(k int) string { return fmt.Sprintf("%d-%d-%d-%d", os.Getpid(), class, n, k) }
+				for k := range batch {
+					ev := event.Event{
+						ID: id(k), APIKey: "key", Received: time.Now(), Class: class, Server: true,
+						JSON: fmt.Appendf(nil, `{"event_type":"user_identify","utc_time":"2020-01-01T00:00:00Z","user":{"email":"p%d@b.co","v":%d}}`, rand.IntN(1000), n),
+					}
+					batch[k] = ev.AppendTo(nil)
+				}
+				if err := g.logs[i].Append(batch...); err != nil {
+					errs <- err
+				}
+				note(g.accepted, "contacts", len(batch), id)
+			}
+		}()
+	}
+	return <-errs
+}
+
+// TestKilledRouterLosesNothing kills a router over and over while both its logs are written and sorted. All that was accepted arrives.
+func TestKilledRouterLosesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real time")
+	}
+	dir := memoryDir(t)
+	for range 6 {
+		c := exec.Command(os.Args[0], "-test.run=^$")
+		c.Env = append(os.Environ(), killDir+"="+dir)
+		c.Stderr = os.Stderr
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(200+rand.IntN(400)) * time.Millisecond)
+		if err := c.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if status := c.Wait().(*exec.ExitError).Sys().(syscall.WaitStatus); !status.Signaled() {
+			t.Fatalf("it ended by itself: %d", status.ExitStatus())
+		}
+	}
+	g, err := newKillRig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := [2]uint64{g.router.live.unsorted(), g.router.bulk.unsorted()}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.router.Run(ctx) }()
+	for began := time.Now(); !g.router.Idle(); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("not idle: %+v", g.router.Status())
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for _, close := range []func() error{g.logs[0].Close, g.logs[1].Close, g.store.Close, g.accepted.Close, g.delivered.Close} {
+		if err := close(); err != nil {
+			t.Error(err)
+		}
+	}
+	accepted, delivered := lines(t, dir, "accepted"), lines(t, dir, "delivered")
+	t.Logf("%d accepted, %d delivered; unsorted after the last kill: %d live, %d bulk", len(accepted), len(delivered), left[0], left[1])
+	classes := map[string]int{}
+	for line := range accepted {
+		classes[strings.Split(line, "-")[1]]++
+		if delivered[line] == 0 {
+			t.Fatalf("%s is lost", line)
+		}
+	}
+	if classes["0"] == 0 || classes["1"] == 0 {
+		t.Errorf("accepted by class: %v", classes)
+	}
+}
+
+// lines counts the whole lines of a file.
+func lines(t *testing.T, dir, name string) map[string]int {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		if id, ok := strings.CutSuffix(line, "\n"); ok {
+			all[id]++
+		}
+	}
+	return all
+}
