@@ -13,6 +13,7 @@ func TestDifferences(t *testing.T) {
 	recorded := map[string]string{
 		"ingest_http":                     "../testdata/jitsu/ingest.json",
 		"upstream-tests.incoming_event":   "../testdata/jitsu/ingest.json",
+		"upstream-tests.segment_api":      "../testdata/jitsu/ingest.json",
 		"upstream-tests.pixel":            "../testdata/jitsu/ingest.json",
 		"upstream-tests.ip_cookie_policy": "../testdata/jitsu/ingest.json",
 		"table_name":                      "../testdata/jitsu/templates.json",

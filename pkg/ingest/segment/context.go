@@ -6,7 +6,9 @@ import "bytes"
 func (c *Converter) appendUser() {
 	at := c.open("user")
 	if isID(c.fields[fUserID]) {
-		c.member("id", c.fields[fUserID])
+		if c.opts.Form != JitsuCompat {
+			c.member("id", c.fields[fUserID])
+		}
 		if c.opts.Form != Flat {
 			c.member("internal_id", c.fields[fUserID])
 		}
@@ -30,7 +32,7 @@ func (c *Converter) appendUser() {
 	if known := c.context[cTraits]; !bytes.Equal(known, own) { // RudderStack sends them twice
 		c.appendKnownTraits(known, own)
 	}
-	c.close(at)
+	c.close(at, "user")
 	if c.opts.Form == Flat {
 		return
 	}
@@ -41,14 +43,14 @@ func (c *Converter) appendUser() {
 	if isID(c.fields[fAnonymousID]) {
 		c.member("ajs_anonymous_id", c.fields[fAnonymousID])
 	}
-	c.close(at)
+	c.close(at, "ids")
 }
 
 // isUserID says whether the message itself says what a trait of this name would say.
 func (c *Converter) isUserID(name []byte) bool {
 	switch string(name) {
 	case "id":
-		return isID(c.fields[fUserID])
+		return c.opts.Form != JitsuCompat && isID(c.fields[fUserID])
 	case "internal_id":
 		return c.opts.Form != Flat && isID(c.fields[fUserID])
 	case "anonymous_id":
@@ -106,7 +108,7 @@ func (c *Converter) appendContext() {
 			c.inner(el)
 		}
 	}
-	c.close(at)
+	c.close(at, "doc")
 	c.soft(tURL, "url", url)
 	c.soft(tPageTitle, "page_title", title)
 	c.soft(tReferer, "referer", referer)
@@ -141,7 +143,7 @@ func (c *Converter) appendCampaign() {
 			c.inner(el)
 		}
 	}
-	c.close(at)
+	c.close(at, "utm")
 }
 
 // deviceNames are the members of a context's device, with what parsed_ua calls them.
@@ -175,7 +177,7 @@ func (c *Converter) appendDevice() {
 			}
 		}
 	}
-	c.close(at)
+	c.close(at, "parsed_ua")
 }
 
 // appendScreen appends screen_resolution, as in 1024x768.

@@ -62,7 +62,7 @@ func (c *Converter) Append(dst, message []byte, o *Options) ([]byte, Source) {
 		at := c.open("eventn_ctx")
 		c.appendUser()
 		c.appendContext()
-		c.close(at)
+		c.close(at, "eventn_ctx")
 	} else {
 		c.appendUser()
 	}
@@ -238,7 +238,7 @@ func (c *Converter) appendRest(message []byte) {
 						c.inner(inner)
 					}
 				}
-				c.close(at)
+				c.close(at, "referrer")
 			}
 		}
 	}
@@ -316,16 +316,15 @@ func (c *Converter) inner(el member) {
 	c.dst = append(c.dst, el.value...)
 }
 
-// open begins an object as a member, and close ends it; where nothing is in it, it takes all away that came after at.
+// open begins an object as a member, and close ends it; where nothing is in it, close takes all away that came after at.
 func (c *Converter) open(name string) (at int) {
 	at = len(c.dst)
-	c.note(name)
 	c.key(name)
 	c.dst = append(c.dst, '{')
 	return at
 }
 
-func (c *Converter) close(at int) {
+func (c *Converter) close(at int, name string) {
 	if at < 0 {
 		return
 	}
@@ -334,6 +333,7 @@ func (c *Converter) close(at int) {
 		return
 	}
 	c.dst = append(c.dst, '}')
+	c.note(name)
 }
 
 // note remembers a name for appendRest, until Append returns. That some stand inside another object does no harm: they have their place.

@@ -186,7 +186,7 @@ func TestJitsuForms(t *testing.T) {
 	}
 	f(Jitsu, `{"event_type":"e","source_ip":"::1","user":{"id":"u","internal_id":"u","anonymous_id":"a","email":"a@b.co"},"ids":{"ajs_user_id":"u","ajs_anonymous_id":"a"},`+
 		`"x":1,"channel":"mail","referer":"r","user_language":"de","library":{"name":"l"},"referrer":{"type":"t"},"version":2,"event":"e"}`)
-	f(JitsuCompat, `{"event_type":"e","source_ip":"::1","eventn_ctx":{"user":{"id":"u","internal_id":"u","anonymous_id":"a","email":"a@b.co"},`+
+	f(JitsuCompat, `{"event_type":"e","source_ip":"::1","eventn_ctx":{"user":{"internal_id":"u","anonymous_id":"a","email":"a@b.co"},`+
 		`"ids":{"ajs_user_id":"u","ajs_anonymous_id":"a"},"referer":"r","user_language":"de"},"x":1,"channel":"mail","library":{"name":"l"},"referrer":{"type":"t"},"version":2,"event":"e"}`)
 }
 

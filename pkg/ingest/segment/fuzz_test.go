@@ -69,7 +69,7 @@ func FuzzConvert(f *testing.F) {
 			if compat, ok := got["eventn_ctx"].(map[string]any); ok && o.Form == JitsuCompat {
 				user, _ = compat["user"].(map[string]any)
 			}
-			if user["id"] != id {
+			if user["id"] != id && user["internal_id"] != id {
 				t.Errorf("user %v, want id %q", user, id)
 			}
 		}
