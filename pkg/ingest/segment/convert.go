@@ -79,8 +79,11 @@ func (c *Converter) Append(dst, message []byte, o *Options) ([]byte, Source) {
 	from := len(c.dst)
 	c.appendKept(message, keyed)
 	src := Source{ID: c.id(), Timed: isID(c.fields[fTimestamp]) || isID(c.fields[fOriginalTimestamp]), Kept: c.dst[from:]}
-	if isText(c.context[cIP]) {
-		src.IP = c.context[cIP]
+	if src.IP = c.context[cIP]; !isText(src.IP) {
+		src.IP = nil
+		if o.Form != Flat {
+			src.IP = c.fields[fSourceIP] // stays at the top level
+		}
 	}
 	dst = append(c.dst, '}')
 

@@ -24,6 +24,7 @@ const (
 	fFlatEventID
 	fEventID
 	fWriteKey
+	fSourceIP
 	numFields
 )
 
@@ -65,6 +66,8 @@ func fieldOf(name []byte) field {
 		return fFlatEventID
 	case "event_id":
 		return fEventID
+	case "source_ip":
+		return fSourceIP
 	case "writeKey", "api_key":
 		return fWriteKey
 	}
