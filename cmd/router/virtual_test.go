@@ -88,7 +88,7 @@ func (v *virtual) start() {
 	v.t.Helper()
 	text := fmt.Sprintf(`
 server: {data_dir: %s, min_free_bytes: 1MiB}
-api_keys: [{id: app, server_secret: s2s.app}]
+api_keys: [{id: app, client_secret: js.app, server_secret: s2s.app}]
 destinations:
   crm:
     type: hubspot
