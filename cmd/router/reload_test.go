@@ -412,6 +412,13 @@ func TestReloadPageRefuses(t *testing.T) {
 	if status, _ := r.ask(http.MethodGet, reloadPath, ""); status != 404 {
 		t.Errorf("GET: %d", status)
 	}
+	cfg, err := config.Parse("none.yaml", []byte(c.String()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Server.DataDir = t.TempDir()
+	noFile := reloading{running: startService(t, cfg), seen: &logBuffer{}}
+	noFile.reload(400, "has no configuration file")
 }
 
 // TestReloadOnChange: the file is reloaded by itself, however it is changed, and not while it is written.
