@@ -175,6 +175,12 @@ func TestView(t *testing.T) {
 		`{"src":"jitsu","source_ip":"1.1.1.1","user_agent":"x","a":1,"api_key":"k","eventn_ctx_event_id":"id1",`+stamp+`}`)
 	f(ev, `{"_timestamp":"t","api_key":"secret","src":"s","source_ip":""}`,
 		`{"_timestamp":"t","src":"s","source_ip":"","api_key":"k","eventn_ctx_event_id":"id1","user_agent":"UA"}`)
+	f(ev, `{"event_id":"","eventn_ctx_event_id":"","_timestamp":"t","src":"s","source_ip":"i","user_agent":"x"}`,
+		`{"_timestamp":"t","src":"s","source_ip":"i","user_agent":"x","api_key":"k","eventn_ctx_event_id":"id1"}`)
+	f(ev, `{"event_id":"id1","_timestamp":"t","src":"s","source_ip":"i","user_agent":"x"}`,
+		`{"_timestamp":"t","src":"s","source_ip":"i","user_agent":"x","api_key":"k","eventn_ctx_event_id":"id1"}`)
+	f(ev, `{"event_id":"another","_timestamp":"t","src":"s","source_ip":"i","user_agent":"x"}`,
+		`{"event_id":"another","_timestamp":"t","src":"s","source_ip":"i","user_agent":"x","api_key":"k","eventn_ctx_event_id":"id1"}`)
 	f(ev, `{"src":"e","source_ip":"i","eventn_ctx":{"event_id":"","user":{"id":1}}}`,
 		`{"src":"e","source_ip":"i","eventn_ctx":{"event_id":"id1","user":{"id":1},"user_agent":"UA"},"api_key":"k",`+stamp+`}`)
 }
@@ -205,6 +211,29 @@ func TestViewOfAdded(t *testing.T) {
 	f(`{"eventn_ctx":"text"}`, `{"eventn_ctx":"text",…,`+location+`,`+parsed+`,`+headers+`}`)
 }
 
+// TestViewOfWhatTheRouterAdds: the hash in the user, what was found out behind the client's own members, headers in their place.
+func TestViewOfWhatTheRouterAdds(t *testing.T) {
+	f := func(in, want string) {
+		t.Helper()
+		ev := Event{
+			APIKey: "k", AnonymousHash: "h", JSON: []byte(in),
+			Added: []byte(`{"__HTTP_CONTEXT__":{"headers":{}},"location":{"city":"Ulm"}}`),
+		}
+		got := string(ev.AppendView(nil))
+		if got = strings.ReplaceAll(got, `"api_key":"k","_timestamp":"0001-01-01T00:00:00.000000Z",`, ""); got != want {
+			t.Errorf("view of %s\n got %s\nwant %s", in, got, want)
+		}
+	}
+	const headers, added = `"__HTTP_CONTEXT__":{"headers":{}}`, `"__HTTP_CONTEXT__":{"headers":{}},"location":{"city":"Ulm"}}`
+	f(`{}`, `{`+added)
+	f(`{"user":{}}`, `{"user":{"hashed_anonymous_id":"h"},`+added)
+	f(`{"user":{"id":1,"hashed_anonymous_id":"mine"}}`, `{"user":{"id":1,"hashed_anonymous_id":"h"},`+added)
+	f(`{"user":"bob"}`, `{"user":"bob",`+added)
+	f(`{"eventn_ctx":{"event_id":"e","user":{"id":1}}}`, `{"eventn_ctx":{"event_id":"","user":{"id":1,"hashed_anonymous_id":"h"},"location":{"city":"Ulm"}},`+headers+`}`)
+	f(`{"location":null}`, `{"location":null,`+headers+`}`)
+	f(`{"__HTTP_CONTEXT__":"made up"}`, `{`+added)
+}
+
 func TestAccessors(t *testing.T) {
 	received := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	f := func(in, wantType, wantEmail string, wantTime time.Time) {
@@ -226,6 +255,8 @@ func TestAccessors(t *testing.T) {
 	f(`{"event_type":{},"user":{"email":null}}`, "", "remembered@b.co", received)
 	f(`{"user":{"email":7}}`, "", "remembered@b.co", received)
 	f(`{"user":"bob","eventn_ctx":{"user":{"email":"c@b.co"}}}`, "", "c@b.co", received)
+	f(`{"user":{"id":1},"eventn_ctx":{"user":{"email":"c@b.co"}}}`, "", "c@b.co", received)
+	f(`{"user":{"email":"a@b.co"},"eventn_ctx":{"user":{"email":"c@b.co"}}}`, "", "a@b.co", received)
 	f(`{"utc_time":"2026-11-21T02:51:54.727000Z"}`, "", "remembered@b.co", time.Date(2026, 11, 21, 2, 51, 54, 727_000_000, time.UTC))
 	f(`{"eventn_ctx":{"utc_time":"2026-11-20T02:51:54Z"}}`, "", "remembered@b.co", time.Date(2026, 11, 20, 2, 51, 54, 0, time.UTC))
 	f(`{"utc_time":"2027-11-21T02:51:54Z"}`, "", "remembered@b.co", received) // a clock that runs a year ahead

@@ -61,10 +61,19 @@ func (e *Event) User() gjson.Result {
 // that the identity memory supplied; "" when there is neither. The key is matched without regard to case; a value
 // that is not a string counts as absent.
 func (e *Event) UserEmail() string {
-	if v, ok := OwnEmail(e.User()); ok {
+	if v, ok := e.OwnEmail(); ok {
 		return v
 	}
 	return e.Email
+}
+
+// OwnEmail returns the e-mail that the event itself carries: in its user object, or where that has none in eventn_ctx.user, as in Jitsu.
+func (e *Event) OwnEmail() (string, bool) {
+	user := e.User()
+	if v, ok := OwnEmail(user); ok || !user.IsObject() || !bytes.Contains(e.JSON, []byte("eventn_ctx")) {
+		return v, ok
+	}
+	return OwnEmail(gjson.GetBytes(e.JSON, "eventn_ctx.user"))
 }
 
 // OwnEmail returns the e-mail that a user object carries, trimmed. An exact `email` wins over other spellings.
@@ -162,6 +171,10 @@ func (e *Event) AppendView(dst []byte) []byte {
 			return true
 		case FieldEventID:
 			return true // ID is it, or what stands for it
+		case FieldHTTPContext:
+			if e.ownContext() {
+				return true // a client must not make up headers
+			}
 		case "event_id":
 			if id := v.String(); id == "" || id == e.ID {
 				return true // moved, as in Jitsu
@@ -295,6 +308,9 @@ func appendMerged(dst []byte, v, more gjson.Result) []byte {
 	}
 	return append(dst, '}')
 }
+
+// ownContext says whether the router noted the request's headers.
+func (e *Event) ownContext() bool { return bytes.Contains(e.Added, []byte(`"`+FieldHTTPContext+`"`)) }
 
 // appendUser appends the user object with the hash in it.
 func (e *Event) appendUser(dst []byte, user gjson.Result) []byte {

@@ -9,10 +9,14 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
 )
 
 // functionNames is what an error about an unknown function offers.
-const functionNames = "and, call, eq, ge, get, gt, html, index, js, json, json_indent, json_indent_quote, le, len, lt, ne, not, or, " +
+const functionNames = "and, call, eq, ge, get, gt, header, html, index, js, json, json_indent, json_indent_quote, le, len, lt, ne, not, or, " +
 	"print, printf, println, slice, urlquery"
 
 // funcs are the functions of Go templates, besides text/template's own: Jitsu's, and those of the language that do not work with an
@@ -24,6 +28,7 @@ func (t *goTemplate) funcs() template.FuncMap {
 		"json_indent":       toIndentedJSON,
 		"json_indent_quote": toQuotedJSON,
 		"get":               get,
+		"header":            headerOf,
 		"eq":                equalAny,
 		"ne":                func(a, b any) bool { return !equal(a, b) },
 		"lt":                func(a, b any) bool { c, ok := compare(a, b); return ok && c < 0 },
@@ -93,6 +98,41 @@ func get(object any, paths string, fallback ...any) any {
 	}
 	if len(fallback) > 0 {
 		return fallback[0]
+	}
+	return nil
+}
+
+// header returns the request header of that name, its first value, from an event's view; false: it has none.
+func header(view, name string) (text string, ok bool) {
+	gjson.Get(view, event.FieldHTTPContext+".headers").ForEach(func(k, v gjson.Result) bool {
+		if !strings.EqualFold(k.Str, name) {
+			return true
+		}
+		if v.IsArray() {
+			v = v.Get("0")
+		}
+		text, ok = v.Str, v.Type == gjson.String
+		return false
+	})
+	return text, ok
+}
+
+// headerOf is `header . "User-Agent"`: the request header's first value, nil where there is none.
+func headerOf(ev any, name string) any {
+	m, _ := ev.(map[string]any)
+	m, _ = m[event.FieldHTTPContext].(map[string]any)
+	m, _ = m["headers"].(map[string]any)
+	for k, v := range m {
+		if !strings.EqualFold(k, name) {
+			continue
+		}
+		if list, ok := v.([]any); ok {
+			if len(list) == 0 {
+				return nil
+			}
+			return list[0]
+		}
+		return v
 	}
 	return nil
 }

@@ -4,7 +4,7 @@
   "use strict";
 
   const { apply, construct, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
-  const { limit, checkDepth, formatTime, maxString, maxElements } = host;
+  const { limit, checkDepth, formatTime, header, maxString, maxElements } = host;
   const global = globalThis;
 
   // Code made from text could not be checked beforehand; buffers are of no use to a filter and can be huge.
@@ -86,7 +86,7 @@
   hidden(global, "TABLE_NAME", "JITSU_TABLE_NAME");
   hidden(global, "destinationId", host.destination);
   hidden(global, "destinationType", host.type);
-  hidden(global, "$context", { header() {} });
+  hidden(global, "$context", { header(name) { return header(String(name)); } });
   const quiet = () => {};
   hidden(global, "console", { log: quiet, info: quiet, warn: quiet, error: quiet, debug: quiet, trace: quiet });
   hidden(global, "json", (value) => JSON.stringify(value));

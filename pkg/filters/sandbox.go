@@ -55,6 +55,7 @@ type script struct {
 	timer   *time.Timer
 	members []member      // of the event in hand; reused
 	space   space         // of the event in hand
+	view    string        // the event in hand
 	out     []byte        // the last result as JSON; reused
 	fired   chan struct{} // receives one value each time that timer fires
 }
@@ -75,7 +76,13 @@ func (s *script) start() error {
 		"maxElements": maxElements,
 		"limit":       func(what string) { rt.Interrupt(fmt.Errorf("%w: %s", ErrLimit, what)) },
 		"checkDepth":  func(json string) { checkDepth(rt, json) },
-		"formatTime":  func(text, layout string) string { return formatTime(rt, text, layout) },
+		"header": func(name string) goja.Value {
+			if text, ok := header(s.view, name); ok {
+				return rt.ToValue(text)
+			}
+			return goja.Undefined()
+		},
+		"formatTime": func(text, layout string) string { return formatTime(rt, text, layout) },
 	}
 	call, _ := goja.AssertFunction(setUp)
 	if _, err := call(goja.Undefined(), rt.ToValue(host)); err != nil {
@@ -134,9 +141,11 @@ func (s *script) on(view string, take func(goja.Value) error) error {
 		}
 	}
 	s.space.runtime = s.runtime
+	s.view = view
 	clear(s.space.numbers)
 	root := &object{space: &s.space, json: view, members: s.members[:0]}
 	err := s.run(s.runtime.NewDynamicObject(root), take)
+	s.view = "" // which may be large
 	clear(root.members)
 	s.members = root.members
 	return err

@@ -43,9 +43,9 @@ func (v *View) json() string {
 	return v.text
 }
 
-// root returns the JSON in which a path that begins with name is to be followed: the client's own where the envelope adds nothing to that.
-func (v *View) root(name string) string {
-	if v.text != "" || v.adds(name) {
+// root returns the JSON in which a path is to be followed: the client's own where the envelope adds nothing to that.
+func (v *View) root(path []step) string {
+	if v.text != "" || v.adds(path) {
 		return v.json()
 	}
 	if v.own == "" {
@@ -54,14 +54,15 @@ func (v *View) root(name string) string {
 	return v.own
 }
 
-// adds says whether the view may have a member of this name that the client's JSON lacks, or one that differs.
-func (v *View) adds(name string) bool {
-	return fromEnvelope[name] || name == "user" && v.event.AnonymousHash != "" ||
+// adds says whether the view may have something at the path that the client's JSON lacks, or that differs.
+func (v *View) adds(path []step) bool {
+	name := path[0].name
+	return fromEnvelope[name] || name == "user" && v.event.AnonymousHash != "" && (len(path) == 1 || path[1].name == event.FieldAnonymousHash) ||
 		len(v.event.Added) > 0 && memberOf(gjson.ParseBytes(v.event.Added), name).Exists()
 }
 
 // fromEnvelope are members that the view has and the client's JSON may lack.
-var fromEnvelope = set(event.FieldEventID, event.FieldAPIKey, event.FieldTimestamp, event.FieldSource, event.FieldSourceIP, event.FieldUserAgent, "eventn_ctx")
+var fromEnvelope = set(event.FieldEventID, event.FieldAPIKey, event.FieldTimestamp, event.FieldSource, event.FieldSourceIP, event.FieldUserAgent, event.FieldHTTPContext, "eventn_ctx", "event_id")
 
 // What is a constant for values although [Compile] would take it for JavaScript: numbers as JSON has them, and what begins with a digit, such as dates,
 // versions and identifiers.
@@ -160,7 +161,7 @@ func (v *Value) Eval(view *View) (gjson.Result, error) {
 		return textResult(text), nil
 	case v.script != nil:
 		if len(v.path) > 0 {
-			if r, ok := walk(view.root(v.path[0].name), v.path); ok {
+			if r, ok := walk(view.root(v.path), v.path); ok {
 				return r, nil
 			}
 		}
