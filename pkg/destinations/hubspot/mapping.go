@@ -84,9 +84,24 @@ func (r *reading) read(ev *event.Event) {
 		if p == nil && c.means(k.Str) || p != nil && (p.name == c.key || c.expressions.has(p.name)) {
 			return true // the identity, and what an expression makes
 		}
+		if k.Str == event.FieldAnonymousHash && ev.AnonymousHash != "" {
+			return true // the router's own goes before, see event.AppendView
+		}
 		r.take(k.Str, v, p)
 		return true
 	})
+	r.readHash(ev)
+}
+
+// readHash takes the visitor's hash where the account has a property for it, as Jitsu does; nobody asked for it, so nothing is said where it has none.
+// That of a server is the same for all its visitors.
+func (r *reading) readHash(ev *event.Event) {
+	c := r.s.d.contacts
+	p := r.s.schema.properties[event.FieldAnonymousHash]
+	if p == nil || ev.AnonymousHash == "" || ev.Server || p.name == c.key || c.expressions.has(p.name) || !ev.User().IsObject() {
+		return
+	}
+	r.take(p.name, gjson.Result{Type: gjson.String, Str: ev.AnonymousHash}, p)
 }
 
 // means says whether a member of that name is the identity, or made by an expression.
