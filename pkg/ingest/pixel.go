@@ -176,20 +176,18 @@ func (o *object) takeQuery(ctx *fasthttp.RequestCtx, token []byte) *refusal {
 				message: "Error parsing events body: Number of query parameters exceeds limit: 1000",
 			}
 		}
-		switch string(k) {
-		case "data", "token", "api_key", "cookie_policy", "ip_policy":
-			continue
-		}
-		if len(token) > 0 && bytes.Equal(v, token) { // under whatever name
-			continue
-		}
 		path := splitPath(string(k))
+		if len(path) == 0 || string(k) == "data" || len(token) > 0 && bytes.Equal(v, token) { // that one under whatever name
+			continue
+		}
+		switch path[0] {
+		case "token", "api_key", "cookie_policy", "ip_policy":
+			continue
+		}
 		if len(path) > maxDepth {
 			return refuseDepth(0)
 		}
-		if len(path) > 0 {
-			o.set(path, textNode(string(v)))
-		}
+		o.set(path, textNode(string(v)))
 	}
 	return nil
 }

@@ -326,7 +326,7 @@ func (r *restriction) user(dst []byte, user gjson.Result, hashed bool) []byte {
 	dst = append(dst, '{')
 	start := len(dst)
 	user.ForEach(func(k, v gjson.Result) bool {
-		if k.Str == memberAnonymousID {
+		if k.Str == memberAnonymousID || r.original != "" && r.isID(k.Str) {
 			return true
 		}
 		if len(dst) > start {

@@ -227,7 +227,7 @@ func (f *staticFile) answer(ctx *fasthttp.RequestCtx) {
 	h.Set(fasthttp.HeaderVary, fasthttp.HeaderAcceptEncoding)
 	h.Set(fasthttp.HeaderXContentTypeOptions, "nosniff")
 	if f.known(ctx, tag) {
-		ctx.NotModified()
+		ctx.SetStatusCode(fasthttp.StatusNotModified)
 		return
 	}
 	h.SetContentType(f.kind)
