@@ -56,7 +56,7 @@ server:
   dedupe: {window: 1ms, max_ids: 1}
   outcomes: {max_bytes: 0, max_age: 1h}
   events_cache: {capacity: 7, interval: 5s}
-  static_files_dir: ./web
+  static_files_dir: ./testdata
   event_enrichment: {http_context: true, hashed_anonymous_id: false, user_agent: false, location: no}
   api_keys_reload_sec: 7
   destinations_reload_sec: 0
@@ -104,7 +104,7 @@ destinations:
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/32")},
 			Grace:          0, DedupeWindow: time.Millisecond, DedupeMaxIDs: 1,
 			OutcomesMaxBytes: 0, OutcomesMaxAge: time.Hour, EventsCacheCapacity: 7, EventsCacheInterval: 5 * time.Second,
-			StaticFilesDir: "./web", HTTPContext: true,
+			StaticFilesDir: "./testdata", HTTPContext: true,
 			APIKeysReload: 7 * time.Second, DestinationsReload: 0,
 			TLS:            TLS{CertFile: "c.pem", KeyFile: "k.pem", MinVersion: tls.VersionTLS13, Pos: Pos{"test.yaml", 22}},
 			MaxHeaderBytes: 8192, MaxEvents: 11, MaxConnections: 12, MaxConnectionsPerIP: 13,

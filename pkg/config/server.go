@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -216,6 +217,10 @@ func (l *loader) server(raw server) {
 	l.edge(raw, check)
 	for _, k := range raw.UA.BotKeywords {
 		check(strings.TrimSpace(k) != "", "ua.bot_keywords", "must not hold an empty word: it would make every user agent a bot's")
+	}
+	if raw.StaticFilesDir != "" {
+		info, err := os.Stat(raw.StaticFilesDir)
+		check(err == nil && info.IsDir(), "static_files_dir", "%q is no folder that is there; name the one with the SDK's lib.js, or remove the key", raw.StaticFilesDir)
 	}
 	l.cfg.Server = raw.config()
 	if l.cfg.Server.TLS.Enabled() {

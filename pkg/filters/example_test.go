@@ -134,7 +134,7 @@ func Example_errors() {
 	show("$.event_type == 'a'\n  && user.email")
 	show(`throw new Error("no")`, `{}`)
 	// Output:
-	// line 1, column 9: function "event_type" not defined; a field begins with a dot, as in {{.event_type}}; the functions are and, call, eq, ge, get, gt, html, index, js, json, json_indent, json_indent_quote, le, len, lt, ne, not, or, print, printf, println, slice, urlquery
+	// line 1, column 9: function "event_type" not defined; a field begins with a dot, as in {{.event_type}}; the functions are and, call, eq, ge, get, gt, header, html, index, js, json, json_indent, json_indent_quote, le, len, lt, ne, not, or, print, printf, println, slice, urlquery
 	// line 2, column 6: user is not defined; write $.user for the event's field, or declare the name with let
 	// dead letter: line 1, column 7: Error: no
 }

@@ -46,15 +46,6 @@ type staticFile struct {
 	tag           string // hash of plain, without quotes
 }
 
-// CheckStaticFiles returns the error with which New would refuse a `static_files_dir`.
-func CheckStaticFiles(dir string) error {
-	s, err := openStatic(dir)
-	if err != nil {
-		return err
-	}
-	return s.root.Close()
-}
-
 func openStatic(dir string) (*static, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

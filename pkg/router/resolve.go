@@ -43,6 +43,9 @@ func (h *handover) resolve(ev *event.Event) {
 		}
 		return true
 	})
+	if anonymous := &ids[len(ids)-1]; ev.AnonymousHash != "" && anonymous.Str == ev.AnonymousHash {
+		*anonymous = gjson.Result{} // all people behind one address with equal browsers share it
+	}
 	var space [len(userIDs) + 2]identityKey
 	keys := space[:0]
 	for i := range ids {
@@ -54,7 +57,7 @@ func (h *handover) resolve(ev *event.Event) {
 		h.share(ev, keys)
 		return
 	}
-	email, own := event.OwnEmail(user)
+	email, own := ev.OwnEmail()
 	if !own && len(keys) > 1 && ev.Type() == "user_identify" {
 		h.share(ev, keys)
 		return
@@ -71,7 +74,7 @@ func (h *handover) resolve(ev *event.Event) {
 
 // share resolves an event whose keys are all one person's. Of several e-mails that are known of them the first one's counts, and each key keeps its own.
 func (h *handover) share(ev *event.Event, keys []identityKey) {
-	email, own := event.OwnEmail(ev.User())
+	email, own := ev.OwnEmail()
 	server := ev.Server
 	for _, key := range keys {
 		known, ok := h.identity(key)

@@ -416,12 +416,7 @@ func TestIdentityMemory(t *testing.T) {
 		g.post(`{"id":"by user","event_type":"t","user":{"id":"u1"}}`, `{"id":"by anon","event_type":"t","user":{"anonymous_id":"anon1"}}`,
 			`{"id":"web","event_type":"t","user":{"anonymous_id":"anon2"}}`, `{"id":"nobody","event_type":"t","user":{"id":"u2"}}`)
 		g.drain()
-		owner := map[string]string{}
-		for _, c := range g.calls("events") {
-			for _, e := range c.entries {
-				owner[e.Event.ID] = e.Plan.Key
-			}
-		}
+		owner := g.owners()
 		want := map[string]string{"same batch": "a@b.co", "by user": "a@b.co", "by anon": "a@b.co", "web": "web@b.co"}
 		if fmt.Sprint(owner) != fmt.Sprint(want) {
 			t.Errorf("events went to %v, want %v", owner, want)
@@ -470,6 +465,56 @@ func TestAlias(t *testing.T) {
 			t.Errorf("events went to (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestIdentityMemoryOfCompatibilityFormat: events of the older format teach and ask as flat ones do.
+func TestIdentityMemoryOfCompatibilityFormat(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.start()
+		defer g.stop()
+		g.post(`{"event_type":"user_identify","eventn_ctx":{"user":{"email":"a@b.co","id":"u1","anonymous_id":"anon1"}}}`,
+			`{"event_type":"user_identify","user":{"id":"u2"},"eventn_ctx":{"user":{"email":"b@b.co"}}}`)
+		g.drain()
+		g.post(`{"id":"flat","event_type":"t","user":{"id":"u1"}}`, `{"id":"compat","event_type":"t","eventn_ctx":{"user":{"anonymous_id":"anon1"}}}`,
+			`{"id":"both","event_type":"t","user":{"id":"u2"}}`, `{"id":"nobody","event_type":"t","eventn_ctx":{"user":{"id":"u3"}}}`)
+		g.drain()
+		want := map[string]string{"flat": "a@b.co", "compat": "a@b.co", "both": "b@b.co"}
+		if got := g.owners(); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("events went to %v, want %v", got, want)
+		}
+	})
+}
+
+// TestHashIsNoIdentity: under a strict cookie policy the visitor's hash stands in place of an id. People in one office may share it.
+func TestHashIsNoIdentity(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.start()
+		defer g.stop()
+		ann := event.Event{AnonymousHash: "0a1b"}
+		g.append(ann, `{"event_type":"user_identify","user":{"email":"ann@b.co","id":"u1","anonymous_id":"0a1b"}}`,
+			`{"event_type":"user_identify","eventn_ctx":{"user":{"email":"ann@b.co","anonymous_id":"0a1b"}}}`)
+		g.drain()
+		g.append(ann, `{"id":"bob","event_type":"t","user":{"anonymous_id":"0a1b"}}`, `{"id":"bob, compat","event_type":"t","eventn_ctx":{"user":{"anonymous_id":"0a1b"}}}`,
+			`{"id":"ann","event_type":"t","user":{"id":"u1","anonymous_id":"0a1b"}}`)
+		g.drain()
+		want := map[string]string{"ann": "ann@b.co"}
+		if got := g.owners(); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("events went to %v, want %v", got, want)
+		}
+	})
+}
+
+// owners are the keys to which events went, by event id.
+func (g *rig) owners() map[string]string {
+	owner := map[string]string{}
+	for _, c := range g.calls("events") {
+		for _, e := range c.entries {
+			owner[e.Event.ID] = e.Plan.Key
+		}
+	}
+	return owner
 }
 
 func TestFullLane(t *testing.T) {
