@@ -72,6 +72,9 @@ func registered(t *testing.T) map[string][]string {
 	if _, err := ingest.New(ingest.Options{Server: config.Default().Server, Log: lg, Registerer: d, Logger: quiet}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := ingest.NewCertificate(config.TLS{}, ingest.CertificateOptions{Registerer: d}); err == nil {
+		t.Fatal("a certificate of no file")
+	}
 	destinations.NewMetrics(d)
 	maps.Copy(d.found, ofCommand(t))
 	return d.found

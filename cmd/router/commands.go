@@ -39,6 +39,9 @@ func (c *checkCmd) Run(ctx context.Context, s streams) error {
 		return withoutFile(err)
 	}
 	cfg := loaded.cfg
+	if err := checkCertificate(cfg); err != nil {
+		return err
+	}
 	for _, a := range cfg.Elsewhere {
 		if t, ok := loaded.troubles[a]; ok {
 			fmt.Fprintf(s.out, "warning: %s cannot be read from %s: %s; checked instead is the version of %s, which the router keeps\n",

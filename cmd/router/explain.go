@@ -86,7 +86,14 @@ func (c *explainCmd) ask(ctx context.Context, cfg *config.Config, token string, 
 		base = ownAddress(cfg.Server)
 	}
 	if base != "" {
-		x, err := fetchExplanation(ctx, base, token, q)
+		transport := &http.Transport{DisableKeepAlives: true} // no proxy: the token is for the router
+		if c.URL == "" {
+			var err error
+			if transport, err = ownTransport(cfg.Server.TLS); err != nil {
+				return nil, fmt.Errorf("read the certificate of the router: %w; or name its address with --url", err)
+			}
+		}
+		x, err := fetchExplanation(ctx, transport, explainAt{base, token}, q)
 		if c.URL != "" || !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, errNoRouter) {
 			return x, err
 		}
@@ -111,7 +118,11 @@ func ownAddress(s config.Server) string {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(s.Port))
+	scheme := "http://"
+	if s.TLS.Enabled() {
+		scheme = "https://"
+	}
+	return scheme + net.JoinHostPort(host, strconv.Itoa(s.Port))
 }
 
 // errNoRouter is for something else that listens where the router was thought to be.
@@ -120,8 +131,12 @@ var errNoRouter = errors.New("what answers there is no router, or an older one")
 // maxExplanation bounds an answer.
 const maxExplanation = 64 << 20
 
+// explainAt is the router to ask.
+type explainAt struct{ base, token string }
+
 // fetchExplanation asks a router.
-func fetchExplanation(ctx context.Context, base, token string, q router.ExplainQuery) (*router.Explanation, error) {
+func fetchExplanation(ctx context.Context, transport *http.Transport, at explainAt, q router.ExplainQuery) (*router.Explanation, error) {
+	base, token := at.base, at.token
 	values := url.Values{}
 	if q.Limit > 0 {
 		values.Set("limit", strconv.Itoa(q.Limit))
@@ -140,7 +155,7 @@ func fetchExplanation(ctx context.Context, base, token string, q router.ExplainQ
 	}
 	client := http.Client{
 		Timeout:       time.Minute,
-		Transport:     &http.Transport{DisableKeepAlives: true},                                      // no proxy: the token is for the router
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // nor for others
 	}
 	res, err := client.Do(req)

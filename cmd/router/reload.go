@@ -116,6 +116,9 @@ func (r *reloader) reload(ctx context.Context, why string) (reload, error) {
 
 // reloadNow is reload for who has the turn.
 func (r *reloader) reloadNow(ctx context.Context, why string) (reload, error) {
+	if c := r.srv.certificate; c != nil {
+		c.Reload()
+	}
 	l := loader{path: r.path, fresh: fetched(r.elsewhere), good: r.lastGood}
 	next, err := l.load(ctx)
 	if l.data != nil {

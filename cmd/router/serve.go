@@ -108,6 +108,8 @@ type service struct {
 	enricher *enrich.Enricher
 	ingest   *ingest.Server
 	recent   *eventscache.Cache
+
+	certificate *ingest.Certificate // nil: HTTP
 }
 
 // newService opens the data directory and puts the parts together. transport is for the destinations' calls; nil: the network.
@@ -140,6 +142,9 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		}
 	}
 	srv.enricher = newEnricher(cfg, srv.geo)
+	if srv.certificate, err = certificateOf(cfg, ingest.CertificateOptions{Registerer: srv.registry, Logger: logger}); err != nil {
+		return srv, err
+	}
 	shared := &destinations.Shared{}
 	srv.parts = parts{
 		logger: logger, metrics: destinations.NewMetrics(srv.registry), cache: storeCache{srv.store}, shared: shared, transport: transport,
@@ -175,7 +180,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 			"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
 			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
 		},
-		Place: srv.geo.Country, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
+		Place: srv.geo.Country, Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err
 }
@@ -193,6 +198,9 @@ func (srv *service) run(ctx context.Context, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.ingest.Run(ctx, ln) })
 	g.Go(func() error { return srv.router.Run(ctx) })
+	if srv.certificate != nil {
+		g.Go(func() error { return srv.certificate.Run(ctx) })
+	}
 	if srv.reloader != nil {
 		g.Go(func() error { return srv.reloader.run(ctx) })
 	}

@@ -48,7 +48,7 @@ type Server struct {
 	MaxEvents           int           // max_events_per_request: default 50,000
 	MaxConnections      int           // max_connections: open at a time; default 16,384
 	MaxConnectionsPerIP int           // max_connections_per_ip: of one address, trusted proxies not counted; default 4,096, 0: no limit
-	ReadTimeout         time.Duration // read_timeout: for a whole request; default 60s
+	ReadTimeout         time.Duration // read_timeout: for the headers of a request, and for its body; default 60s
 	IdleTimeout         time.Duration // idle_timeout: between two requests of a connection; default 65s
 	MinBodyRate         int           // min_body_rate: bytes a second at which a body must come; default 1 KiB, 0: no limit
 	RateLimit           RateLimit     // rate_limit: of API keys that have none of their own; default none

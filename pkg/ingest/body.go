@@ -12,17 +12,13 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// maxEvents bounds the events of one request: each costs an envelope, however small it is itself. Jitsu's documentation
-// suggests as many for an uploaded file.
-const maxEvents = 50_000
-
 var (
 	byteOrderMark = []byte("\xef\xbb\xbf")
 	gzipMagic     = []byte{0x1f, 0x8b}
 )
 
-// limits of one body, in bytes.
-type limits struct{ event, body int }
+// limits of one body: bytes of an event and of all, and the number of events, of which each costs an envelope, however small it is.
+type limits struct{ event, body, events int }
 
 // parse reads a request's body into b.data and b.elements: all events or a refusal. body may be gzipped, whatever its
 // headers say: no JSON text begins with gzip's magic number.
@@ -111,8 +107,8 @@ func (b *batch) scanArray(i int, lim limits) (end int, r *refusal, err error) {
 		if s.data[i] != '{' {
 			return i, refuseElement(s.data, i, n), nil
 		}
-		if n == maxEvents {
-			return i, refuseEventCount(), nil
+		if n == lim.events {
+			return i, refuseEventCount(lim.events), nil
 		}
 		b.elements = append(b.elements, element{})
 		e := &b.elements[n]

@@ -175,6 +175,9 @@ func (u *upload) admit(ctx *fasthttp.RequestCtx) (r *refusal) {
 	case !src.key.feeds:
 		return refuseUnfed
 	}
+	if src.old {
+		s.oldSecret(src.key)
+	}
 	if u.options, r = readUploadOptions(ctx.QueryArgs()); r != nil {
 		return r
 	}

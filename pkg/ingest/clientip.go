@@ -10,8 +10,10 @@ import (
 )
 
 // peerAddr returns the address at the other end of the connection; the zero Addr where that is no TCP.
-func peerAddr(ctx *fasthttp.RequestCtx) netip.Addr {
-	tcp, ok := ctx.RemoteAddr().(*net.TCPAddr)
+func peerAddr(ctx *fasthttp.RequestCtx) netip.Addr { return tcpAddr(ctx.RemoteAddr()) }
+
+func tcpAddr(a net.Addr) netip.Addr {
+	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}
 	}

@@ -125,7 +125,7 @@ func bareHost(origin []byte) []byte {
 	if i := bytes.Index(origin, []byte("://")); i >= 0 {
 		origin = origin[i+3:]
 	}
-	if i := bytes.IndexByte(origin, '/'); i >= 0 {
+	if i := bytes.IndexAny(origin, "/?#"); i >= 0 {
 		origin = origin[:i]
 	}
 	if len(origin) > 0 && origin[0] == '[' { // IPv6

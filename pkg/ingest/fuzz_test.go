@@ -25,7 +25,7 @@ func FuzzBody(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Add(gzipped(f, `[{"a":1}]`))
-	lim := limits{event: 2000, body: 20_000}
+	lim := limits{event: 2000, body: 20_000, events: 50_000}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b := &batch{random: batches.New().(*batch).random, seen: map[contentHash]uint64{}}
 		refused := b.parse(bytes.Clone(body), lim)

@@ -14,6 +14,7 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/event"
 
+	"github.com/valyala/fasthttp"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -141,4 +142,16 @@ func send(t *testing.T, method, url string, body []byte, headers ...string) answ
 		t.Fatalf("%s %s: %v", method, url, err)
 	}
 	return answer{resp.StatusCode, resp.Header, string(got)}
+}
+
+// handle gives s a request without a socket.
+func handle(s *Server, method, uri, body string) *fasthttp.Response {
+	var req fasthttp.Request
+	req.Header.SetMethod(method)
+	req.SetRequestURI(uri)
+	req.SetBodyString(body)
+	var ctx fasthttp.RequestCtx
+	ctx.Init(&req, nil, nil)
+	s.Handler(&ctx)
+	return &ctx.Response
 }

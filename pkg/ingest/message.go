@@ -37,7 +37,7 @@ func (s *Server) parseMessages(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, 
 		return malformed(fmt.Sprintf("malformed JSON body begins with: %q", firstRune(body[i:])),
 			fmt.Sprintf(`at byte %d: a message, or {"batch":[…]}, must begin here`, i))
 	}
-	end, r, err := b.scanMessages(i, e.messages)
+	end, r, err := b.scanMessages(i, e.messages, s.limits.events)
 	switch {
 	case r != nil:
 		return r
@@ -77,7 +77,7 @@ func (b *batch) checkMessages(lim limits) *refusal {
 }
 
 // scanMessages finds the messages in the object at i, which nobody has checked yet.
-func (b *batch) scanMessages(i int, route *messageRoute) (end int, r *refusal, err error) {
+func (b *batch) scanMessages(i int, route *messageRoute, most int) (end int, r *refusal, err error) {
 	s := &b.scanner
 	b.messages, b.elements = messages{}, b.elements[:0]
 	from, typed := i, route.kind != "" || route.dialect != nil
@@ -97,7 +97,7 @@ func (b *batch) scanMessages(i int, route *messageRoute) (end int, r *refusal, e
 			if s.data[at] != '[' {
 				return at, malformed("malformed Segment body 'batch' type. Expected array of objects", fmt.Sprintf("at byte %d", at)), nil
 			}
-			if i, r, err = b.scanBatch(at); r != nil {
+			if i, r, err = b.scanBatch(at, most); r != nil {
 				return i, r, nil
 			}
 		} else {
@@ -134,7 +134,7 @@ func (b *batch) scanMessages(i int, route *messageRoute) (end int, r *refusal, e
 }
 
 // scanBatch scans the array of messages at i.
-func (b *batch) scanBatch(i int) (end int, r *refusal, err error) {
+func (b *batch) scanBatch(i, most int) (end int, r *refusal, err error) {
 	s := &b.scanner
 	b.elements = b.elements[:0]
 	for i = s.space(i + 1); ; i = s.space(i + 1) {
@@ -148,8 +148,8 @@ func (b *batch) scanBatch(i int) (end int, r *refusal, err error) {
 		if s.data[i] != '{' {
 			return i, refuseElement(s.data, i, n), nil
 		}
-		if n == maxEvents {
-			return i, refuseEventCount(), nil
+		if n == most {
+			return i, refuseEventCount(most), nil
 		}
 		from := i
 		if i, err = s.nested(i, 2+messageDepth); err != nil {

@@ -16,6 +16,8 @@ type metrics struct {
 	badLines    *prometheus.CounterVec
 	bulkWaited  prometheus.Counter
 	uploads     prometheus.Gauge
+	limited     *prometheus.CounterVec
+	oldSecret   *prometheus.CounterVec
 	rejected    [reasons]prometheus.Counter
 	seconds     prometheus.Histogram
 
@@ -45,6 +47,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		bulkWaited: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "router_bulk_wait_seconds_total", Help: "Time that uploads waited for room in the log or in a lane.",
 		}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_rate_limited_total", Help: "Requests refused because the API key sent more events than its rate limit allows.",
+		}, []string{"api_key"}),
+		oldSecret: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_old_secret_used_total", Help: "Requests with a secret of the API key that is not the first of its list.",
+		}, []string{"api_key"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "router_request_seconds", Help: "Time that an accepted request took from its last byte to its answer, the wait for the disk included.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
@@ -52,12 +60,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	}
 	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "router_requests_rejected_total", Help: "Requests not accepted: " +
-			"route, token, body, size, depth, full (log), failed (log), refused (lane full), http, internal.",
+			"route, token, body, size, depth, full (log), failed (log), refused (lane full), rate, origin, connections, http, internal.",
 	}, []string{"reason"})
 	for r, name := range reasonNames {
 		m.rejected[r] = rejected.WithLabelValues(name)
 	}
-	for _, c := range []prometheus.Collector{m.received, m.accepted, m.undelivered, m.badLines, m.bulkWaited, m.uploads, m.seconds, m.unknownPolicies, rejected} {
+	for _, c := range []prometheus.Collector{
+		m.received, m.accepted, m.undelivered, m.badLines, m.bulkWaited, m.uploads, m.limited, m.oldSecret, m.seconds, m.unknownPolicies, rejected,
+	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -71,6 +81,12 @@ func (m *metrics) resolve(src *source) {
 	src.badLines = m.badLines.WithLabelValues(src.id)
 	src.accepted[event.Live] = m.accepted.WithLabelValues(src.id, "live")
 	src.accepted[event.Bulk] = m.accepted.WithLabelValues(src.id, "bulk")
+	if src.limit != nil {
+		src.limited = m.limited.WithLabelValues(src.id)
+	}
+	if src.rotates {
+		src.oldSecret = m.oldSecret.WithLabelValues(src.id)
+	}
 	if !src.feeds {
 		src.undelivered = m.undelivered.WithLabelValues(src.id)
 	}

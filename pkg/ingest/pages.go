@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
+	"net/netip"
+	"strings"
+
+	"eventrouter/pkg/config"
 
 	"github.com/valyala/fasthttp"
 )
@@ -48,7 +52,7 @@ func (s *Server) metricsPage(ctx *fasthttp.RequestCtx) {
 		s.notFound(ctx)
 		return
 	}
-	if r := s.refuseAdmin(ctx); r != nil {
+	if r := s.refuseAdmin(ctx); r != nil && s.opts.Server.MetricsAccess != config.AccessPublic {
 		if r == refuseWrongAdmin {
 			r = refuseWrongMetrics
 		}
@@ -70,7 +74,7 @@ func (s *Server) adminPage(ctx *fasthttp.RequestCtx, path []byte) bool {
 	}
 	b := acquireBatch()
 	defer b.release()
-	body, r := b.read(ctx, s.limits.body)
+	body, r := b.read(ctx, s.limits.body, s.pace())
 	if r != nil {
 		s.refuse(ctx, nil, r)
 		return true
@@ -93,9 +97,7 @@ var (
 // refuseAdmin returns nil for a request that may see admin pages.
 func (s *Server) refuseAdmin(ctx *fasthttp.RequestCtx) *refusal {
 	if s.opts.Server.AdminToken == "" {
-		h := &ctx.Request.Header
-		direct := len(h.Peek(fasthttp.HeaderXForwardedFor)) == 0 && len(h.Peek(fasthttp.HeaderForwarded)) == 0
-		if direct && peerAddr(ctx).IsLoopback() {
+		if s.opts.Server.AdminAccess != config.AccessToken && isDirect(ctx) {
 			return nil
 		}
 		return refuseNoAdmin
@@ -116,6 +118,27 @@ func (s *Server) refuseAdmin(ctx *fasthttp.RequestCtx) *refusal {
 		return refuseWrongAdmin
 	}
 	return nil
+}
+
+// proxyHeaders are those that proxies add.
+var proxyHeaders = [...]string{
+	fasthttp.HeaderXForwardedFor, fasthttp.HeaderForwarded, "X-Real-Ip", fasthttp.HeaderXForwardedHost, fasthttp.HeaderXForwardedProto, fasthttp.HeaderVia,
+}
+
+// isDirect says whether a request comes straight from this machine, as far as one can see: a proxy on it connects from the same address. That Host must
+// be this machine too keeps out a web site whose name was made to lead here (DNS rebinding), and proxies that pass on the name they were called by.
+func isDirect(ctx *fasthttp.RequestCtx) bool {
+	if !peerAddr(ctx).IsLoopback() {
+		return false
+	}
+	for _, name := range proxyHeaders {
+		if len(ctx.Request.Header.Peek(name)) > 0 {
+			return false
+		}
+	}
+	host := string(bareHost(ctx.Host()))
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
 
 func (s *Server) notFound(ctx *fasthttp.RequestCtx) {

@@ -71,11 +71,16 @@ func TestAdminPages(t *testing.T) {
 	without := newServer(t, o)
 	o.Server.AdminToken = "adm"
 	withBoth := newServer(t, o)
+	o.Server.AdminToken, o.Server.AdminAccess = "", config.AccessToken
+	locked := newServer(t, o)
+	o.Server.AdminAccess, o.Server.MetricsAccess = config.AccessLocal, config.AccessPublic
+	public := newServer(t, o)
 
 	f := func(s *Server, peer, path string, status int, want string, headers ...string) {
 		t.Helper()
 		var req fasthttp.Request
 		req.SetRequestURI(path)
+		req.Header.SetHost("localhost:8001")
 		for i := 0; i < len(headers); i += 2 {
 			req.Header.Set(headers[i], headers[i+1])
 		}
@@ -101,6 +106,19 @@ func TestAdminPages(t *testing.T) {
 	f(without, "::ffff:127.0.0.1", "/metrics", 200, "page")
 	f(without, "127.0.0.1", "/metrics", 403, advice, "X-Forwarded-For", "127.0.0.1")
 	f(without, "127.0.0.1", "/metrics", 403, advice, "Forwarded", "for=127.0.0.1")
+	for _, host := range []string{"127.0.0.1", "127.0.0.1:8001", "[::1]:8001", "LOCALHOST"} {
+		f(without, "127.0.0.1", "/metrics", 200, "page", "Host", host)
+	}
+	for _, host := range []string{"events.example.com", "localhost.example.com:8001", "192.0.2.1", "127.0.0.1.example.com", "127.0.0.1@example.com", "-"} {
+		f(without, "127.0.0.1", "/metrics", 403, advice, "Host", host)
+	}
+	for _, header := range []string{"X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Proto", "Via"} {
+		f(without, "127.0.0.1", "/metrics", 403, advice, header, "x")
+	}
+	f(locked, "127.0.0.1", "/metrics", 403, advice)
+	f(locked, "127.0.0.1", "/readyz", 200, `{"status":"ok"}`)
+	f(public, "192.0.2.1", "/metrics", 200, "page")
+	f(public, "192.0.2.1", "/readyz", 200, `{"status":"ok"}`)
 	f(without, "10.0.0.1", "/metrics", 403, advice)
 	f(without, "192.0.2.1", "/metrics", 403, advice, "X-Admin-Token", "")
 
@@ -144,14 +162,17 @@ router_events_received_total{api_key="nodest"} 3
 # HELP router_events_without_destination_total Accepted events whose API key feeds no destination.
 # TYPE router_events_without_destination_total counter
 router_events_without_destination_total{api_key="nodest"} 3
-# HELP router_requests_rejected_total Requests not accepted: route, token, body, size, depth, full (log), failed (log), refused (lane full), http, internal.
+# HELP router_requests_rejected_total Requests not accepted: route, token, body, size, depth, full (log), failed (log), refused (lane full), rate, origin, connections, http, internal.
 # TYPE router_requests_rejected_total counter
 router_requests_rejected_total{reason="body"} 1
+router_requests_rejected_total{reason="connections"} 0
 router_requests_rejected_total{reason="depth"} 1
 router_requests_rejected_total{reason="failed"} 0
 router_requests_rejected_total{reason="full"} 0
 router_requests_rejected_total{reason="http"} 0
 router_requests_rejected_total{reason="internal"} 0
+router_requests_rejected_total{reason="origin"} 0
+router_requests_rejected_total{reason="rate"} 0
 router_requests_rejected_total{reason="refused"} 0
 router_requests_rejected_total{reason="route"} 1
 router_requests_rejected_total{reason="size"} 1

@@ -97,7 +97,7 @@ func (s *Server) readPixel(ctx *fasthttp.RequestCtx, b *batch, received time.Tim
 		s.metrics.rejected[r.reason].Inc()
 		return access{}, "", nil
 	}
-	if r = s.backPressure(src.key, event.Live); r != nil {
+	if r = s.admit(ctx, src, event.Live, received); r != nil {
 		return access{}, "", r
 	}
 	if r = root.takeQuery(ctx, token); r != nil {
@@ -128,7 +128,7 @@ func (b *batch) pixelData(param []byte, lim limits) ([]byte, *refusal) {
 	case first[0] != '{':
 		r = malformed("not an object", "")
 	default:
-		if r = b.scan(data, limits{event: lim.body, body: lim.body}); r == nil && !gjson.ValidBytes(data) { // the whole event is measured later
+		if r = b.scan(data, limits{event: lim.body, body: lim.body, events: lim.events}); r == nil && !gjson.ValidBytes(data) { // the whole event is measured later
 			r = syntaxError(data)
 		}
 	}

@@ -18,15 +18,36 @@ const (
 	// often not read, and what is left unread would be taken for the next request.
 	drainBytes = 64 << 10
 	drainTime  = time.Second
+
+	// bodyGrace is what a body may take however slowly it comes: a phone in a tunnel is no attack.
+	bodyGrace = 10 * time.Second
 )
 
+// pace is how fast a body must come.
+type pace struct {
+	bytesPerSecond int           // on average, behind the grace; 0: at any rate
+	most           time.Duration // for all of it
+}
+
+// deadline is when more must have come than the first n bytes.
+func (p pace) deadline(began time.Time, n int) time.Time {
+	if p.bytesPerSecond == 0 {
+		return began.Add(p.most)
+	}
+	return began.Add(min(p.most, bodyGrace+time.Duration(n)*time.Second/time.Duration(p.bytesPerSecond)))
+}
+
+func (s *Server) pace() pace { return pace{s.opts.Server.MinBodyRate, s.opts.Server.ReadTimeout} }
+
 var (
+	refuseUnreadable = &refusal{status: fasthttp.StatusBadRequest, reason: reasonHTTP, message: "Request is not readable as HTTP"}
+
 	refuseCutBody = &refusal{status: fasthttp.StatusBadRequest, reason: reasonHTTP, message: "Request body ended too early"}
 	refuseSlow    = &refusal{status: fasthttp.StatusRequestTimeout, reason: reasonHTTP, message: "Request took too long"}
 )
 
 // read returns the request's body, valid until b is released, or a refusal where it is longer than limit bytes or does not come whole.
-func (b *batch) read(ctx *fasthttp.RequestCtx, limit int) ([]byte, *refusal) {
+func (b *batch) read(ctx *fasthttp.RequestCtx, limit int, p pace) ([]byte, *refusal) {
 	stream := ctx.RequestBodyStream()
 	if b.parsed {
 		return b.body, nil
@@ -39,7 +60,9 @@ func (b *batch) read(ctx *fasthttp.RequestCtx, limit int) ([]byte, *refusal) {
 		return nil, refuseBodySize(limit)
 	}
 	b.body = b.body[:0]
+	began := time.Now()
 	for {
+		_ = ctx.Conn().SetReadDeadline(p.deadline(began, len(b.body))) // of a broken connection Read tells
 		if len(b.body) == cap(b.body) {
 			b.body = slices.Grow(b.body, max(firstReadBytes, len(b.body)))
 		}

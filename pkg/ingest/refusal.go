@@ -13,20 +13,23 @@ import (
 type reason uint8
 
 const (
-	reasonRoute    reason = iota // no such route or method
-	reasonToken                  // no key, an unknown one, one of the other kind
-	reasonBody                   // not JSON, or not events
-	reasonSize                   // an event, the body or the number of events
-	reasonDepth                  // nesting
-	reasonFull                   // the log is full
-	reasonFailed                 // the log can not store
-	reasonRefused                // a lane that the key feeds is full
-	reasonHTTP                   // not readable as HTTP: headers too long, timeout
-	reasonInternal               // a bug here
+	reasonRoute       reason = iota // no such route or method
+	reasonToken                     // no key, an unknown one, one of the other kind
+	reasonBody                      // not JSON, or not events
+	reasonSize                      // an event, the body or the number of events
+	reasonDepth                     // nesting
+	reasonFull                      // the log is full
+	reasonFailed                    // the log can not store
+	reasonRefused                   // a lane that the key feeds is full
+	reasonRate                      // more events than the key may send
+	reasonOrigin                    // a page that is none of the key's
+	reasonConnections               // too many connections, in all or of one address
+	reasonHTTP                      // not readable as HTTP: headers too long, timeout
+	reasonInternal                  // a bug here
 	reasons
 )
 
-var reasonNames = [reasons]string{"route", "token", "body", "size", "depth", "full", "failed", "refused", "http", "internal"}
+var reasonNames = [reasons]string{"route", "token", "body", "size", "depth", "full", "failed", "refused", "rate", "origin", "connections", "http", "internal"}
 
 // refusal is an answer other than success.
 type refusal struct {
@@ -64,10 +67,10 @@ func refuseBodySize(limit int) *refusal {
 	}
 }
 
-func refuseEventCount() *refusal {
+func refuseEventCount(limit int) *refusal {
 	return &refusal{
 		status: fasthttp.StatusRequestEntityTooLarge, reason: reasonSize,
-		message: fmt.Sprintf("Number of events exceeds limit: %d", maxEvents), detail: "send fewer events at a time",
+		message: fmt.Sprintf("Number of events exceeds limit: %d", limit), detail: "send fewer events at a time",
 	}
 }
 
@@ -77,6 +80,7 @@ func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
 	ctx.Response.Header.SetContentTypeBytes(typeJSON)
 	if r.retryAfter > 0 {
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(r.retryAfter))
+		ctx.Response.Header.Set(fasthttp.HeaderAccessControlExposeHeaders, fasthttp.HeaderRetryAfter) // else a page's script cannot read it
 	}
 	body := append([]byte(nil), `{"message":`...)
 	body = event.AppendString(body, r.message)

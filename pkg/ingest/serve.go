@@ -1,39 +1,49 @@
 package ingest
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
-	"syscall"
+	"strings"
 	"time"
+
+	"eventrouter/pkg/config"
 
 	"github.com/valyala/fasthttp"
 )
 
 const (
-	// readTimeout is for a whole request, idleTimeout between two: Jitsu's own. A slow reader of our short answers is cut sooner.
-	readTimeout  = 60 * time.Second
-	idleTimeout  = 65 * time.Second
+	// writeTimeout cuts off a slow reader of our short answers.
 	writeTimeout = 30 * time.Second
-
-	// maxConnections bounds goroutines and buffers; what comes on top is answered 503 and closed.
-	maxConnections = 16384
-
-	maxHeaderBytes = 16 << 10
 
 	// maxPrefetchedBytes is what fasthttp reads of a body ahead of the handler, which shall refuse a request as soon as its header has come.
 	maxPrefetchedBytes = 1
+
+	// spareWorkers are connections that fasthttp may have beside those that are admitted: it ends one a little after it says so.
+	spareWorkers = 1024
 )
+
+// withDefaults fills in limits that must not be zero: tests make servers that say nothing of them.
+func withDefaults(s config.Server) config.Server {
+	d := config.Default().Server
+	s.MaxHeaderBytes = cmp.Or(s.MaxHeaderBytes, d.MaxHeaderBytes)
+	s.MaxEvents = cmp.Or(s.MaxEvents, d.MaxEvents)
+	s.MaxConnections = cmp.Or(s.MaxConnections, d.MaxConnections)
+	s.ReadTimeout = cmp.Or(s.ReadTimeout, d.ReadTimeout)
+	s.IdleTimeout = cmp.Or(s.IdleTimeout, d.IdleTimeout)
+	return s
+}
 
 // Run serves ln until ctx ends; then it takes no new connections, finishes the open requests within the grace time, cuts off
 // what is left, and returns nil. A listener that breaks is the only error.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	conns := connections{open: map[net.Conn]struct{}{}}
+	conns := newConnections(s.opts.Server)
 	srv := s.httpServer(conns.track)
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(&patientListener{Listener: ln, done: ctx.Done(), server: s}) }()
+	go func() { served <- srv.Serve(&listener{Listener: ln, conns: conns, done: ctx.Done(), server: s}) }()
 
 	select {
 	case err := <-served:
@@ -60,13 +70,14 @@ func (s *Server) httpServer(track func(net.Conn, fasthttp.ConnState)) *fasthttp.
 	return &fasthttp.Server{
 		Handler:            s.Handler,
 		ErrorHandler:       s.unreadable,
+		HeaderReceived:     s.awaitBody,
 		ConnState:          track,
 		Logger:             silent{},
-		ReadTimeout:        readTimeout,
+		ReadTimeout:        s.opts.Server.ReadTimeout,
 		WriteTimeout:       writeTimeout,
-		IdleTimeout:        idleTimeout,
-		Concurrency:        maxConnections,
-		ReadBufferSize:     maxHeaderBytes,
+		IdleTimeout:        s.opts.Server.IdleTimeout,
+		Concurrency:        s.opts.Server.MaxConnections + spareWorkers,
+		ReadBufferSize:     s.opts.Server.MaxHeaderBytes,
 		StreamRequestBody:  true,
 		MaxRequestBodySize: maxPrefetchedBytes,
 
@@ -77,13 +88,37 @@ func (s *Server) httpServer(track func(net.Conn, fasthttp.ConnState)) *fasthttp.
 	}
 }
 
+// awaitBody bounds the wait for the first byte of a body, which fasthttp reads before it calls the handler.
+func (s *Server) awaitBody(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+	return fasthttp.RequestConfig{ReadTimeout: s.pace().deadline(time.Time{}, 0).Sub(time.Time{})}
+}
+
+// ambiguous says whether a request has both a length and chunks: a proxy in front may have believed the other one, and then what stands behind the
+// body would be a request that the proxy never saw. fasthttp believes the chunks, and keeps the length in the raw header only.
+func ambiguous(h *fasthttp.RequestHeader) bool {
+	return h.ContentLength() == -1 && hasLine(h.RawHeaders(), "content-length")
+}
+
+// hasLine says whether a raw header has a line of a name.
+func hasLine(raw []byte, name string) bool {
+	for line := range bytes.Lines(raw) {
+		if len(line) > len(name) && line[len(name)] == ':' && strings.EqualFold(view(line[:len(name)]), name) {
+			return true
+		}
+	}
+	return false
+}
+
 // unreadable answers a request whose header could not be read. err may quote the request, so it goes nowhere.
 func (s *Server) unreadable(ctx *fasthttp.RequestCtx, err error) {
-	r := &refusal{status: fasthttp.StatusBadRequest, reason: reasonHTTP, message: "Request is not readable as HTTP"}
+	r := refuseUnreadable
 	netErr, ok := errors.AsType[net.Error](err)
 	switch {
 	case isSmallBuffer(err):
-		r.status, r.message = fasthttp.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("Request header exceeds limit: %d", maxHeaderBytes)
+		r = &refusal{
+			status: fasthttp.StatusRequestHeaderFieldsTooLarge, reason: reasonHTTP,
+			message: fmt.Sprintf("Request header exceeds limit: %d", s.opts.Server.MaxHeaderBytes),
+		}
 	case ok && netErr.Timeout():
 		r = refuseSlow
 	}
@@ -99,61 +134,3 @@ func isSmallBuffer(err error) bool {
 type silent struct{}
 
 func (silent) Printf(string, ...any) {}
-
-// connections are all open ones, so that they can be cut off at the end of the grace time.
-type connections struct {
-	mu   sync.Mutex // guards open
-	open map[net.Conn]struct{}
-}
-
-func (c *connections) track(conn net.Conn, state fasthttp.ConnState) {
-	switch state {
-	case fasthttp.StateNew:
-		c.mu.Lock()
-		c.open[conn] = struct{}{}
-		c.mu.Unlock()
-	case fasthttp.StateClosed, fasthttp.StateHijacked:
-		c.mu.Lock()
-		delete(c.open, conn)
-		c.mu.Unlock()
-	}
-}
-
-func (c *connections) closeAll() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for conn := range c.open {
-		_ = conn.Close()
-	}
-	return len(c.open)
-}
-
-// patientListener waits when the process or the machine is out of descriptors, which fasthttp would take for the listener's end.
-type patientListener struct {
-	net.Listener
-	done   <-chan struct{}
-	server *Server
-}
-
-func (l *patientListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err == nil || !isShortage(err) {
-			return conn, err
-		}
-		l.server.opts.Logger.Warn("no new connections for a second", "error", err)
-		select {
-		case <-time.After(time.Second):
-		case <-l.done:
-		}
-	}
-}
-
-func isShortage(err error) bool {
-	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}

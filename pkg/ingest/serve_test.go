@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"eventrouter/pkg/config"
 	"eventrouter/pkg/event"
 
 	"golang.org/x/sync/errgroup"
@@ -207,7 +208,7 @@ func TestShortageOfDescriptorsIsWaitedOut(t *testing.T) {
 				close(done)
 			}
 			began := time.Now()
-			l := &patientListener{Listener: &shortListener{short: short}, done: done, server: newServer(t, testOptions(&memoryLog{}))}
+			l := &listener{Listener: &shortListener{short: short}, done: done, server: newServer(t, testOptions(&memoryLog{}))}
 			if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 				t.Errorf("got %v", err)
 			}
@@ -266,11 +267,15 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 // Clients that send slowly, or nothing, or do not read, hold a connection for a bounded time, however small the steps that they make.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	send(t, "GET", start(t, testOptions(&memoryLog{}))+"/ping", nil) // fasthttp's clock for Date headers never ends: not in the bubble
+	d := config.Default().Server
+	readTimeout, idleTimeout, minRate := d.ReadTimeout, d.IdleTimeout, 0
 	f := func(what string, within time.Duration, client func(net.Conn)) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			log := &memoryLog{}
-			s := newServer(t, testOptions(log))
+			o := testOptions(log)
+			o.Server.MinBodyRate = minRate
+			s := newServer(t, o)
 			ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
@@ -311,8 +316,17 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		io.Copy(io.Discard, c)
 	})
 	f("slow header", readTimeout+time.Second, trickle(head+"X-Slow: "))
-	f("slow body", readTimeout+time.Second, trickle(head+"Content-Length: 10000\r\n\r\n"))
-	f("slow chunks", readTimeout+time.Second, trickle(head+"Transfer-Encoding: chunked\r\n\r\n2710\r\n"))
+	f("slow body", readTimeout+2*time.Second, trickle(head+"Content-Length: 10000\r\n\r\n"))
+	f("slow chunks", readTimeout+2*time.Second, trickle(head+"Transfer-Encoding: chunked\r\n\r\n2710\r\n"))
+	minRate = 1024
+	f("a slow body with a least rate", bodyGrace+2*time.Second, trickle(head+"Content-Length: 10000\r\n\r\n"))
+	f("slow chunks with a least rate", bodyGrace+2*time.Second, trickle(head+"Transfer-Encoding: chunked\r\n\r\n2710\r\n"))
+	f("no body", bodyGrace+time.Second, func(c net.Conn) {
+		io.WriteString(c, head+"Content-Length: 10000\r\n\r\n")
+		io.Copy(io.Discard, c)
+	})
+	f("a body that stops", bodyGrace+10*time.Second, trickle(head+"Content-Length: 20000\r\n\r\n"+strings.Repeat("x", 9*1024)))
+	minRate = 0
 	f("an answer that nobody reads", writeTimeout+time.Second, func(c net.Conn) {
 		io.WriteString(c, "GET /ping HTTP/1.1\r\nHost: r\r\n\r\n")
 		time.Sleep(writeTimeout + time.Second)

@@ -12,6 +12,7 @@ package ingest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,6 +64,9 @@ type Options struct {
 	// Admin are further pages for who may see admin pages, by method and path: "POST /api/v1/destinations/test".
 	Admin map[string]fasthttp.RequestHandler
 
+	// Certificate makes the server speak HTTPS. nil: HTTP.
+	Certificate *Certificate
+
 	// Watcher is told of what comes in. nil: nobody watches.
 	Watcher Watcher
 
@@ -76,6 +80,7 @@ type Server struct {
 	opts     Options
 	limits   limits
 	metrics  *metrics
+	tls      *tls.Config // nil: HTTP
 	sources  atomic.Pointer[sourceTable]
 	stopping atomic.Bool
 	failing  atomic.Bool // the last Append failed, and that was logged
@@ -97,6 +102,7 @@ func New(o Options) (*Server, error) {
 	if o.Server.MaxEventBytes <= 0 || o.Server.MaxBodyBytes <= 0 {
 		return nil, fmt.Errorf("ingest: max_event_size %d and max_body_size %d must be positive", o.Server.MaxEventBytes, o.Server.MaxBodyBytes)
 	}
+	o.Server = withDefaults(o.Server)
 	if o.BulkLog == nil {
 		o.BulkLog = o.Log
 	}
@@ -113,20 +119,23 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
-	s := &Server{opts: o, limits: limits{event: o.Server.MaxEventBytes, body: o.Server.MaxBodyBytes}, metrics: m}
+	s := &Server{opts: o, limits: limits{event: o.Server.MaxEventBytes, body: o.Server.MaxBodyBytes, events: o.Server.MaxEvents}, metrics: m}
 	if dir := o.Server.StaticFilesDir; dir != "" {
 		if s.static, err = openStatic(dir); err != nil {
 			return nil, fmt.Errorf("server.static_files_dir: %w", err)
 		}
 	}
 	s.uploads, s.lingering, s.bulkPatience, s.bulkReadTime = newUploads(), newLingering(), bulkPatience, bulkReadTime
+	if o.Certificate != nil {
+		s.tls = o.Certificate.config()
+	}
 	s.SetSources(o.APIKeys, o.Destinations)
 	return s, nil
 }
 
 // SetSources replaces the API keys; requests in hand finish with the old ones. A key that feeds no destination is warned about.
 func (s *Server) SetSources(keys []config.APIKey, dests []config.Destination) {
-	t := newSourceTable(keys, dests, s.metrics)
+	t := newSourceTable(keys, dests, s.metrics, s.sources.Load(), s.opts.Now())
 	s.sources.Store(t)
 	for _, id := range t.unfed {
 		s.opts.Logger.Warn("API key feeds no destination: its events are stored and go nowhere", "api_key", id)
@@ -135,6 +144,11 @@ func (s *Server) SetSources(keys []config.APIKey, dests []config.Destination) {
 
 // Handler answers one request. Run calls it; tests and benchmarks may.
 func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
+	if ambiguous(&ctx.Request.Header) {
+		ctx.SetConnectionClose()
+		s.refuse(ctx, nil, refuseUnreadable)
+		return
+	}
 	path := trimSlash(ctx.Path())
 	e := endpointOf(path)
 	switch {
@@ -176,10 +190,10 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, e *endpoint) {
 	}
 	var body []byte
 	if r == nil {
-		r = s.backPressure(src.key, e.class)
+		r = s.admit(ctx, src, e.class, received)
 	}
 	if r == nil {
-		body, r = b.read(ctx, s.limitsOf(ctx, e).body)
+		body, r = b.read(ctx, s.limitsOf(ctx, e).body, s.pace())
 	}
 	if r == nil {
 		r = s.parse(ctx, b, e, body)
@@ -201,6 +215,9 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, e *endpoint) {
 func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access, received time.Time) *refusal {
 	n := float64(len(b.elements))
 	src.key.received.Add(n)
+	if r := s.rateLimited(src, e.class, received, len(b.elements)); r != nil {
+		return r
+	}
 	if n > 0 {
 		b.who = visitor{
 			front: s, addr: clientAddr(ctx, s.opts.Server.TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
@@ -286,6 +303,28 @@ func (s *Server) watchRefused(b *batch, src *source, r *refusal, body []byte) {
 		body = b.plain // parse has begun with it
 	}
 	s.opts.Watcher.Malformed(src.id, body, r.message)
+}
+
+// admit says whether a request is welcome, before its body is read.
+func (s *Server) admit(ctx *fasthttp.RequestCtx, src access, class event.Class, now time.Time) *refusal {
+	if src.old {
+		s.oldSecret(src.key)
+	}
+	if r := src.checkOrigin(ctx); r != nil {
+		return r
+	}
+	if r := s.rateLimited(src, class, now, 0); r != nil {
+		return r
+	}
+	return s.backPressure(src.key, class)
+}
+
+// oldSecret notes that a secret is in use that is being replaced. It is logged once for each key until the next reload.
+func (s *Server) oldSecret(src *source) {
+	src.oldSecret.Inc()
+	if src.oldSecretSeen.CompareAndSwap(false, true) {
+		s.opts.Logger.Info("an older secret of an API key is still in use; router_old_secret_used_total counts how often", "api_key", src.id)
+	}
 }
 
 // backPressure refuses a key while a lane that it feeds is full.

@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"eventrouter/pkg/config"
 
@@ -21,6 +23,12 @@ type source struct {
 	origins []originRule
 	feeds   bool // at least one destination
 
+	enforceOrigins bool
+	limit          *rateLimit // nil: none
+	rotates        bool       // it has old secrets
+	oldSecretSeen  atomic.Bool
+
+	limited, oldSecret    prometheus.Counter
 	received, undelivered prometheus.Counter
 	badLines              prometheus.Counter    // of uploads
 	accepted              [2]prometheus.Counter // by event.Class, live and bulk
@@ -30,12 +38,14 @@ type source struct {
 type access struct {
 	key    *source // nil: nobody known
 	server bool
+	old    bool // with a secret that is being replaced
 }
 
 // credential is a secret and the key that it belongs to.
 type credential struct {
 	secret []byte
 	source *source
+	old    bool // not the current one
 }
 
 // sourceTable finds a key by its secret. It is never changed: a reload swaps the whole table.
@@ -46,17 +56,28 @@ type sourceTable struct {
 	k0, k1         uint64
 	client, server map[uint64]credential
 	unfed          []string // ids of keys that feed no destination
+	limits         map[string]*rateLimit
 }
 
-func newSourceTable(keys []config.APIKey, dests []config.Destination, m *metrics) *sourceTable {
+// newSourceTable makes a table. before is the one that it replaces, nil for none: what keys have sent counts on while their limits are the same.
+func newSourceTable(keys []config.APIKey, dests []config.Destination, m *metrics, before *sourceTable, now time.Time) *sourceTable {
 	var seed [16]byte
 	_, _ = rand.Read(seed[:]) // never fails
 	t := &sourceTable{
 		k0: binary.LittleEndian.Uint64(seed[:8]), k1: binary.LittleEndian.Uint64(seed[8:]),
-		client: map[uint64]credential{}, server: map[uint64]credential{},
+		client: map[uint64]credential{}, server: map[uint64]credential{}, limits: map[string]*rateLimit{},
 	}
 	for _, k := range keys {
-		src := &source{id: k.ID, feeds: feedsAny(k.ID, dests)}
+		src := &source{
+			id: k.ID, feeds: feedsAny(k.ID, dests), enforceOrigins: k.EnforceOrigins,
+			limit: newRateLimit(k.RateLimit, now), rotates: len(k.OldClientSecrets)+len(k.OldServerSecrets) > 0,
+		}
+		if before != nil && src.limit != nil {
+			if old := before.limits[k.ID]; old != nil && old.settings == k.RateLimit {
+				src.limit = old
+			}
+		}
+		t.limits[k.ID] = src.limit
 		for _, pattern := range k.Origins {
 			src.origins = append(src.origins, newOriginRule(pattern))
 		}
@@ -64,8 +85,8 @@ func newSourceTable(keys []config.APIKey, dests []config.Destination, m *metrics
 		if !src.feeds {
 			t.unfed = append(t.unfed, k.ID)
 		}
-		t.add(t.client, k.ClientSecret, src)
-		t.add(t.server, k.ServerSecret, src)
+		t.add(t.client, src, k.ClientSecret, k.OldClientSecrets)
+		t.add(t.server, src, k.ServerSecret, k.OldServerSecrets)
 	}
 	return t
 }
@@ -76,21 +97,22 @@ func feedsAny(id string, dests []config.Destination) bool {
 	})
 }
 
-func (t *sourceTable) add(m map[uint64]credential, secret config.Secret, src *source) {
-	if secret == "" {
-		return
+func (t *sourceTable) add(m map[uint64]credential, src *source, current config.Secret, old []config.Secret) {
+	for i, secret := range append([]config.Secret{current}, old...) {
+		if secret != "" {
+			text := []byte(secret)
+			m[siphash.Hash(t.k0, t.k1, text)] = credential{secret: text, source: src, old: i > 0}
+		}
 	}
-	text := []byte(secret)
-	m[siphash.Hash(t.k0, t.k1, text)] = credential{secret: text, source: src}
 }
 
-// find returns the key that token is a secret of, nil for none.
-func (t *sourceTable) find(m map[uint64]credential, token []byte) *source {
+// find returns the key that token is a secret of, nil for none, and whether that is an old one.
+func (t *sourceTable) find(m map[uint64]credential, token []byte) (src *source, old bool) {
 	c := m[siphash.Hash(t.k0, t.k1, token)]
 	if c.source == nil || subtle.ConstantTimeCompare(c.secret, token) != 1 {
-		return nil
+		return nil, false
 	}
-	return c.source
+	return c.source, c.old
 }
 
 // authenticate returns who sends a token to a route that takes secrets of a kind. On refusal the key is the one whose secret is of the other kind,
@@ -98,10 +120,11 @@ func (t *sourceTable) find(m map[uint64]credential, token []byte) *source {
 func (t *sourceTable) authenticate(token []byte, kind secretKind) (access, *refusal) {
 	var a access
 	if kind != serverSecret {
-		a.key = t.find(t.client, token)
+		a.key, a.old = t.find(t.client, token)
 	}
 	if a.key == nil && kind != clientSecret {
-		a.key, a.server = t.find(t.server, token), true
+		a.key, a.old = t.find(t.server, token)
+		a.server = true
 	}
 	switch {
 	case a.key != nil:
@@ -115,8 +138,8 @@ func (t *sourceTable) authenticate(token []byte, kind secretKind) (access, *refu
 	if kind == serverSecret {
 		other, refused, unknown = t.client, refuseClientSecret, refuseUnknownServer
 	}
-	if a.key = t.find(other, token); a.key != nil {
-		return access{key: a.key}, refused
+	if key, _ := t.find(other, token); key != nil {
+		return access{key: key}, refused
 	}
 	return access{}, unknown
 }

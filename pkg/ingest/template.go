@@ -38,8 +38,8 @@ func (b *batch) merge(e element, lim limits) *refusal {
 		if s.data[i] != '{' {
 			return refuseElement(s.data, i, n)
 		}
-		if n == maxEvents {
-			return refuseEventCount()
+		if n == lim.events {
+			return refuseEventCount(lim.events)
 		}
 		end, err := s.value(i, 0)
 		if err != nil {
