@@ -84,7 +84,8 @@ func (v *virtual) made() []remoteCall {
 	return slices.Clone(v.calls)
 }
 
-func (v *virtual) start() {
+// config is the configuration as it stands now.
+func (v *virtual) config() *config.Config {
 	v.t.Helper()
 	text := fmt.Sprintf(`
 server: {data_dir: %s, min_free_bytes: 1MiB}
@@ -102,7 +103,12 @@ destinations:
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	srv, err := newService(cfg, slog.New(slog.DiscardHandler), v)
+	return cfg
+}
+
+func (v *virtual) start() {
+	v.t.Helper()
+	srv, err := newService(v.config(), slog.New(slog.DiscardHandler), v)
 	if err != nil {
 		v.t.Fatal(err)
 	}

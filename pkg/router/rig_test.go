@@ -445,11 +445,14 @@ func (g *rig) drainWithin(most time.Duration) {
 	}
 }
 
-func (g *rig) writes(key string) string {
-	g.remote.mu.Lock()
-	defer g.remote.mu.Unlock()
-	return strings.Join(g.remote.writes[key], " ")
+// wrote is what was written to a contact.
+func (r *remote) wrote(key string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.writes[key], " ")
 }
+
+func (g *rig) writes(key string) string { return g.remote.wrote(key) }
 
 func (g *rig) events() string {
 	g.remote.mu.Lock()
