@@ -72,7 +72,7 @@ type Plan struct {
 
 // OutputName identifies one output of the sorter.
 type OutputName struct {
-	Offset      uint64 // of the record in the log
+	Offset      uint64 // of the record in its log; those of the two logs differ
 	Destination string
 	Index       int // of the output, when a transform made several; else 0
 }

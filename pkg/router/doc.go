@@ -1,17 +1,18 @@
 // Package router takes events from the log to the destinations: it sorts them into lanes, keeps the lanes moving, and
 // records what became of each entry.
 //
-//	log ─▶ sorter ─▶ one atomic hand-over ─▶ lanes ─▶ dispatchers ─▶ destination.Send ─▶ outcomes ─▶ store
+//	logs ─▶ sorter ─▶ one atomic hand-over ─▶ lanes ─▶ dispatchers ─▶ destination.Send ─▶ outcomes ─▶ store
 //
 // Words, used alike in code, configuration, metrics and documents:
 //
 //	source       who posts: an API key, with a client secret for browsers and a server secret
 //	event        what a client posted, with its envelope
 //	record       an event as bytes, in the log and in lanes
-//	offset       a record's number in the log
-//	log          the durable, short-lived queue between ingest and the sorter
+//	offset       a record's number, in either log
+//	log          the durable, short-lived queue between ingest and the sorter; live events and bulk ones have one each
+//	intake       a log as the sorter reads it
 //	store        what is kept: lanes, dead letters, de-duplication, identities, caches
-//	sorter       the one goroutine that reads the log and runs all that is pure: identity, filter, plan
+//	sorter       the one goroutine that reads the logs and runs all that is pure: identity, filter, plan
 //	destination  a remote system, as configured
 //	account      a remote account behind a destination; "" where there is just one
 //	hub          the remote system's own name of an account, by configuration
