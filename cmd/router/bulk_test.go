@@ -67,14 +67,21 @@ func (h *farHub) firstCall(path, email string) (at time.Time, ok bool) {
 	return at, false
 }
 
-// bulkService is a router in dir that delivers to a HubSpot behind transport.
-func bulkService(tb testing.TB, dir string, transport http.RoundTripper) *service {
+// bulkConfig is that of the demo, in dir.
+func bulkConfig(tb testing.TB, dir string) *config.Config {
 	tb.Helper()
 	env := map[string]string{"DEMO_DATA": dir, "DEMO_PORT": "0", "DEMO_HUBSPOT": "http://127.0.0.1:9"}
 	cfg, err := config.Parse("bulk.yaml", demoConfig, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return cfg
+}
+
+// bulkService is a router in dir that delivers to a HubSpot behind transport.
+func bulkService(tb testing.TB, dir string, transport http.RoundTripper) *service {
+	tb.Helper()
+	cfg := bulkConfig(tb, dir)
 	cfg.Server.MaxLogBytes = 64 << 30
 	srv, err := newService(cfg, slog.New(slog.DiscardHandler), transport)
 	if err != nil {
