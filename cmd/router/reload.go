@@ -52,6 +52,18 @@ var appliesAtOnce = map[string]bool{
 	"api_keys_reload_sec":     true,
 	"destinations_reload_sec": true,
 
+	// What each request is held against.
+	"max_event_size":                       true,
+	"max_body_size":                        true,
+	"max_bulk_size":                        true,
+	"max_events_per_request":               true,
+	"min_body_rate":                        true,
+	"admin_token":                          true,
+	"admin_access":                         true,
+	"metrics_access":                       true,
+	"event_enrichment.http_context":        true,
+	"event_enrichment.hashed_anonymous_id": true,
+
 	// What holds for API keys that do not say otherwise.
 	"enforce_origins":              true,
 	"rate_limit.events_per_second": true,
@@ -182,6 +194,7 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 	if err := srv.router.Reload(made); err != nil {
 		return result, err
 	}
+	srv.ingest.SetServer(cfg.Server)
 	srv.ingest.SetSources(cfg.APIKeys, cfg.Destinations)
 	srv.recent.SetMembers(eventsCacheMembers(cfg, made))
 	srv.state.Store(&state{cfg: cfg, routes: made, redact: newRedactor(cfg, now.redact.secrets...)})

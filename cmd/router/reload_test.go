@@ -30,9 +30,9 @@ var planted = []string{"planted", "pat-wrong"}
 // reloading is a router whose configuration is a file, with its log.
 type reloading struct {
 	*running
-	file string
-	logs *logBuffer
-	seen *logBuffer // all answers
+	file, admin string
+	logs        *logBuffer
+	seen        *logBuffer // all answers
 }
 
 type logBuffer struct {
@@ -61,7 +61,7 @@ func startReloading(t *testing.T, file string, hangups <-chan os.Signal) (*reloa
 	if err != nil {
 		return nil, err
 	}
-	r := &reloading{file: file, logs: &logBuffer{}, seen: &logBuffer{}}
+	r := &reloading{file: file, admin: reloadAdmin, logs: &logBuffer{}, seen: &logBuffer{}}
 	var level slog.LevelVar
 	logger := newLogger(first.cfg.Server, &level, r.logs)
 	srv, err := newService(first.cfg, logger, nil)
@@ -112,7 +112,7 @@ func (r *reloading) ask(method, path, body string) (int, string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	req.Header.Set("X-Admin-Token", reloadAdmin)
+	req.Header.Set("X-Admin-Token", r.admin)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
@@ -355,11 +355,21 @@ func TestReloadKeys(t *testing.T) {
 	if status, answer := r.ask(http.MethodGet, "/api/v1/events/cache?namespace=token&ids=app", ""); status != 200 || !strings.Contains(answer, "k@example.com") || !strings.Contains(answer, `"it was ***"`) {
 		t.Errorf("events of the new key: %d %s", status, answer)
 	}
+	c.server += ", max_event_size: 60"
+	r.rewrite(strings.Replace(c.String(), reloadAdmin, "adm-planted-2", 1))
+	r.reload(200, `"server.admin_token changed","server.max_event_size changed"`)
+	if status, _ := r.ask(http.MethodGet, "/metrics", ""); status != 401 {
+		t.Errorf("the admin token of before: %d", status)
+	}
+	r.accepts("s2s-planted-app2", 400) // its event is larger
+	r.admin = "adm-planted-2"
+	r.rewrite(c.String())
+	r.reload(200)
+	r.admin = reloadAdmin
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
 	r.reload(400, "no such file or directory")
-	r.accepts("s2s-planted-app2", 200)
 
 	logs := r.logs.String()
 	for _, want := range []string{
@@ -372,7 +382,7 @@ func TestReloadKeys(t *testing.T) {
 	}
 	_, metrics := r.ask(http.MethodGet, "/metrics", "")
 	for _, want := range []string{
-		`router_config_reloads_total{result="ok"} 2`, `router_config_reloads_total{result="unchanged"} 1`, `router_config_reloads_total{result="failed"} 2`,
+		`router_config_reloads_total{result="ok"} 4`, `router_config_reloads_total{result="unchanged"} 1`, `router_config_reloads_total{result="failed"} 2`,
 		"router_config_last_reload_success_timestamp_seconds 1.",
 	} {
 		if !strings.Contains(metrics, want) {
@@ -417,7 +427,7 @@ func TestReloadPageRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Server.DataDir = t.TempDir()
-	noFile := reloading{running: startService(t, cfg), seen: &logBuffer{}}
+	noFile := reloading{running: startService(t, cfg), admin: reloadAdmin, seen: &logBuffer{}}
 	noFile.reload(400, "has no configuration file")
 }
 

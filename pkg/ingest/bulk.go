@@ -197,13 +197,13 @@ func (u *upload) take(ctx *fasthttp.RequestCtx) *refusal {
 	if err != nil {
 		return unreadableUpload(err)
 	}
-	if most := s.opts.Server.MaxBulkBytes; most > 0 {
+	if most := s.config().MaxBulkBytes; most > 0 {
 		payload = &boundedText{text: payload, left: most, most: most}
 	}
 	if u.options.skipMalformed {
 		return u.run(payload)
 	}
-	begin, err := readUpTo(payload, s.limits.body)
+	begin, err := readUpTo(payload, s.limits().body)
 	switch {
 	case err == nil:
 		return u.run(io.MultiReader(bytes.NewReader(begin), payload))
@@ -221,13 +221,13 @@ func (u *upload) take(ctx *fasthttp.RequestCtx) *refusal {
 
 // run stores all events of text, or stops at what the refusal says.
 func (u *upload) run(text io.Reader) *refusal {
-	limit := u.server.limits.event + lineSlack
+	limit := u.server.limits().event + lineSlack
 	if u.options.fallback {
-		limit = 2*u.server.limits.event + fallbackSlack
+		limit = 2*u.server.limits().event + fallbackSlack
 	}
 	u.text = slices.Grow(u.text[:0], max(bulkChunkBytes, 2*limit))
 	u.lines = newLines(text, limit, u.options.firstLine, u.text[:cap(u.text)])
-	u.lines.tooLongText = fmt.Sprintf("Event size exceeds limit: %d", u.server.limits.event)
+	u.lines.tooLongText = fmt.Sprintf("Event size exceeds limit: %d", u.server.limits().event)
 	defer u.wait() // nothing of u is in use when it returns
 	for {
 		err := u.lines.fill()

@@ -47,7 +47,7 @@ type uploadBody struct {
 }
 
 func (s *Server) uploadBody(ctx *fasthttp.RequestCtx) *uploadBody {
-	b := &uploadBody{readTime: s.bulkReadTime, leastRate: s.opts.Server.MinBodyRate, stopping: s.stopping.Load}
+	b := &uploadBody{readTime: s.bulkReadTime, leastRate: s.config().MinBodyRate, stopping: s.stopping.Load}
 	if b.stream = ctx.RequestBodyStream(); b.stream == nil {
 		body := ctx.Request.Body()
 		b.stream, b.announced = bytes.NewReader(body), int64(len(body))

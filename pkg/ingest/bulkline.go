@@ -52,7 +52,7 @@ func (u *upload) element(ln line) (e element, problem string) {
 			return e, problem
 		}
 	}
-	if size, limit := e.to-e.from, u.server.limits.event; size > limit {
+	if size, limit := e.to-e.from, u.server.limits().event; size > limit {
 		return e, fmt.Sprintf("Event size %d exceeds limit: %d", size, limit)
 	}
 	return e, ""

@@ -107,7 +107,7 @@ func TestSlowConnectionsLeaveRoomForOthers(t *testing.T) {
 		if status := b.post(b.dial("198.51.100.99")); status != 503 {
 			t.Errorf("a connection beyond all got %d", status)
 		}
-		time.Sleep(b.server.opts.Server.ReadTimeout + time.Minute)
+		time.Sleep(b.server.config().ReadTimeout + time.Minute)
 		synctest.Wait()
 		for _, from := range []string{"203.0.113.7", "2001:db8::1"} {
 			if status := b.post(b.dial(from)); status != 200 {

@@ -94,7 +94,7 @@ func dialectByHeader(ctx *fasthttp.RequestCtx) *dialect {
 // limitsOf is what a request may bring, as far as its header tells.
 func (s *Server) limitsOf(ctx *fasthttp.RequestCtx, e *endpoint) limits {
 	if e.messages == nil {
-		return s.limits
+		return s.limits()
 	}
 	d := e.messages.dialect
 	if d == nil {
@@ -103,7 +103,7 @@ func (s *Server) limitsOf(ctx *fasthttp.RequestCtx, e *endpoint) limits {
 	if d == nil {
 		d = rudderDialect // of the two that are left, the one that takes more
 	}
-	return s.limits.within(d.limits)
+	return s.limits().within(d.limits)
 }
 
 // within returns the tighter of two limits of each kind.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"eventrouter/pkg/config"
 	"eventrouter/pkg/event"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,6 +45,7 @@ func FuzzBody(f *testing.F) {
 			return
 		}
 		b.who.front = &Server{}
+		b.who.front.SetServer(config.Server{})
 		b.encode(event.Event{APIKey: "k", Received: receipt})
 		var got []any
 		for _, rec := range b.recs {

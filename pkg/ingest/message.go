@@ -37,7 +37,7 @@ func (s *Server) parseMessages(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, 
 		return malformed(fmt.Sprintf("malformed JSON body begins with: %q", firstRune(body[i:])),
 			fmt.Sprintf(`at byte %d: a message, or {"batch":[…]}, must begin here`, i))
 	}
-	end, r, err := b.scanMessages(i, e.messages, s.limits.events)
+	end, r, err := b.scanMessages(i, e.messages, s.limits().events)
 	switch {
 	case r != nil:
 		return r
@@ -46,7 +46,7 @@ func (s *Server) parseMessages(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, 
 	case b.scanner.space(end) != len(body) || !gjson.ValidBytes(body):
 		return syntaxError(body)
 	}
-	return b.checkMessages(s.limits)
+	return b.checkMessages(s.limits())
 }
 
 // checkMessages settles whose messages they are, and holds them against that protocol's limits.

@@ -52,7 +52,7 @@ func (s *Server) metricsPage(ctx *fasthttp.RequestCtx) {
 		s.notFound(ctx)
 		return
 	}
-	if r := s.refuseAdmin(ctx); r != nil && s.opts.Server.MetricsAccess != config.AccessPublic {
+	if r := s.refuseAdmin(ctx); r != nil && s.config().MetricsAccess != config.AccessPublic {
 		if r == refuseWrongAdmin {
 			r = refuseWrongMetrics
 		}
@@ -74,7 +74,7 @@ func (s *Server) adminPage(ctx *fasthttp.RequestCtx, path []byte) bool {
 	}
 	b := acquireBatch()
 	defer b.release()
-	body, r := b.read(ctx, s.limits.body, s.pace())
+	body, r := b.read(ctx, s.limits().body, s.pace())
 	if r != nil {
 		s.refuse(ctx, nil, r)
 		return true
@@ -96,8 +96,8 @@ var (
 
 // refuseAdmin returns nil for a request that may see admin pages.
 func (s *Server) refuseAdmin(ctx *fasthttp.RequestCtx) *refusal {
-	if s.opts.Server.AdminToken == "" {
-		if s.opts.Server.AdminAccess != config.AccessToken && isDirect(ctx) {
+	if s.config().AdminToken == "" {
+		if s.config().AdminAccess != config.AccessToken && isDirect(ctx) {
 			return nil
 		}
 		return refuseNoAdmin
@@ -113,7 +113,7 @@ func (s *Server) refuseAdmin(ctx *fasthttp.RequestCtx) *refusal {
 		}
 	}
 	// Hashed first: a comparison of unequal lengths returns at once.
-	got, want := sha256.Sum256(token), sha256.Sum256([]byte(s.opts.Server.AdminToken))
+	got, want := sha256.Sum256(token), sha256.Sum256([]byte(s.config().AdminToken))
 	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 		return refuseWrongAdmin
 	}

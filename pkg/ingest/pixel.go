@@ -77,7 +77,7 @@ func answerPixel(ctx *fasthttp.RequestCtx) {
 // src: nothing of it is stored.
 func (s *Server) readPixel(ctx *fasthttp.RequestCtx, b *batch, received time.Time) (src access, cookie string, r *refusal) {
 	defer s.rescue(&r)
-	data, r := b.pixelData(ctx.QueryArgs().Peek("data"), s.limits)
+	data, r := b.pixelData(ctx.QueryArgs().Peek("data"), s.limits())
 	if r != nil {
 		src, unknown := s.sources.Load().authenticate(b.token(ctx), clientSecret)
 		if unknown == nil {
@@ -104,7 +104,7 @@ func (s *Server) readPixel(ctx *fasthttp.RequestCtx, b *batch, received time.Tim
 		return access{}, "", r
 	}
 	cookie, stamped := s.completePixel(ctx, b, root, received)
-	return src, cookie, b.pixelElement(root, stamped, s.limits)
+	return src, cookie, b.pixelElement(root, stamped, s.limits())
 }
 
 // pixelData decodes the parameter `data` into b.plain; nothing is an empty object. It is checked as a body is.
@@ -219,7 +219,7 @@ func (s *Server) completePixel(ctx *fasthttp.RequestCtx, b *batch, root *object,
 		}
 	}
 
-	addr := clientAddr(ctx, s.opts.Server.TrustedProxies)
+	addr := clientAddr(ctx, s.config().TrustedProxies)
 	if own := root.get(memberSourceIP); own != nil && own.text() != "" {
 		addr = parseHop([]byte(own.text()))
 	}

@@ -210,7 +210,7 @@ func FuzzPixel(f *testing.F) {
 		}
 		for _, ev := range log.take(t) {
 			v := decoded(t, ev.JSON)
-			if _, ok := v.(map[string]any); !ok || nesting(ev.JSON) > maxDepth || len(ev.JSON) > s.limits.event {
+			if _, ok := v.(map[string]any); !ok || nesting(ev.JSON) > maxDepth || len(ev.JSON) > s.limits().event {
 				t.Errorf("stored %s", ev.JSON)
 			}
 			for _, name := range []string{"token", "api_key", "compat"} {

@@ -150,7 +150,7 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 // identify puts the visitor's hash into the envelope: as Jitsu makes it, of the whole address. own is the address that the event itself tells.
 func (v *visitor) identify(b *batch, ev *event.Event, own string) {
 	ev.AnonymousHash = ""
-	if !v.front.opts.Server.AnonymousHash || own == "" && !v.addr.IsValid() {
+	if !v.front.config().AnonymousHash || own == "" && !v.addr.IsValid() {
 		return
 	}
 	if b.whole = append(b.whole[:0], own...); own == "" {

@@ -37,7 +37,7 @@ func (p pace) deadline(began time.Time, n int) time.Time {
 	return began.Add(min(p.most, bodyGrace+time.Duration(n)*time.Second/time.Duration(p.bytesPerSecond)))
 }
 
-func (s *Server) pace() pace { return pace{s.opts.Server.MinBodyRate, s.opts.Server.ReadTimeout} }
+func (s *Server) pace() pace { return pace{s.config().MinBodyRate, s.config().ReadTimeout} }
 
 var (
 	refuseUnreadable = &refusal{status: fasthttp.StatusBadRequest, reason: reasonHTTP, message: "Request is not readable as HTTP"}

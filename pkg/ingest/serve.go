@@ -40,7 +40,7 @@ func withDefaults(s config.Server) config.Server {
 // Run serves ln until ctx ends; then it takes no new connections, finishes the open requests within the grace time, cuts off
 // what is left, and returns nil. A listener that breaks is the only error.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
-	conns := newConnections(s.opts.Server)
+	conns := newConnections(*s.config())
 	srv := s.httpServer(conns.track)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(&listener{Listener: ln, conns: conns, done: ctx.Done(), server: s}) }()
@@ -55,7 +55,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	}
 	s.stopping.Store(true)
 	s.uploads.interrupt()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Server.Grace)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config().Grace)
 	defer cancel()
 	if err := srv.ShutdownWithContext(grace); errors.Is(err, context.DeadlineExceeded) {
 		s.opts.Logger.Warn("connections cut off at the end of the grace time", "connections", conns.closeAll())
@@ -73,11 +73,11 @@ func (s *Server) httpServer(track func(net.Conn, fasthttp.ConnState)) *fasthttp.
 		HeaderReceived:     s.awaitBody,
 		ConnState:          track,
 		Logger:             silent{},
-		ReadTimeout:        s.opts.Server.ReadTimeout,
+		ReadTimeout:        s.config().ReadTimeout,
 		WriteTimeout:       writeTimeout,
-		IdleTimeout:        s.opts.Server.IdleTimeout,
-		Concurrency:        s.opts.Server.MaxConnections + spareWorkers,
-		ReadBufferSize:     s.opts.Server.MaxHeaderBytes,
+		IdleTimeout:        s.config().IdleTimeout,
+		Concurrency:        s.config().MaxConnections + spareWorkers,
+		ReadBufferSize:     s.config().MaxHeaderBytes,
 		StreamRequestBody:  true,
 		MaxRequestBodySize: maxPrefetchedBytes,
 
@@ -117,7 +117,7 @@ func (s *Server) unreadable(ctx *fasthttp.RequestCtx, err error) {
 	case isSmallBuffer(err):
 		r = &refusal{
 			status: fasthttp.StatusRequestHeaderFieldsTooLarge, reason: reasonHTTP,
-			message: fmt.Sprintf("Request header exceeds limit: %d", s.opts.Server.MaxHeaderBytes),
+			message: fmt.Sprintf("Request header exceeds limit: %d", s.config().MaxHeaderBytes),
 		}
 	case ok && netErr.Timeout():
 		r = refuseSlow

@@ -78,7 +78,7 @@ type Options struct {
 // Server is the HTTP front. Make one with New.
 type Server struct {
 	opts     Options
-	limits   limits
+	settings atomic.Pointer[config.Server]
 	metrics  *metrics
 	tls      *tls.Config // nil: HTTP
 	sources  atomic.Pointer[sourceTable]
@@ -102,7 +102,6 @@ func New(o Options) (*Server, error) {
 	if o.Server.MaxEventBytes <= 0 || o.Server.MaxBodyBytes <= 0 {
 		return nil, fmt.Errorf("ingest: max_event_size %d and max_body_size %d must be positive", o.Server.MaxEventBytes, o.Server.MaxBodyBytes)
 	}
-	o.Server = withDefaults(o.Server)
 	if o.BulkLog == nil {
 		o.BulkLog = o.Log
 	}
@@ -119,7 +118,8 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
-	s := &Server{opts: o, limits: limits{event: o.Server.MaxEventBytes, body: o.Server.MaxBodyBytes, events: o.Server.MaxEvents}, metrics: m}
+	s := &Server{opts: o, metrics: m}
+	s.SetServer(o.Server)
 	if dir := o.Server.StaticFilesDir; dir != "" {
 		if s.static, err = openStatic(dir); err != nil {
 			return nil, fmt.Errorf("server.static_files_dir: %w", err)
@@ -131,6 +131,21 @@ func New(o Options) (*Server, error) {
 	}
 	s.SetSources(o.APIKeys, o.Destinations)
 	return s, nil
+}
+
+// SetServer replaces the server section, for requests that come from now on: limits, the admin token and who may see what, what is added to events. What
+// the listener and its connections were made with stays: their number, times, the size of headers, trusted proxies.
+func (s *Server) SetServer(server config.Server) {
+	server = withDefaults(server)
+	s.settings.Store(&server)
+}
+
+// config is the server section in force.
+func (s *Server) config() *config.Server { return s.settings.Load() }
+
+func (s *Server) limits() limits {
+	c := s.config()
+	return limits{event: c.MaxEventBytes, body: c.MaxBodyBytes, events: c.MaxEvents}
 }
 
 // SetSources replaces the API keys; requests in hand finish with the old ones. A key that feeds no destination is warned about.
@@ -220,7 +235,7 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 	}
 	if n > 0 {
 		b.who = visitor{
-			front: s, addr: clientAddr(ctx, s.opts.Server.TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
+			front: s, addr: clientAddr(ctx, s.config().TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
 		}
 		if r := s.encode(b, e, s.envelope(ctx, b, e, src, received)); r != nil {
 			return r
@@ -245,7 +260,7 @@ func (s *Server) envelope(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src a
 	ev := event.Event{
 		APIKey: src.key.id, Received: received, Class: e.class, Server: src.server, Source: e.source, SourceIP: b.addressText(b.who.addr),
 	}
-	if s.opts.Server.HTTPContext {
+	if s.config().HTTPContext {
 		ev.Added = b.httpContext(ctx, s.at(b.who.policies.ip, b.who.addr) != keep, b.who.addr)
 	}
 	if !src.server {
@@ -283,7 +298,7 @@ func (s *Server) parse(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, body []b
 	if e.messages != nil {
 		return s.parseMessages(ctx, b, e, body)
 	}
-	return b.parse(body, s.limits)
+	return b.parse(body, s.limits())
 }
 
 // rescue makes a panic an answer; it is to be deferred.

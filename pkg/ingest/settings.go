@@ -80,6 +80,6 @@ func (s *Server) segmentSettings(ctx *fasthttp.RequestCtx, key []byte) {
 
 // forwardedTLS says whether a trusted proxy took the request over TLS.
 func (s *Server) forwardedTLS(ctx *fasthttp.RequestCtx) bool {
-	return isTrusted(peerAddr(ctx), s.opts.Server.TrustedProxies) &&
+	return isTrusted(peerAddr(ctx), s.config().TrustedProxies) &&
 		bytes.EqualFold(ctx.Request.Header.Peek(fasthttp.HeaderXForwardedProto), []byte("https"))
 }

@@ -75,7 +75,7 @@ func (t *sourceTable) authenticateKey(key []byte, kind secretKind) (access, *ref
 
 // keyInBody reads and parses the body for its write key: that of a batch, or of its first message. A body that cannot be read has none.
 func (s *Server) keyInBody(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) []byte {
-	body, r := b.read(ctx, s.limits.within(segmentDialect.limits).body, s.pace())
+	body, r := b.read(ctx, s.limits().within(segmentDialect.limits).body, s.pace())
 	if r == nil {
 		r = s.parse(ctx, b, e, body)
 	}
