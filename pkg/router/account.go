@@ -208,6 +208,13 @@ func (a *account) takeUp(left *leftovers) {
 	}
 }
 
+// retired says whether the account is no longer in force, and only its calls in flight are waited for.
+func (a *account) retired() bool {
+	a.router.mu.Lock()
+	defer a.router.mu.Unlock()
+	return a.router.retiring[a.key()] == a
+}
+
 func (a *account) key() accountName { return accountName{a.route.Name, a.hub, a.name} }
 
 func (a *account) lane(name string) *lane {

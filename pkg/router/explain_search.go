@@ -85,11 +85,12 @@ func receiptOf(ev *event.Event, key string, offset uint64, state string) Receipt
 func (x *explainer) searchLanes(ctx context.Context) error {
 	windows, states := map[store.LaneID]*window{}, map[store.LaneName]LaneStatus{}
 	if x.router != nil {
-		for _, a := range x.router.allAccounts() {
+		for _, a := range x.router.atWork() {
 			for _, l := range a.lanes {
 				for _, s := range l.streams() {
 					if id := s.laneID(); id != 0 {
 						windows[id] = x.searchWindow(s)
+						windows[id].more = windows[id].more || a.retired() // what is handed over since then is for its successor
 					}
 				}
 			}

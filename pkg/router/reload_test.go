@@ -70,6 +70,28 @@ func (g *rig) state(destination, hub, lane string) string {
 	return "unknown"
 }
 
+// story is what Explain tells of an event and a destination: its state, and why it waits, or after how many attempts it did not.
+func (g *rig) story(id, destination string) string {
+	g.t.Helper()
+	x, err := g.router.Explain(g.t.Context(), ExplainQuery{EventID: id})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var all []string
+	for _, r := range x.Receipts {
+		for _, o := range r.Outputs {
+			switch {
+			case o.Destination != destination:
+			case o.Waiting != nil:
+				all = append(all, o.State+": "+o.Waiting.Why)
+			default:
+				all = append(all, fmt.Sprintf("%s: %d", o.State, o.Attempts))
+			}
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 // moment is longer than anything takes that waits for nothing.
 const moment = 20 * time.Millisecond
 
@@ -99,6 +121,8 @@ func TestReloadFinishesCallsInFlight(t *testing.T) {
 			}
 		}
 		g.want("state", g.state("crm", "hub1", "contacts"), "swapping calls that began before a reload are under way: 1")
+		g.want("a call in flight", g.story("e1", "crm"), "in_flight: it is in a call now")
+		g.want("what came since", g.story("e2", "crm"), "waiting: a reload changed its destination: calls that began before have to end first")
 		g.want("state of the other", g.state("other", "hub1", "contacts"), "flowing")
 		g.want("writes before the call ends", g.writes("a@b.co"), "")
 		began := time.Now()
@@ -123,15 +147,7 @@ func TestReloadFinishesCallsInFlight(t *testing.T) {
 				t.Errorf("%d calls of destination %d, which was replaced before it began", n, i)
 			}
 		}
-		x, err := g.router.Explain(t.Context(), ExplainQuery{EventID: "e1"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range x.Receipts[0].Outputs {
-			if o.State != "delivered" || o.Attempts != 1 {
-				t.Errorf("outcome of the call in flight: %+v", o)
-			}
-		}
+		g.want("the call that was in flight", g.story("e1", "crm"), "delivered: 1")
 	})
 }
 
@@ -180,6 +196,23 @@ func TestReloadReleasesWhatWaits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestReloadDoesNotWaitForQuota: only calls that have begun are finished, not those that wait for the right to.
+func TestReloadDoesNotWaitForQuota(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRemote()
+		r.permits = make(chan struct{}) // none until tomorrow
+		g := newRig(t, r, nil)
+		g.start()
+		defer g.stop()
+		g.post(identify("a@b.co", 1))
+		time.Sleep(time.Hour)
+		other := newRemote()
+		g.reload(routeTo("crm", other))
+		time.Sleep(moment)
+		g.want("contact", other.wrote("a@b.co"), "1")
+	})
 }
 
 // TestReloadWithOtherDelays: the same destination with other settings of retries tries at once, and goes by them.

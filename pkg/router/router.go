@@ -226,6 +226,20 @@ func (r *Router) takeUpLanes(concerned func(destination string) bool) ([]*accoun
 	return r.storedAccounts(t, concerned)
 }
 
+// atWork is a snapshot of the accounts that hold windows: those in force, but for such as wait, and those that are retiring.
+func (r *Router) atWork() (all []*account) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, accounts := range []map[accountName]*account{r.accounts, r.retiring} {
+		for _, a := range accounts {
+			if a.begun {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
+}
+
 // allAccounts is a snapshot.
 func (r *Router) allAccounts() []*account {
 	r.mu.Lock()
