@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -166,7 +165,7 @@ func (s *Server) upload(ctx *fasthttp.RequestCtx) {
 // admit finds out who uploads, and how.
 func (u *upload) admit(ctx *fasthttp.RequestCtx) (r *refusal) {
 	s := u.server
-	src, r := s.sources.Load().authenticate(u.b.token(ctx), bulkUpload.secret)
+	src, r := s.authenticate(ctx, u.b, bulkUpload)
 	switch {
 	case r == refuseClientSecret:
 		return refuseNoServerToken
@@ -178,12 +177,20 @@ func (u *upload) admit(ctx *fasthttp.RequestCtx) (r *refusal) {
 	if src.old {
 		s.oldSecret(src.key)
 	}
+	if r := src.checkOrigin(ctx); r != nil {
+		return r
+	}
+	if src.old {
+		s.oldSecret(src.key)
+	}
 	if u.options, r = readUploadOptions(ctx.QueryArgs()); r != nil {
 		return r
 	}
 	u.src = src
 	u.read.next, u.stored.next = u.options.firstLine, u.options.firstLine
+	u.b.who = visitor{front: s, addr: clientAddr(ctx, s.opts.Server.TrustedProxies), userAgent: ctx.UserAgent(), server: true, policies: s.policiesOf(ctx)}
 	u.env = s.envelope(ctx, u.b, bulkUpload, src, s.opts.Now())
+	u.env.Added = nil // headers of the upload tell nothing of its events
 	if u.options.id != "" {
 		u.idSeed = fmt.Appendf(nil, "upload\x00%s\x00%s\x0000000000", src.key.id, u.options.id)
 	}
@@ -249,12 +256,7 @@ func (u *upload) run(text io.Reader) *refusal {
 
 // gather takes all events that are in the buffer. A bug that one crafted line reaches must not end the process for all.
 func (u *upload) gather() (r *refusal) {
-	defer func() {
-		if p := recover(); p != nil {
-			u.server.opts.Logger.Error("BUG: panic while parsing an upload", "panic", p, "stack", string(debug.Stack()))
-			r = &refusal{status: fasthttp.StatusInternalServerError, reason: reasonInternal, message: "Internal error"}
-		}
-	}()
+	defer u.server.rescue(&r)
 	for {
 		ln, ok := u.lines.next()
 		if !ok {

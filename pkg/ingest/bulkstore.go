@@ -127,11 +127,12 @@ func (u *upload) encode(c *chunk) {
 	b.scanner.data = u.lines.buf[:u.lines.end]
 	c.buf, c.ends, c.recs = c.buf[:0], c.ends[:0], c.recs[:0]
 	env := u.env
-	env.Received = u.server.opts.Now()
+	env.Received, b.settled = u.server.opts.Now(), false
 	for i := range b.elements {
 		e := &b.elements[i]
 		env.JSON = b.withoutWriteKeys(e)
 		env.ID = u.bulkID(e, u.numbers[i], env.JSON)
+		b.who.settle(b, &env, e.sourceIP.of(b.scanner.data), "")
 		c.buf = env.AppendTo(c.buf)
 		c.ends = append(c.ends, len(c.buf))
 	}
