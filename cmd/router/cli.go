@@ -17,6 +17,7 @@ type cli struct {
 	Demo        demoCmd        `cmd:"" help:"Show the whole way of events into a HubSpot sandbox. Needs no account and no set-up."`
 	Sandbox     sandboxCmd     `cmd:"" help:"Run the HubSpot sandbox alone, to point a router or a HubSpot client at."`
 	Deadletters deadlettersCmd `cmd:"" help:"Look at events that could not be delivered."`
+	Send        sendCmd        `cmd:"" help:"Upload files of events to a router."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

@@ -16,6 +16,8 @@ var allowed = map[string][]string{
 
 	"pkg/ingest/segment": {},
 
+	"pkg/upload": {},
+
 	"pkg/filters":      {"pkg/config", "pkg/event"},
 	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/ingest/segment", "pkg/log"},
 	"pkg/destinations": {"pkg/config", "pkg/event"},
