@@ -132,6 +132,23 @@ func TestAliasMessages(t *testing.T) {
 	})
 }
 
+// TestPropertiesOfSegmentEvents: an occurrence has the properties of the message, also by Jitsu's routes, which leave all else of it at the top level.
+func TestPropertiesOfSegmentEvents(t *testing.T) {
+	inVirtual(t, func(v *virtual) {
+		const message = `{"type":%q,"event":"Did It",%s"groupId":"g","traits":{"email":"ada@example.com"},"properties":{"plan":"pro","channel":"mail"},"channel":"server",` +
+			`"version":2,"sentAt":"2026-11-21T12:00:00Z","projectId":"p","context":{"timezone":"UTC","sessionId":7,"traits":{"email":"ada@example.com"}}}`
+		for _, path := range []string{"/v1/batch", "/api/v1/segment", "/api/v1/segment/compat"} {
+			for kind, want := range map[string]string{"track": "map[channel:mail plan:pro]", "page": "map[channel:mail name:N plan:pro]", "group": "map[channel:mail group_id:g plan:pro]"} {
+				v.send(path, "s2s.app", fmt.Sprintf(message, kind, map[string]string{"page": `"name":"N",`}[kind]))
+				all := v.box.Events()
+				if got := fmt.Sprint(all[len(all)-1].Properties); got != want {
+					t.Errorf("%s, %s: got %s, want %s", path, kind, got, want)
+				}
+			}
+		}
+	})
+}
+
 // TestIdentifyOfEachProtocol: an identify writes a contact, and what comes after it finds it.
 func TestIdentifyOfEachProtocol(t *testing.T) {
 	inVirtual(t, func(v *virtual) {

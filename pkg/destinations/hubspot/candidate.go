@@ -81,6 +81,9 @@ func candidates(ev *event.Event, s *schema, rules *eventProperties) []candidate 
 		}
 		return true
 	})
+	if ev.Source == segmentSource {
+		own = withoutMessage(own, gjson.GetBytes(ev.JSON, "segment"))
+	}
 	if compat.IsObject() { // the compatibility format
 		compat.ForEach(func(k, v gjson.Result) bool {
 			page.take(k.Str, v)
@@ -124,6 +127,26 @@ func candidates(ev *event.Event, s *schema, rules *eventProperties) []candidate 
 		all.addUser(ev.User(), s)
 	}
 	return all.restrict(rules)
+}
+
+// segmentSource is the `src` of events of Jitsu's routes for Segment's messages. As in Jitsu they have all members of message and context at the top level.
+const segmentSource = "segment_api"
+
+// withoutMessage leaves out what a message of Segment's says of itself: it is no property of what happened.
+func withoutMessage(own []candidate, message gjson.Result) []candidate {
+	properties := map[string]bool{"name": true, "category": true}
+	message.Get("properties").ForEach(func(k, _ gjson.Result) bool {
+		properties[k.Str] = true
+		return true
+	})
+	said := map[string]bool{}
+	for _, object := range [...]gjson.Result{message, message.Get("context")} {
+		object.ForEach(func(k, _ gjson.Result) bool {
+			said[k.Str] = true
+			return true
+		})
+	}
+	return slices.DeleteFunc(own, func(c candidate) bool { return said[c.label] && !properties[c.label] })
 }
 
 // restrict leaves out what the settings do not let through, and what an expression is to make.
