@@ -28,7 +28,7 @@ type Factory func(s config.Settings, env Env) (Destination, error)
 type Destination interface {
 	// Plan says where one output of the sorter goes: one Plan per lane entry to make. It is pure: it reads only the event and
 	// the configuration, never a cache or the network, and it does not keep ev. An error made by Skip means that the event is not
-	// for this destination; any other error dead-letters it.
+	// for this destination; any other error dead-letters it. Unidentified says of either that it is for want of an identity.
 	Plan(ev *event.Event) ([]Plan, error)
 
 	// Lanes names the lanes of each account, the same for the life of the destination. An entry of a later lane waits for entries

@@ -23,6 +23,16 @@ func (e *SkipError) Error() string { return "skipped: " + e.Reason }
 // Skip says that an event is not for this destination. reason is a short constant phrase: it becomes a metric label.
 func Skip(reason string) error { return &SkipError{Reason: reason} }
 
+// UnidentifiedError is made by Unidentified.
+type UnidentifiedError struct{ Err error }
+
+func (e *UnidentifiedError) Error() string { return e.Err.Error() }
+func (e *UnidentifiedError) Unwrap() error { return e.Err }
+
+// Unidentified says of what Plan returns, err, that it would be otherwise if one knew whose event it is. The client may have said so in another request
+// that is still on its way: Plan may be asked once more, and then err counts.
+func Unidentified(err error) error { return &UnidentifiedError{Err: err} }
+
 // RejectError is made by Reject.
 type RejectError struct{ Err error }
 

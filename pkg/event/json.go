@@ -151,7 +151,7 @@ func parseTime(v gjson.Result) (time.Time, bool) {
 
 // AppendView appends the event as filters and transforms see it: the client's members, and behind them those envelope
 // fields that the client did not send. Like Jitsu, `api_key` is always the router's own (the key's id, never a secret), and so is the
-// user's `hashed_anonymous_id`, in events that have a user. A parsed_ua that the client sent gets the members that it lacks; a location is taken as a
+// user's `hashed_anonymous_id`, in events that have a user. The user's e-mail that the identity memory supplied is there as if the client had sent it. A parsed_ua that the client sent gets the members that it lacks; a location is taken as a
 // whole, for a mixture of two would be no place.
 func (e *Event) AppendView(dst []byte) []byte {
 	var has struct{ id, timestamp, source, sourceIP, userAgent bool }
@@ -312,14 +312,15 @@ func appendMerged(dst []byte, v, more gjson.Result) []byte {
 // ownContext says whether the router noted the request's headers.
 func (e *Event) ownContext() bool { return bytes.Contains(e.Added, []byte(`"`+FieldHTTPContext+`"`)) }
 
-// appendUser appends the user object with the hash in it.
+// appendUser appends the user object with the hash and the e-mail in it.
 func (e *Event) appendUser(dst []byte, user gjson.Result) []byte {
-	if e.AnonymousHash == "" {
+	if e.AnonymousHash == "" && e.Email == "" {
 		return append(dst, user.Raw...)
 	}
+	start := len(dst)
 	dst = append(dst, '{')
 	user.ForEach(func(k, v gjson.Result) bool {
-		if k.Str == FieldAnonymousHash {
+		if k.Str == FieldAnonymousHash && e.AnonymousHash != "" || k.Str == "email" && e.Email != "" { // not a usable one, else there were no other
 			return true
 		}
 		dst = append(dst, k.Raw...)
@@ -328,8 +329,19 @@ func (e *Event) appendUser(dst []byte, user gjson.Result) []byte {
 		dst = append(dst, ',')
 		return true
 	})
-	dst = append(dst, `"`+FieldAnonymousHash+`":`...)
-	return append(AppendString(dst, e.AnonymousHash), '}')
+	if e.Email != "" {
+		dst = append(dst, `"email":`...)
+		dst = append(AppendString(dst, e.Email), ',')
+	}
+	if e.AnonymousHash != "" {
+		dst = append(dst, `"`+FieldAnonymousHash+`":`...)
+		dst = append(AppendString(dst, e.AnonymousHash), ',')
+	}
+	if len(dst) == start+1 {
+		return append(dst, '}')
+	}
+	dst[len(dst)-1] = '}'
+	return dst
 }
 
 // appendContext appends the eventn_ctx object with event_id, user_agent and what was added where the client left them out.

@@ -38,16 +38,18 @@ func (s *share) add(spent time.Duration, now time.Time) (over bool) {
 }
 
 // aside sorts one destination's events apart from the others, so that its slow scripts hold up only itself. While it is in use the sorter
-// puts the destination's events, in order, into the unsorted lanes: what is live is sorted first.
+// puts the destination's events, in order, into the unsorted lanes: what is live is sorted first. Events of which one does not know yet whose they are
+// wait in a lane beside these, whether the destination is set aside or not.
 //
 //	sorter ─▶ unsorted      ─▶ aside: filter, plan ─▶ the destination's lanes
 //	       ─▶ unsorted/bulk ─▶
+//	       ─▶ unidentified  ─▶
 type aside struct {
 	r     *Router
 	route *Route
 	wake  chan struct{}
 
-	live, bulk unsorted
+	live, bulk, late unsorted
 
 	active atomic.Bool // set and cleared by the sorter
 	calm   atomic.Bool // drained, and the last window was within the limit: the sorter may take it back
@@ -57,10 +59,11 @@ type aside struct {
 	leave context.CancelFunc // ends run
 }
 
-// unsorted is one of the two unsorted lanes of a destination.
+// unsorted is one of the unsorted lanes of a destination.
 type unsorted struct {
 	name store.LaneName
 	bulk bool
+	wait time.Duration // from an event's receipt until it is sorted
 	id   atomic.Int64 // store.LaneID; 0 until the first entry
 
 	// Owned by the aside.
@@ -80,9 +83,9 @@ type unsortedBlock struct {
 // sliceTime is how long imported events are sorted before it is looked whether live ones wait.
 const sliceTime = 100 * time.Millisecond
 
-// isUnsorted says whether a lane of the store is one of the two.
+// isUnsorted says whether a lane of the store is one of these.
 func isUnsorted(name store.LaneName) bool {
-	return name.Lane == unsortedLane || name.Lane == unsortedLane+bulkSuffix
+	return name.Lane == unsortedLane || name.Lane == unsortedLane+bulkSuffix || name.Lane == unidentifiedLane
 }
 
 func newAside(r *Router, route *Route) *aside {
@@ -90,6 +93,7 @@ func newAside(r *Router, route *Route) *aside {
 	a.live.name = store.LaneName{Destination: route.Name, Lane: unsortedLane}
 	a.bulk.name = store.LaneName{Destination: route.Name, Lane: unsortedLane + bulkSuffix}
 	a.bulk.bulk = true
+	a.late.name, a.late.wait = store.LaneName{Destination: route.Name, Lane: unidentifiedLane}, identityWait
 	for _, u := range a.lanes() {
 		u.id.Store(int64(u.state(r.store).ID)) // of an earlier run, or 0
 	}
@@ -98,15 +102,19 @@ func newAside(r *Router, route *Route) *aside {
 
 // setAside is called by the sorter when a destination's scripts take too much of its time.
 func (r *Router) setAside(t *table, index int) {
-	a := t.asides[index]
-	if a == nil {
-		a = newAside(r, t.routes[index])
-		r.putAside(t, index, a)
-	}
+	a := r.aside(t, index)
 	a.calm.Store(false)
 	a.active.Store(true)
 	r.logger.Warn("the destination's scripts are slow: its events are sorted apart from the others until it has caught up",
 		"destination", a.route.Name, "limit", shareLimit.String()+" of "+shareWindow.String())
+}
+
+// aside returns a destination's, which may be made for it.
+func (r *Router) aside(t *table, index int) *aside {
+	if t.asides[index] == nil {
+		r.putAside(t, index, newAside(r, t.routes[index]))
+	}
+	return t.asides[index]
 }
 
 // putAside puts an aside into the table and has it begin.
@@ -138,7 +146,7 @@ func (a *aside) start(ctx context.Context, g *errgroup.Group) {
 	})
 }
 
-func (a *aside) lanes() [2]*unsorted { return [...]*unsorted{&a.live, &a.bulk} }
+func (a *aside) lanes() [3]*unsorted { return [...]*unsorted{&a.live, &a.late, &a.bulk} }
 
 // lane is the one for events of a class.
 func (a *aside) lane(class event.Class) *unsorted {
@@ -188,14 +196,19 @@ func (a *aside) poke() {
 func (a *aside) run(ctx, leave context.Context) error {
 	h := newHandover(a.r, &table{routes: []*Route{a.route}, asides: []*aside{a}})
 	var measure share
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
 		worked := false
+		due := time.Hour
 		for _, u := range a.lanes() {
 			before := h.spent[0]
-			var err error
-			if worked, err = a.sortSome(ctx, leave, h, u); err != nil || leave.Err() != nil {
+			rest, err := a.sortSome(ctx, leave, h, u)
+			if err != nil || leave.Err() != nil {
 				return err
 			}
+			worked = rest == 0
+			due = min(due, rest)
 			if worked {
 				a.calm.Store(false)
 				measure.add(h.spent[0]-before, time.Now())
@@ -206,7 +219,9 @@ func (a *aside) run(ctx, leave context.Context) error {
 			continue
 		}
 		a.calm.Store(!measure.add(0, time.Now()))
+		timer.Reset(due)
 		select {
+		case <-timer.C:
 		case <-a.wake:
 		case <-leave.Done():
 			return nil
@@ -214,14 +229,27 @@ func (a *aside) run(ctx, leave context.Context) error {
 	}
 }
 
-// sortSome sorts the next events of a lane: of what is live a block, else as many as fit in sliceTime. It returns false when there are none.
-func (a *aside) sortSome(ctx, leave context.Context, h *handover, u *unsorted) (worked bool, err error) {
+// sortSome sorts the next events of a lane: of what is live a block, else as many as fit in sliceTime. Where there are none to sort now it returns how long
+// that will be so.
+func (a *aside) sortSome(ctx, leave context.Context, h *handover, u *unsorted) (rest time.Duration, err error) {
 	if u.block == nil {
 		if u.block, err = a.nextBlock(leave, u); err != nil || u.block == nil {
-			return false, err
+			return time.Hour, err
 		}
 	}
-	return true, a.sort(ctx, leave, h, u)
+	if rest = u.rest(time.Now()); rest > 0 {
+		return rest, nil
+	}
+	return 0, a.sort(ctx, leave, h, u)
+}
+
+// rest is how long the next event of the block that is begun has to wait.
+func (u *unsorted) rest(now time.Time) time.Duration {
+	if u.wait == 0 {
+		return 0
+	}
+	// No longer than that where the clock was set back.
+	return min(u.block.entries[u.block.next].Event.Received.Add(u.wait).Sub(now), u.wait)
 }
 
 // nextBlock takes the next block of a lane; nil when there is none.
@@ -258,7 +286,8 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 	tooOld := a.tooOld(route, u)
 	progress := store.Progress{Lane: store.LaneID(u.id.Load()), Block: b.id}
 	h.begin()
-	for began := time.Now(); b.next < len(b.entries) && (!u.bulk || time.Since(began) < sliceTime); b.next++ {
+	h.final = u == &a.late
+	for began := time.Now(); b.next < len(b.entries) && (!u.bulk || time.Since(began) < sliceTime) && u.rest(began) <= 0; b.next++ {
 		if ctx.Err() != nil {
 			return nil // they are sorted again at the next start
 		}
@@ -276,6 +305,9 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 		if tooOld(e, time.Now()) {
 			h.bury(route, rec, e.Event, reasonLaneFull, errLaneFull)
 			continue
+		}
+		if h.final {
+			h.resolve(e.Event)
 		}
 		h.route(0, route, rec, e.Event)
 	}

@@ -148,6 +148,8 @@ func (w *Waiting) take(s LaneStatus) {
 		w.Why = "a reload changed its destination: calls that began before have to end first"
 	case s.State == Parked:
 		w.Why = "its lane is parked: the destination is not in the configuration, or delivers to another hub now"
+	case s.Name.Lane == unidentifiedLane:
+		w.Why = "whose event it is is not known yet: the client may just be telling in another request"
 	case strings.TrimSuffix(s.Name.Lane, bulkSuffix) == unsortedLane:
 		w.Why = "the destination's template is slow: its events are sorted apart from the others"
 	default:

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -42,6 +43,7 @@ type handover struct {
 	scratch   []byte
 	buffers   [][]byte // of blocks that were handed over
 	recording bool     // outcomes are wanted
+	final     bool     // what is in hand has waited to be identified
 	failed    error    // the batch must not be committed
 }
 
@@ -126,7 +128,11 @@ func (h *handover) tooSlow(i int) {
 
 // setAside puts an event into an unsorted lane of a destination.
 func (h *handover) setAside(i int, a *aside, rec log.Record, ev *event.Event) {
-	u := a.lane(ev.Class)
+	h.putOff(a, a.lane(ev.Class), rec, ev)
+}
+
+// putOff puts an event into an unsorted lane of an aside.
+func (h *handover) putOff(a *aside, u *unsorted, rec log.Record, ev *event.Event) {
 	block := h.unsorted[u]
 	if block == nil {
 		id, err := u.open(h.r.store)
@@ -166,6 +172,7 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 			h.bury(route, rec, ev, "panic", fmt.Errorf("panic: %v\n%s", p, stack()))
 		}
 	}()
+	original := ev
 	ev = route.Enrichment.Apply(ev)
 	if route.Filter != nil {
 		began := time.Now()
@@ -176,12 +183,20 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 			return
 		}
 		if !res.Keep {
+			if h.mayWait(ev) {
+				h.wait(i, rec, original)
+				return
+			}
 			h.count.filtered[i]++
 			h.record(route, rec, ev, store.Filtered, "")
 			return
 		}
 	}
 	plans, err := route.Destination.Plan(ev)
+	if _, ok := errors.AsType[*destinations.UnidentifiedError](err); ok && h.mayWait(ev) {
+		h.wait(i, rec, original)
+		return
+	}
 	if reason, ok := destinations.IsSkip(err); ok {
 		h.count.skip(i, reason)
 		h.record(route, rec, ev, store.Skipped, reason)

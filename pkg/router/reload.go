@@ -155,10 +155,8 @@ func (r *Router) reroute(h *handover, routes []Route) error {
 	}
 	r.mu.Unlock()
 	for j, a := range old.asides {
-		if i := t.index(old.routes[j].Name); i >= 0 && a != nil && t.asides[i] == nil && a.active.Load() {
-			next := newAside(r, t.routes[i])
-			next.active.Store(true)
-			r.putAside(t, i, next)
+		if i := t.index(old.routes[j].Name); i >= 0 && a != nil && t.asides[i] == nil {
+			r.aside(t, i).active.Store(a.active.Load())
 		}
 	}
 	if h != nil {

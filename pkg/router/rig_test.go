@@ -164,7 +164,7 @@ func (r *remote) Plan(ev *event.Event) ([]destinations.Plan, error) {
 	}
 	key := strings.ToLower(ev.UserEmail())
 	if key == "" {
-		return nil, destinations.Skip("no identity")
+		return nil, destinations.Unidentified(destinations.Skip("no identity"))
 	}
 	var also []string
 	gjson.GetBytes(ev.JSON, "also").ForEach(func(_, v gjson.Result) bool { also = append(also, v.Str); return true })

@@ -212,7 +212,7 @@ func (r *Router) takeUpLanes(concerned func(destination string) bool) ([]*accoun
 		case i < 0:
 			why = "its destination is not configured"
 		case isUnsorted(stored.Name):
-			if a := t.asides[i]; a == nil || !a.active.Load() {
+			if a := r.aside(t, i); stored.Name.Lane != unidentifiedLane && !a.active.Load() {
 				r.setAside(t, i)
 			}
 		case r.parked(stored.Name, t.routes[i]):

@@ -34,9 +34,10 @@ func (d *Destination) Plan(ev *event.Event) ([]destinations.Plan, error) {
 	case err != nil:
 		err = destinations.Reject(err)
 	case id == "" && d.contacts.rejectLost:
-		err = destinations.Reject(fmt.Errorf("the event has no %s, which identifies contacts (id_property); missing_key is %s", d.contacts.key, missingReject))
+		err = fmt.Errorf("the event has no %s, which identifies contacts (id_property); missing_key is %s", d.contacts.key, missingReject)
+		err = destinations.Unidentified(destinations.Reject(err))
 	case id == "":
-		err = destinations.Skip(noIdentity)
+		err = destinations.Unidentified(destinations.Skip(noIdentity))
 	}
 	// HubSpot compares some of these regardless of case: then the order of their writes must not depend on it.
 	contact := destinations.Plan{Lane: laneContacts, Key: strings.ToLower(id), ID: id}
