@@ -22,5 +22,7 @@ func TestAcceptDoesNotAllocate(t *testing.T) {
 	f("a randomized path", "/api.x?p_y=js.open", benchEvent("u"))
 	f("a batch of Segment's", "/v1/batch?token=s2s.secret", messageBatch(15, true))
 	f("a message of Jitsu's second version", "/api/s/s2s/track?writekey=key1:s2s.secret", []byte(`{"event":"t","userId":"u","sentAt":"2026-11-21T02:53:08.295Z"}`))
+	f("policies", "/api/v1/event?token=js.open&cookie_policy=strict&ip_policy=strict", benchEvent("u"))
+	f("an address of its own", "/api/v1/event?token=js.open", []byte(`{"source_ip":"203.0.113.7","user":{}}`))
 	f("100 events", "/api/v1/event?token=js.client", benchArray(100))
 }

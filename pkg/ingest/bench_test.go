@@ -74,6 +74,7 @@ func BenchmarkHandler(b *testing.B) {
 	}
 	f("1KiB", "/api/v1/event?token=js.client", benchEvent("u"))
 	f("1KiB-server", "/api/v1/s2s/event?token=s2s.secret", benchEvent("u"))
+	f("1KiB-strict", "/api/v1/event?token=js.client&cookie_policy=strict&ip_policy=strict", benchEvent("u"))
 	f("100x1KiB", "/api/v1/event?token=js.client", benchArray(100))
 	f("template-100", "/api/v1/event?token=js.client", fmt.Appendf(nil, `{"template":{"src":"t"},"events":%s}`, benchArray(100)))
 }
@@ -116,6 +117,20 @@ func BenchmarkMessages(b *testing.B) {
 	f("jitsu", "/api/v1/s2s/events?token=s2s.secret", messageBatch(15, false))
 	f("segment", "/v1/batch?token=s2s.secret", messageBatch(15, true))
 	f("jitsu-segment", "/api/v1/segment?token=s2s.secret", messageBatch(15, true))
+}
+
+// BenchmarkPixel is the whole of a pixel, of which the event is put together anew.
+func BenchmarkPixel(b *testing.B) {
+	s, ctx := benchRequest(b, pixelPath+"?token=js.open&event_type=open_email&user.email=ada%40example.com&utm.source=newsletter&data=eyJhIjp7ImIiOjF9fQ", nil)
+	ctx.Request.Header.SetMethod("GET")
+	ctx.Request.Header.Set("Referer", "https://mail.example.com/read?m=1")
+	b.ReportAllocs()
+	for b.Loop() {
+		postAgain(s, ctx)
+	}
+	if ctx.Response.StatusCode() != 200 {
+		b.Fatalf("%s", ctx.Response.Body())
+	}
 }
 
 // BenchmarkParse shows what of the handler is reading JSON: the whole of parse, and gjson.ValidBytes alone.

@@ -113,15 +113,15 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 			return
 		}
 		b.settled = true
-		v.identify(b, ev, "")
+		v.identify(b, ev, nil)
 		return
 	}
 	b.settled = false
 	// An event that a client sends for somebody tells that person's address: it decides, and is as personal as that of the connection.
 	own := ownAddress(told)
 	addr := v.addr
-	if own != "" {
-		addr = parseHop([]byte(own))
+	if len(own) > 0 {
+		addr = parseHop(own)
 	}
 	ip, cookie := s.at(v.policies.ip, addr), s.at(v.policies.cookie, addr)
 	v.identify(b, ev, own)
@@ -139,7 +139,7 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 		return
 	}
 	r := restriction{ip: ip, cookie: cookie, original: original}
-	if !v.server || own != "" {
+	if !v.server || len(own) > 0 {
 		// The hash of a server's address is the same for all visitors: as an id it would make one person of them.
 		r.hash = ev.AnonymousHash
 	}
@@ -148,12 +148,12 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 }
 
 // identify puts the visitor's hash into the envelope: as Jitsu makes it, of the whole address. own is the address that the event itself tells.
-func (v *visitor) identify(b *batch, ev *event.Event, own string) {
+func (v *visitor) identify(b *batch, ev *event.Event, own []byte) {
 	ev.AnonymousHash = ""
-	if !v.front.config().AnonymousHash || own == "" && !v.addr.IsValid() {
+	if !v.front.config().AnonymousHash || len(own) == 0 && !v.addr.IsValid() {
 		return
 	}
-	if b.whole = append(b.whole[:0], own...); own == "" {
+	if b.whole = append(b.whole[:0], own...); len(own) == 0 {
 		b.whole = v.addr.AppendTo(b.whole)
 	}
 	b.whole = append(b.whole, v.userAgent...)
@@ -162,13 +162,16 @@ func (v *visitor) identify(b *batch, ev *event.Event, own string) {
 	ev.AnonymousHash = view(b.hash[:])
 }
 
-// ownAddress is the text of an event's own source_ip; "" where it has none.
-func ownAddress(raw []byte) string {
+// ownAddress is the text of an event's own source_ip; empty where it has none.
+func ownAddress(raw []byte) []byte {
 	const longest = 64 // of an IPv6 address with zone and port
 	if len(raw) < 3 || len(raw) > longest || raw[0] != '"' {
-		return ""
+		return nil
 	}
-	return gjson.Parse(view(raw)).Str
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		return []byte(gjson.ParseBytes(raw).Str)
+	}
+	return raw[1 : len(raw)-1]
 }
 
 // restriction is what policies forbid of one event's JSON.
@@ -270,8 +273,8 @@ func (r *restriction) member(dst []byte, k, v gjson.Result, hashed bool) []byte 
 	switch {
 	case k.Str == memberSourceIP && r.ip != keep:
 		addr := netip.Addr{}
-		if own := ownAddress([]byte(v.Raw)); own != "" {
-			addr = parseHop([]byte(own))
+		if own := ownAddress([]byte(v.Raw)); len(own) > 0 {
+			addr = parseHop(own)
 		}
 		if r.ip == remove || !addr.IsValid() {
 			return dst

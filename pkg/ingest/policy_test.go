@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"eventrouter/pkg/event"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
 )
@@ -238,4 +240,68 @@ func TestUnknownPolicyIsCounted(t *testing.T) {
 	if got := s.policyNamed([]byte("strickt")); got != keep || !s.unknownPolicy.Load() {
 		t.Errorf("an unknown policy is %v", got)
 	}
+}
+
+// FuzzPolicies: whatever a body holds, what is stored of it under strict policies is JSON, differs only where it must, and holds neither address nor id.
+func FuzzPolicies(f *testing.F) {
+	for _, seed := range []string{
+		`{"user":{"anonymous_id":"x","a":1}}`, `{"eventn_ctx":{"user":{"anonymous_id":"x"},"source_ip":"203.0.113.7"}}`, `{"source_ip":"203.0.113.7","source_ip":7}`,
+		`{"user":null,"user":{},"eventn_ctx":[]}`, `{"us\u0065r":{"anonymous\u005fid":"\ud800"}}`, `[{},{"eventn_ctx":{}},{"a":{"user":{"anonymous_id":1}}}]`, `{"":{"":""}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		log := &memoryLog{}
+		s := newServer(t, testOptions(log))
+		b := acquireBatch()
+		defer b.release()
+		if b.parse(body, s.limits) != nil {
+			return
+		}
+		var free []any
+		for i := range b.elements {
+			free = append(free, decoded(t, append([]byte(nil), b.withoutWriteKeys(&b.elements[i])...)))
+		}
+		b.who = visitor{front: s, addr: netip.MustParseAddr(german), userAgent: []byte(agent), policies: policies{ip: strict, cookie: strict}}
+		b.encode(event.Event{APIKey: "k", Received: receipt})
+		for i, rec := range b.recs {
+			var ev event.Event
+			if err := ev.Decode(rec); err != nil {
+				t.Fatal(err)
+			}
+			got := decoded(t, ev.JSON).(map[string]any)
+			want := free[i].(map[string]any)
+			for _, place := range []string{"", "eventn_ctx"} {
+				g, w := got, want
+				if place != "" {
+					g, _ = got[place].(map[string]any)
+					w, _ = want[place].(map[string]any)
+				}
+				if ip, ok := g["source_ip"].(string); ok {
+					if addr, err := netip.ParseAddr(ip); err != nil || coarse(addr) != addr {
+						t.Errorf("address %s", ip)
+					}
+				} else if g["source_ip"] != nil {
+					t.Errorf("address %v", g["source_ip"])
+				}
+				delete(g, "source_ip")
+				delete(w, "source_ip")
+				if user, ok := g["user"].(map[string]any); ok {
+					if id := user["anonymous_id"]; id != nil && id != ev.AnonymousHash {
+						t.Errorf("id %v, hash %s", id, ev.AnonymousHash)
+					}
+					delete(user, "anonymous_id")
+					if len(user) == 0 && w["user"] == nil {
+						delete(g, "user")
+					}
+				}
+				if user, ok := w["user"].(map[string]any); ok {
+					delete(user, "anonymous_id")
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s\nstored %s (-want +got):\n%s", body, ev.JSON, diff)
+			}
+		}
+	})
 }
