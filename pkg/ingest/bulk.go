@@ -188,7 +188,6 @@ func (u *upload) admit(ctx *fasthttp.RequestCtx) (r *refusal) {
 	}
 	u.src = src
 	u.read.next, u.stored.next = u.options.firstLine, u.options.firstLine
-	u.b.who = visitor{front: s, addr: clientAddr(ctx, s.opts.Server.TrustedProxies), userAgent: ctx.UserAgent(), server: true, policies: s.policiesOf(ctx)}
 	u.env = s.envelope(ctx, u.b, bulkUpload, src, s.opts.Now())
 	u.env.Added = nil // headers of the upload tell nothing of its events
 	if u.options.id != "" {

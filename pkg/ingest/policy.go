@@ -147,10 +147,11 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 	ev.JSON = b.restricted
 }
 
-// identify puts the visitor's hash into the envelope: as Jitsu makes it, of the whole address. own is the address that the event itself tells.
+// identify puts the visitor's hash into the envelope: as Jitsu makes it, of the whole address. own is the address that the event itself tells. Who uploads
+// events is no visitor.
 func (v *visitor) identify(b *batch, ev *event.Event, own []byte) {
 	ev.AnonymousHash = ""
-	if !v.front.config().AnonymousHash || len(own) == 0 && !v.addr.IsValid() {
+	if !v.front.config().AnonymousHash || ev.Class != event.Live || len(own) == 0 && !v.addr.IsValid() {
 		return
 	}
 	if b.whole = append(b.whole[:0], own...); len(own) == 0 {

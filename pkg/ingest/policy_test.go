@@ -182,6 +182,29 @@ func TestPoliciesOfMessages(t *testing.T) {
 	}
 }
 
+// TestPoliciesOfUploads: many chunks, each event by its own address, and nobody's hash.
+func TestPoliciesOfUploads(t *testing.T) {
+	log := &memoryLog{}
+	base := placed(t, log, nil)
+	var body strings.Builder
+	const n = 2*bulkChunkEvents + 1
+	for range n {
+		body.WriteString(`{"user":{"anonymous_id":"x"},"source_ip":"198.51.100.9"}` + "\n" + `{"user":{"anonymous_id":"x"},"source_ip":"203.0.113.9"}` + "\n{}\n")
+	}
+	got := send(t, "POST", base+"/api/v1/events/bulk?token=s2s.secret&cookie_policy=comply&ip_policy=comply", []byte(body.String()), "X-Forwarded-For", german)
+	evs := log.take(t)
+	if got.status != 200 || len(evs) != 3*n {
+		t.Fatalf("%d %s, %d events", got.status, got.body, len(evs))
+	}
+	want := []string{`{"user":{},"source_ip":"198.51.100.1"}`, `{"user":{"anonymous_id":"x"},"source_ip":"203.0.113.9"}`, `{}`}
+	wantIP := []string{"198.51.100.1", german, "198.51.100.1"}
+	for i, ev := range evs {
+		if string(ev.JSON) != want[i%3] || ev.SourceIP != wantIP[i%3] || ev.AnonymousHash != "" {
+			t.Fatalf("event %d: %s %s %s, want %s %s", i, ev.JSON, ev.SourceIP, ev.AnonymousHash, want[i%3], wantIP[i%3])
+		}
+	}
+}
+
 // TestHashCanBeSwitchedOff: then nothing takes the place of the cookie's id.
 func TestHashCanBeSwitchedOff(t *testing.T) {
 	log := &memoryLog{}
@@ -255,7 +278,7 @@ func FuzzPolicies(f *testing.F) {
 		s := newServer(t, testOptions(log))
 		b := acquireBatch()
 		defer b.release()
-		if b.parse(body, s.limits) != nil {
+		if b.parse(body, s.limits()) != nil {
 			return
 		}
 		var free []any

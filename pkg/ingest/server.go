@@ -234,9 +234,6 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 		return r
 	}
 	if n > 0 {
-		b.who = visitor{
-			front: s, addr: clientAddr(ctx, s.config().TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
-		}
 		if r := s.encode(b, e, s.envelope(ctx, b, e, src, received)); r != nil {
 			return r
 		}
@@ -257,6 +254,9 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 
 // envelope is what all events of a request have in common. Its texts are valid until b is released.
 func (s *Server) envelope(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access, received time.Time) event.Event {
+	b.who = visitor{
+		front: s, addr: clientAddr(ctx, s.config().TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
+	}
 	ev := event.Event{
 		APIKey: src.key.id, Received: received, Class: e.class, Server: src.server, Source: e.source, SourceIP: b.addressText(b.who.addr),
 	}
