@@ -20,8 +20,8 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
-	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/redact"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
@@ -142,14 +142,18 @@ func (c *deadlettersListCmd) Run(ctx context.Context, s streams) error {
 		return fmt.Errorf("open the store in %s: %w", cfg.Server.DataDir, err)
 	}
 	defer st.Close()
-	letters, err := st.DeadLetters(ctx, store.DeadLetterQuery{
-		Destination: c.Destination, Reason: c.Reason, Limit: c.Limit, Bodies: c.JSON,
-	})
+	q := store.DeadLetterQuery{Destination: c.Destination, Reason: c.Reason, Limit: c.Limit, Bodies: c.JSON || len(cfg.Server.Redact) > 0}
+	letters, err := st.DeadLetters(ctx, q)
+	if errors.Is(err, store.ErrDamaged) && !c.JSON { // nobody asked for bodies; errors are without hidden values since they were stored
+		q.Bodies = false
+		letters, err = st.DeadLetters(ctx, q)
+	}
 	if err != nil {
 		return err
 	}
+	hidden, secrets := redact.New(cfg.Server.Redact), newRedactor(cfg)
 	if c.JSON {
-		return printJSON(s, letters)
+		return printJSON(s, letters, hidden, secrets)
 	}
 	if len(letters) == 0 {
 		fmt.Fprintln(s.out, "no dead letters")
@@ -158,6 +162,7 @@ func (c *deadlettersListCmd) Run(ctx context.Context, s streams) error {
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tTIME\tDESTINATION\tLANE\tREASON\tATTEMPTS\tEVENT\tEVENT ID\tPERSON\tERROR")
 	for _, d := range letters {
+		d, _ = secrets.shownLetter(d, hidden)
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", d.ID, d.At.UTC().Format(time.RFC3339), cell(d.Destination), cell(d.Lane), d.Reason,
 			d.Attempts, cell(d.EventType), cell(d.EventID), cell(d.Person), cell(d.Error))
 	}
@@ -183,19 +188,22 @@ func cell(text string) string {
 }
 
 // printJSON writes a line per dead letter.
-func printJSON(s streams, letters []store.DeadLetter) error {
-	enc := json.NewEncoder(s.out)
+func printJSON(s streams, letters []store.DeadLetter, hidden *redact.Fields, secrets redactor) error {
 	for _, d := range letters {
+		d, body := secrets.shownLetter(d, hidden)
 		line := map[string]any{
 			"id": d.ID, "at": d.At.UTC(), "received": d.Received.UTC(), "destination": d.Destination, "hub": d.Hub, "account": d.Account, "lane": d.Lane,
 			"reason": d.Reason, "error": d.Error, "attempts": d.Attempts, "api_key": d.APIKey, "event_id": d.EventID, "event_type": d.EventType,
 			"person": d.Person,
 		}
-		var ev event.Event
-		if ev.Decode(d.Event) == nil {
-			line["event"] = json.RawMessage(ev.JSON)
+		if len(body) > 0 {
+			line["event"] = json.RawMessage(body)
 		}
-		if err := enc.Encode(line); err != nil {
+		data, err := secrets.json(line)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(s.out, "%s\n", data); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ var allowed = map[string][]string{
 	"pkg/config": {},
 	"pkg/log":    {},
 	"pkg/store":  {},
+	"pkg/redact": {},
 
 	"pkg/ingest/segment": {},
 
@@ -21,9 +22,9 @@ var allowed = map[string][]string{
 	"pkg/filters":      {"pkg/config", "pkg/event"},
 	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/ingest/segment", "pkg/log"},
 	"pkg/destinations": {"pkg/config", "pkg/event"},
-	"pkg/eventscache":  {"pkg/event", "pkg/store"},
+	"pkg/eventscache":  {"pkg/event", "pkg/redact", "pkg/store"},
 	"pkg/enrich":       {"pkg/config", "pkg/event"},
-	"pkg/router":       {"pkg/config", "pkg/destinations", "pkg/enrich", "pkg/event", "pkg/filters", "pkg/log", "pkg/store"},
+	"pkg/router":       {"pkg/config", "pkg/destinations", "pkg/enrich", "pkg/event", "pkg/filters", "pkg/log", "pkg/redact", "pkg/store"},
 
 	// A destination knows its contract, the leaves and the language of expressions, never the router; a double of a remote knows nothing of ours.
 	"pkg/destinations/hubspot":         {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters"},

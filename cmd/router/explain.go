@@ -18,6 +18,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/redact"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
@@ -65,6 +66,7 @@ func (c *explainCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	hidePersons(x, redact.New(cfg.Server.Redact))
 	data, err := newRedactor(cfg).json(x)
 	if err != nil {
 		return err
@@ -211,6 +213,7 @@ func (srv *service) explainPage(ctx *fasthttp.RequestCtx) {
 		writeMessage(ctx, "The store can not be read, the log says why")
 		return
 	}
+	hidePersons(x, srv.fields)
 	srv.answer(ctx, x)
 }
 

@@ -7,6 +7,10 @@ import (
 	"strings"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/redact"
+	"eventrouter/pkg/router"
+	"eventrouter/pkg/store"
 )
 
 // redactor keeps the secrets of a configuration out of what people are shown, wherever a client may have put them.
@@ -72,4 +76,26 @@ func (r redactor) json(v any) ([]byte, error) {
 		}
 		out = append(out, text...)
 	}
+}
+
+// text is a text without secrets.
+func (r redactor) text(text string) string { return r.replacer.Replace(text) }
+
+// hidePersons takes out of an explanation by whom events are, where e-mails are hidden. Errors and details were without hidden values when they
+// were stored.
+func hidePersons(x *router.Explanation, hidden *redact.Fields) {
+	for i := range x.Receipts {
+		x.Receipts[i].Person = hidden.Person(x.Receipts[i].Person)
+	}
+}
+
+// shownLetter is a dead letter as people may see it, and its event as JSON; nil: that is not to be read.
+func (r redactor) shownLetter(d store.DeadLetter, hidden *redact.Fields) (store.DeadLetter, []byte) {
+	var ev event.Event
+	if len(d.Event) == 0 || ev.Decode(d.Event) != nil {
+		ev.JSON = nil
+	}
+	d.Error = r.text(hidden.Values(ev.JSON, ev.Added).Text(d.Error))
+	d.Person, d.EventID, d.EventType = r.text(hidden.Person(d.Person)), r.text(d.EventID), r.text(d.EventType)
+	return d, hidden.JSON(ev.JSON)
 }

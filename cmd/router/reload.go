@@ -68,6 +68,8 @@ var appliesAtOnce = map[string]bool{
 	"enforce_origins":              true,
 	"rate_limit.events_per_second": true,
 	"rate_limit.burst":             true,
+
+	"redact": true,
 }
 
 // maxChangesLogged bounds the lines of one reload: a list of API keys may come anew with thousands.
@@ -195,6 +197,7 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 		return result, err
 	}
 	srv.ingest.SetServer(cfg.Server)
+	srv.fields.Set(cfg.Server.Redact)
 	srv.ingest.SetSources(cfg.APIKeys, cfg.Destinations)
 	srv.recent.SetMembers(eventsCacheMembers(cfg, made))
 	srv.state.Store(&state{cfg: cfg, routes: made, redact: newRedactor(cfg, now.redact.secrets...)})

@@ -31,6 +31,7 @@ import (
 	"eventrouter/pkg/eventscache"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/redact"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
@@ -108,13 +109,16 @@ type service struct {
 	enricher *enrich.Enricher
 	ingest   *ingest.Server
 	recent   *eventscache.Cache
+	fields   *redact.Fields // what people are not shown of events
 
 	certificate *ingest.Certificate // nil: HTTP
 }
 
 // newService opens the data directory and puts the parts together. transport is for the destinations' calls; nil: the network.
 func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTripper) (srv *service, err error) {
-	srv = &service{logger: logger, registry: prometheus.NewRegistry()}
+	fields := redact.New(cfg.Server.Redact)
+	logger = slog.New(fields.Handler(logger.Handler()))
+	srv = &service{logger: logger, registry: prometheus.NewRegistry(), fields: fields}
 	srv.state.Store(&state{cfg: cfg})
 	defer func() {
 		if err != nil {
@@ -156,7 +160,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}
 	srv.state.Store(&state{cfg: cfg, routes: made, redact: newRedactor(cfg)})
 	srv.recent = eventscache.New(eventscache.Options{
-		Capacity: server.EventsCacheCapacity, Interval: server.EventsCacheInterval, Members: eventsCacheMembers(cfg, made),
+		Capacity: server.EventsCacheCapacity, Interval: server.EventsCacheInterval, Redact: fields, Members: eventsCacheMembers(cfg, made),
 	})
 	var sorts router.Watcher
 	var takesIn ingest.Watcher
@@ -165,7 +169,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}
 	srv.router, err = router.New(router.Options{
 		Log: srv.log, BulkLog: srv.bulkLog, Store: srv.store, Routes: made, Enricher: srv.enricher, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
-		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Watcher: sorts,
+		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Watcher: sorts, Redact: fields,
 	})
 	if err != nil {
 		return srv, err

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/redact"
 	"eventrouter/pkg/store"
 )
 
 // Options of a Cache.
 type Options struct {
-	Capacity int           // events that a ring takes in an interval, and keeps; 0: nothing is kept
-	Interval time.Duration //
+	Capacity int            // events that a ring takes in an interval, and keeps; 0: nothing is kept
+	Interval time.Duration  //
+	Redact   *redact.Fields // members that answers do not show; nil: all are shown
 	Members
 }
 

@@ -87,10 +87,21 @@ func (c *Cache) Events(q Query) Answer {
 	slices.Reverse(found)
 	slices.SortStableFunc(found, func(a, b dated) int { return b.at.Compare(a.at) })
 	for _, d := range found[:min(len(found), q.Limit)] {
-		a.Events = append(a.Events, d.Event)
+		a.Events = append(a.Events, c.shown(d.Event))
 	}
 	a.ResponseEvents = len(a.Events)
 	return a
+}
+
+// shown is e without what people are not to see. Success is so already.
+func (c *Cache) shown(e Event) Event {
+	hidden := c.opts.Redact
+	if !hidden.Active() {
+		return e
+	}
+	e.Error = hidden.Values(e.Original).Text(e.Error)
+	e.Original, e.Malformed = hidden.JSON(e.Original), hidden.Malformed(e.Malformed)
+	return e
 }
 
 func (q *Query) wants(e *entry) bool {

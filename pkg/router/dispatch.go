@@ -141,7 +141,12 @@ func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 			return
 		}
 	}
+	router := l.account.router
+	secret := router.valuesOfBatch(batch)
+	router.redact.Hold(secret)
 	res.outcomes = l.send(ctx, permit, batch)
+	hideOutcomes(res.outcomes, secret)
+	router.redact.Release(secret, true)
 	l.report(res)
 }
 

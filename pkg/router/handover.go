@@ -173,6 +173,11 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 		}
 	}()
 	original := ev
+	if h.r.redact.Active() { // scripts may log
+		secret := h.r.valuesOf(ev)
+		h.r.redact.Hold(secret)
+		defer h.r.redact.Release(secret, false)
+	}
 	ev = route.Enrichment.Apply(ev)
 	if route.Filter != nil {
 		began := time.Now()
@@ -271,6 +276,7 @@ func (h *handover) isKnown(hash uint64) bool {
 
 // bury makes a record, or an event for one destination, a dead letter.
 func (h *handover) bury(route *Route, rec log.Record, ev *event.Event, reason string, err error) {
+	err = hide(err, h.r.valuesOf(ev))
 	d := deadLetter(route, uint64(rec.Offset), ev, append([]byte(nil), rec.Data...), reason, err, h.now)
 	h.batch.DeadLetters = append(h.batch.DeadLetters, d)
 	if h.recording {

@@ -18,6 +18,7 @@ import (
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/redact"
 	"eventrouter/pkg/store"
 )
 
@@ -48,9 +49,10 @@ type Options struct {
 	Enricher   *enrich.Enricher // nil: nothing is added to events
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
-	Grace      time.Duration // for calls in flight when Run is told to stop
-	MarkFile   string        // names the records in hand, to find the one that kills the process; "": none
-	Watcher    Watcher       // nil: nobody watches
+	Grace      time.Duration  // for calls in flight when Run is told to stop
+	MarkFile   string         // names the records in hand, to find the one that kills the process; "": none
+	Watcher    Watcher        // nil: nobody watches
+	Redact     *redact.Fields // what errors and details do not show of events; nil: nothing is hidden
 }
 
 // Router moves events from the log to the destinations.
@@ -62,6 +64,7 @@ type Router struct {
 	grace   time.Duration
 	metrics *metrics
 	watcher Watcher
+	redact  *redact.Fields
 
 	enricher *enrich.Enricher
 
@@ -93,7 +96,7 @@ func New(o Options) (*Router, error) {
 		live:  newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{},
-		rerouted: make(chan struct{}, 1), watcher: o.Watcher, enricher: o.Enricher,
+		rerouted: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {
 		r.bulk = newIntake("bulk", o.BulkLog, uint64(BulkPosition(o.Store)), deathMark{path: o.MarkFile, at: markBytes})
