@@ -44,16 +44,19 @@ func (n notes) Send(_ context.Context, _ destinations.Permit, batch []destinatio
 	return make([]destinations.Outcome, len(batch))
 }
 
-// note writes a line for each id, which outlives the process once it returns.
+// note writes a line for each id, which outlives the process once it returns. A line that a kill has cut has no end, and the next begins with a new one.
 func note(f *os.File, kind string, n int, id func(int) string) {
 	var b strings.Builder
+	b.WriteByte('\n')
 	for i := range n {
-		fmt.Fprintln(&b, kind, id(i))
+		fmt.Fprintln(&b, kind, id(i)+lineEnd)
 	}
 	if _, err := f.WriteString(b.String()); err != nil {
 		panic(err)
 	}
 }
+
+const lineEnd = " ."
 
 // killRig is a router in dir, with a file of what was accepted and one of what was delivered.
 type killRig struct {
@@ -181,7 +184,7 @@ func lines(t *testing.T, dir, name string) map[string]int {
 	}
 	all := map[string]int{}
 	for line := range strings.Lines(string(data)) {
-		if id, ok := strings.CutSuffix(line, "\n"); ok {
+		if id, ok := strings.CutSuffix(line, lineEnd+"\n"); ok {
 			all[id]++
 		}
 	}
