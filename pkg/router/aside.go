@@ -64,7 +64,7 @@ type unsorted struct {
 	name store.LaneName
 	bulk bool
 	wait time.Duration // from an event's receipt until it is sorted
-	id   atomic.Int64 // store.LaneID; 0 until the first entry
+	id   atomic.Int64  // store.LaneID; 0 until the first entry
 
 	// Owned by the aside.
 	read   store.BlockID // last one that was read
