@@ -180,9 +180,6 @@ func (u *upload) admit(ctx *fasthttp.RequestCtx) (r *refusal) {
 	if r := src.checkOrigin(ctx); r != nil {
 		return r
 	}
-	if src.old {
-		s.oldSecret(src.key)
-	}
 	if u.options, r = readUploadOptions(ctx.QueryArgs()); r != nil {
 		return r
 	}

@@ -11,7 +11,11 @@ import (
 
 // A client that is refused in the middle of its body is often not reading yet. Were the connection closed with bytes unread, the answer would
 // be thrown away on its side; so we stop writing, and go on reading for a while.
-const lingerTime = 2 * time.Second
+const (
+	lingerTime = 2 * time.Second
+	// maxLingering bounds them: they count as no connections any more. One more is closed at once.
+	maxLingering = 1024
+)
 
 // lingering are the connections that are being closed slowly.
 type lingering struct {
@@ -50,21 +54,36 @@ func (l *lingering) linger(ctx *fasthttp.RequestCtx) {
 	if !ctx.Response.ConnectionClose() || ctx.RequestBodyStream() == nil {
 		return
 	}
+	if l.full() {
+		return
+	}
 	response := ctx.Response.String()
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(conn net.Conn) {
-		l.mu.Lock()
-		l.n++
-		l.mu.Unlock()
-		defer func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if l.n--; l.n == 0 {
-				l.none.Broadcast()
-			}
-		}()
+		l.begin()
+		defer l.end()
 		answerAndDrain(conn, response)
 	})
+}
+
+func (l *lingering) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.n >= maxLingering
+}
+
+func (l *lingering) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n++
+}
+
+func (l *lingering) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.n--; l.n == 0 {
+		l.none.Broadcast()
+	}
 }
 
 // answerAndDrain sends response and then waits until the client has stopped sending.
