@@ -51,6 +51,10 @@ type batch struct {
 	seen       map[contentHash]uint64 // events of equal content in this request
 	random     *mathrand.ChaCha8
 
+	heavy   *heavy // nil: without bounds
+	held    int64  // bytes of heavy.held
+	hasTurn bool   // one of heavy.turns
+
 	buf  []byte // the records, one after the other
 	ends []int  // of each record in buf
 	recs [][]byte
@@ -66,6 +70,7 @@ func acquireBatch() *batch { return batches.Get().(*batch) }
 
 // release gives b back. Secrets and everything that refers into the request are dropped.
 func (b *batch) release() {
+	b.endTurn()
 	clear(b.credential[:cap(b.credential)])
 	b.compressed.Reset(nil)
 	b.scanner.data = nil

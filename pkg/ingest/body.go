@@ -47,6 +47,11 @@ func (b *batch) plainText(body []byte, lim limits) ([]byte, *refusal) {
 			return nil, r
 		}
 	}
+	if len(body) > lightBytes {
+		if r := b.takeTurn(); r != nil {
+			return nil, r
+		}
+	}
 	if len(body) > lim.body {
 		return nil, refuseBodySize(lim.body)
 	}
@@ -110,6 +115,11 @@ func (b *batch) scanArray(i int, lim limits) (end int, r *refusal, err error) {
 		if n == lim.events {
 			return i, refuseEventCount(lim.events), nil
 		}
+		if n == lightEvents {
+			if r := b.takeTurn(); r != nil {
+				return i, r, nil
+			}
+		}
 		b.elements = append(b.elements, element{})
 		e := &b.elements[n]
 		if i, err = s.event(i, 2, e); err != nil {
@@ -140,6 +150,11 @@ func (b *batch) gunzip(body []byte, limit int) ([]byte, *refusal) {
 	}
 	b.plain = b.plain[:0]
 	for {
+		if len(b.plain) > lightBytes {
+			if r := b.takeTurn(); r != nil {
+				return nil, r
+			}
+		}
 		if len(b.plain) == cap(b.plain) {
 			b.plain = append(b.plain, 0)[:len(b.plain)]
 		}

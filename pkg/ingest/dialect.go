@@ -130,5 +130,9 @@ func (b *batch) answerTaken(ctx *fasthttp.RequestCtx) {
 	if b.dialect.text {
 		ctx.Response.Header.SetContentTypeBytes(typeText)
 	}
+	if len(b.messages.bad) > 0 && !b.dialect.text {
+		ctx.SetBody(b.messages.appendLeftOut(b.dialect.reply))
+		return
+	}
 	ctx.Response.SetBodyRaw(b.dialect.reply)
 }

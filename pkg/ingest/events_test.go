@@ -128,7 +128,7 @@ func TestRefusedBodies(t *testing.T) {
 	f(`{"template":{"a":"`+text[:600]+`"},"events":[{"b":"`+text[:600]+`"}]}`, 400, prefix+"Size of one of events exceeds limit: 1000",
 		"element 0, at byte 631, has 1215 bytes with the template")
 
-	const tooBig = "counted after decompression and with the template merged in; send fewer events at a time"
+	const tooBig = "counted after decompression and with the template, or the batch's context, merged in; send fewer events at a time"
 	f(`[`+strings.Repeat(`{},`, 4000)+`{}]`, 413, "Request body exceeds limit: 10000", tooBig)
 	f(strings.Repeat(" ", 100_000), 413, "Request body exceeds limit: 10000", tooBig)
 	f(`{"template":{"a":"`+text[:900]+`"},"events":[`+strings.Repeat(`{},`, 20)+`{}]}`, 413, "Request body exceeds limit: 10000", tooBig)

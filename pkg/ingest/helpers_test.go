@@ -92,7 +92,11 @@ func newServer(t testing.TB, o Options) *Server {
 // start serves o on a loopback port until the test ends, and returns the base URL.
 func start(t *testing.T, o Options) string {
 	t.Helper()
-	s := newServer(t, o)
+	return serveUntilEnd(t, newServer(t, o))
+}
+
+func serveUntilEnd(t *testing.T, s *Server) string {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,10 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/ingest/segment"
@@ -16,7 +19,16 @@ const messageDepth = 1
 // messages are what a body says beside its messages, as raw values.
 type messages struct {
 	sentAt, context, writeKey span
-	many                      bool // the body is a batch
+	many                      bool         // the body is a batch
+	bad                       []badMessage // of a batch, in its order
+}
+
+// badMessage is an element of a batch that is no message, or too large a one. SDKs drop a batch that is refused, so it is left out and the
+// others are taken.
+type badMessage struct {
+	index int
+	span
+	why *refusal
 }
 
 // parseMessages reads a body of Segment's messages into b.elements: all messages or a refusal.
@@ -57,23 +69,45 @@ func (b *batch) checkMessages(lim limits) *refusal {
 			b.dialect = rudderDialect
 		}
 	}
+	most := lim.body
 	lim = lim.within(b.dialect.limits)
 	if len(b.scanner.data) > lim.body {
 		return refuseBodySize(lim.body)
 	}
-	for n := range b.elements {
-		e := &b.elements[n]
-		size := e.to - e.from
-		switch {
-		case size <= lim.event:
-		case !b.messages.many:
+	if !b.messages.many {
+		if size := b.elements[0].to - b.elements[0].from; size > lim.event {
 			return refuseEventSize(fmt.Sprintf("Event size %d exceeds limit: %d", size, lim.event), "")
-		default:
-			return refuseEventSize(fmt.Sprintf("Size of one of events exceeds limit: %d", lim.event),
-				fmt.Sprintf("element %d, at byte %d, has %d bytes", n, e.from, size))
 		}
+		return nil
+	}
+	b.leaveOutLarge(lim.event)
+	if len(b.elements) == 0 && len(b.messages.bad) > 0 {
+		return b.messages.bad[0].why
+	}
+	// What the batch says for all its messages is copied into the event of each: it multiplies.
+	if context := b.messages.context; len(b.elements)*(context.to-context.from) > most-len(b.scanner.data) {
+		return refuseBodySize(most)
 	}
 	return nil
+}
+
+// leaveOutLarge takes messages that are larger than a limit out of b.elements.
+func (b *batch) leaveOutLarge(limit int) {
+	kept, index, before := b.elements[:0], 0, b.messages.bad
+	bad := before[:0:0] // in order, with those that are no messages
+	for _, e := range b.elements {
+		for len(before) > 0 && before[0].index == index {
+			bad, before, index = append(bad, before[0]), before[1:], index+1
+		}
+		if size := e.to - e.from; size > limit {
+			bad = append(bad, badMessage{index, e.span, refuseEventSize(fmt.Sprintf("Size of one of events exceeds limit: %d", limit),
+				fmt.Sprintf("element %d, at byte %d, has %d bytes", index, e.from, size))})
+		} else {
+			kept = append(kept, e)
+		}
+		index++
+	}
+	b.elements, b.messages.bad = kept, append(bad, before...)
 }
 
 // scanMessages finds the messages in the object at i, which nobody has checked yet.
@@ -133,10 +167,10 @@ func (b *batch) scanMessages(i int, route *messageRoute, most int) (end int, r *
 	return i + 1, nil, nil
 }
 
-// scanBatch scans the array of messages at i.
+// scanBatch scans the array of messages at i. Elements that are none are noted and passed over.
 func (b *batch) scanBatch(i, most int) (end int, r *refusal, err error) {
 	s := &b.scanner
-	b.elements = b.elements[:0]
+	b.elements, b.messages.bad = b.elements[:0], nil
 	for i = s.space(i + 1); ; i = s.space(i + 1) {
 		if i >= len(s.data) {
 			return i, nil, errSyntax
@@ -144,18 +178,31 @@ func (b *batch) scanBatch(i, most int) (end int, r *refusal, err error) {
 		if s.data[i] == ']' {
 			return i + 1, nil, nil
 		}
-		n := len(b.elements)
-		if s.data[i] != '{' {
-			return i, refuseElement(s.data, i, n), nil
-		}
+		n := len(b.elements) + len(b.messages.bad)
 		if n == most {
 			return i, refuseEventCount(most), nil
 		}
-		from := i
-		if i, err = s.nested(i, 2+messageDepth); err != nil {
-			return i, nil, err
+		if n == lightEvents {
+			if r := b.takeTurn(); r != nil {
+				return i, r, nil
+			}
 		}
-		b.elements = append(b.elements, element{span: span{from, i}})
+		from := i
+		i, err = s.value(i, 2+messageDepth)
+		at, tooDeep := errors.AsType[depthError](err)
+		switch {
+		case tooDeep:
+			if i, err = s.blank(from); err != nil {
+				return i, nil, err
+			}
+			b.messages.bad = append(b.messages.bad, badMessage{n, span{from, i}, refuseDepth(int(at))})
+		case err != nil:
+			return i, nil, err
+		case s.data[from] != '{':
+			b.messages.bad = append(b.messages.bad, badMessage{n, span{from, i}, refuseElement(s.data, from, n)})
+		default:
+			b.elements = append(b.elements, element{span: span{from, i}})
+		}
 		i = s.space(i)
 		if i >= len(s.data) || s.data[i] != ',' && s.data[i] != ']' {
 			return i, nil, errSyntax
@@ -164,6 +211,37 @@ func (b *batch) scanBatch(i, most int) (end int, r *refusal, err error) {
 			return i + 1, nil, nil
 		}
 	}
+}
+
+// maxToldMessages bounds what is told of one batch's elements that are left out.
+const maxToldMessages = 20
+
+// noteLeftOut counts what is left out of a batch, and shows it to the watcher.
+func (s *Server) noteLeftOut(b *batch, src *source) {
+	bad := b.messages.bad
+	src.badMessages.Add(float64(len(bad)))
+	if s.opts.Watcher == nil {
+		return
+	}
+	for i := range bad[:min(len(bad), maxToldMessages)] {
+		s.opts.Watcher.Malformed(src.id, bad[i].of(b.scanner.data), bad[i].why.message)
+	}
+}
+
+// appendLeftOut returns reply, an object, with the number of elements that are left out, and of the first ones why.
+func (m *messages) appendLeftOut(reply []byte) []byte {
+	out := append([]byte(nil), reply[:len(reply)-1]...)
+	out = append(out, `,"rejected":`...)
+	out = append(strconv.AppendInt(out, int64(len(m.bad)), 10), `,"errors":[`...)
+	for i, bad := range m.bad[:min(len(m.bad), maxToldMessages)] {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = strconv.AppendInt(append(out, `{"index":`...), int64(bad.index), 10)
+		out = event.AppendString(append(out, `,"reason":`...), strings.TrimPrefix(bad.why.message, bodyMessage))
+		out = append(out, '}')
+	}
+	return append(out, "]}"...)
 }
 
 // encodeMessages makes b.recs of the elements as canonical events.

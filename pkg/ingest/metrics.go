@@ -14,6 +14,7 @@ type metrics struct {
 	accepted    *prometheus.CounterVec
 	undelivered *prometheus.CounterVec
 	badLines    *prometheus.CounterVec
+	badMessages *prometheus.CounterVec
 	bulkWaited  prometheus.Counter
 	uploads     prometheus.Gauge
 	limited     *prometheus.CounterVec
@@ -41,6 +42,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		badLines: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_bulk_rejected_lines_total", Help: "Lines of uploads that hold no event and were passed over, by id of the API key.",
 		}, []string{"api_key"}),
+		badMessages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "router_batch_rejected_messages_total", Help: "Elements of batches that were left out: no messages, or too large, by id of the API key.",
+		}, []string{"api_key"}),
 		uploads: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "router_bulk_uploads", Help: "Uploads to the bulk route that are under way.",
 		}),
@@ -60,13 +64,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	}
 	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "router_requests_rejected_total", Help: "Requests not accepted: " +
-			"route, token, body, size, depth, full (log), failed (log), refused (lane full), rate, origin, connections, http, internal.",
+			"route, token, body, size, depth, full (log), failed (log), refused (lane full), rate, origin, connections, http, busy (large requests), internal.",
 	}, []string{"reason"})
 	for r, name := range reasonNames {
 		m.rejected[r] = rejected.WithLabelValues(name)
 	}
 	for _, c := range []prometheus.Collector{
-		m.received, m.accepted, m.undelivered, m.badLines, m.bulkWaited, m.uploads, m.limited, m.oldSecret, m.seconds, m.unknownPolicies, rejected,
+		m.received, m.accepted, m.undelivered, m.badLines, m.badMessages, m.bulkWaited, m.uploads, m.limited, m.oldSecret, m.seconds, m.unknownPolicies, rejected,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
@@ -79,6 +83,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 func (m *metrics) resolve(src *source) {
 	src.received = m.received.WithLabelValues(src.id)
 	src.badLines = m.badLines.WithLabelValues(src.id)
+	src.badMessages = m.badMessages.WithLabelValues(src.id)
 	src.accepted[event.Live] = m.accepted.WithLabelValues(src.id, "live")
 	src.accepted[event.Bulk] = m.accepted.WithLabelValues(src.id, "bulk")
 	if src.limit != nil {

@@ -162,9 +162,10 @@ router_events_received_total{api_key="nodest"} 3
 # HELP router_events_without_destination_total Accepted events whose API key feeds no destination.
 # TYPE router_events_without_destination_total counter
 router_events_without_destination_total{api_key="nodest"} 3
-# HELP router_requests_rejected_total Requests not accepted: route, token, body, size, depth, full (log), failed (log), refused (lane full), rate, origin, connections, http, internal.
+# HELP router_requests_rejected_total Requests not accepted: route, token, body, size, depth, full (log), failed (log), refused (lane full), rate, origin, connections, http, busy (large requests), internal.
 # TYPE router_requests_rejected_total counter
 router_requests_rejected_total{reason="body"} 1
+router_requests_rejected_total{reason="busy"} 0
 router_requests_rejected_total{reason="connections"} 0
 router_requests_rejected_total{reason="depth"} 1
 router_requests_rejected_total{reason="failed"} 0

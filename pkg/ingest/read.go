@@ -69,6 +69,8 @@ func (b *batch) read(ctx *fasthttp.RequestCtx, limit int, p pace) ([]byte, *refu
 		n, err := stream.Read(b.body[len(b.body):cap(b.body)])
 		b.body = b.body[:len(b.body)+n]
 		switch {
+		case !b.mayHold(len(b.body)):
+			return nil, refuseBusy
 		case len(b.body) > limit:
 			return nil, refuseBodySize(limit)
 		case errors.Is(err, io.EOF) && announced >= 0 && len(b.body) != announced,

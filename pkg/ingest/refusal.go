@@ -25,11 +25,12 @@ const (
 	reasonOrigin                    // a page that is none of the key's
 	reasonConnections               // too many connections, in all or of one address
 	reasonHTTP                      // not readable as HTTP: headers too long, timeout
+	reasonBusy                      // too many large requests
 	reasonInternal                  // a bug here
 	reasons
 )
 
-var reasonNames = [reasons]string{"route", "token", "body", "size", "depth", "full", "failed", "refused", "rate", "origin", "connections", "http", "internal"}
+var reasonNames = [reasons]string{"route", "token", "body", "size", "depth", "full", "failed", "refused", "rate", "origin", "connections", "http", "busy", "internal"}
 
 // refusal is an answer other than success.
 type refusal struct {
@@ -63,8 +64,16 @@ func refuseDepth(at int) *refusal {
 func refuseBodySize(limit int) *refusal {
 	return &refusal{
 		status: fasthttp.StatusRequestEntityTooLarge, reason: reasonSize,
-		message: fmt.Sprintf("Request body exceeds limit: %d", limit), detail: "counted after decompression and with the template merged in; send fewer events at a time",
+		message: fmt.Sprintf("Request body exceeds limit: %d", limit), detail: "counted after decompression and with the template, or the batch's context, merged in; send fewer events at a time",
 	}
+}
+
+// maxEnvelopes is how many times the limit of a body the User-Agent and the headers may take that are stored with each of its events.
+const maxEnvelopes = 4
+
+var refuseEnvelopes = &refusal{
+	status: fasthttp.StatusRequestEntityTooLarge, reason: reasonSize,
+	message: "Number of events is too large for such long headers", detail: "User-Agent and noted headers are stored with each event; send fewer events at a time",
 }
 
 func refuseEventCount(limit int) *refusal {

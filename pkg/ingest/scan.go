@@ -287,6 +287,18 @@ func (s *scanner) nested(i, depth int) (int, error) {
 	return i, errSyntax
 }
 
+// blank writes null over the container at i, of any depth, so that nobody who recurses meets it, and returns the offset after it.
+func (s *scanner) blank(i int) (int, error) {
+	end, err := s.nested(i, maxDepth-len(s.data)) // there are no more brackets than bytes
+	if err == nil {
+		n := copy(s.data[i:end], "null")
+		for i += n; i < end; i++ {
+			s.data[i] = ' '
+		}
+	}
+	return end, err
+}
+
 // space returns the offset of the first byte from i on that is no white space.
 func (s *scanner) space(i int) int {
 	for i < len(s.data) && (s.data[i] == ' ' || s.data[i] == '\n' || s.data[i] == '\t' || s.data[i] == '\r') {

@@ -354,7 +354,7 @@ func TestUnreadableRequests(t *testing.T) {
 	f("nonsense token=guess\r\n\r\n", 400, envelope("Request is not readable as HTTP", ""))
 
 	// A body over the limit is refused by its length alone, and of one without a good key nothing is kept.
-	const tooBig = "counted after decompression and with the template merged in; send fewer events at a time"
+	const tooBig = "counted after decompression and with the template, or the batch's context, merged in; send fewer events at a time"
 	f("POST /s2s/event?token=s2s.open"+head+"Content-Length: 2000000\r\n\r\n[", 413, envelope("Request body exceeds limit: 1048576", tooBig))
 	f("POST /s2s/event?token=guess"+head+"Content-Length: 100000\r\n\r\n[", 401,
 		envelope("The token is not found", "it is the server_secret of no API key"))

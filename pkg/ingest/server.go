@@ -88,6 +88,7 @@ type Server struct {
 	unknownPolicy atomic.Bool // a client sent one, and that was logged
 	static        *static     // nil: no files are served
 	uploads       *uploads
+	heavy         *heavy
 
 	lingering    *lingering
 	bulkPatience time.Duration // how long an upload waits for room
@@ -125,6 +126,7 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("server.static_files_dir: %w", err)
 		}
 	}
+	s.heavy = newHeavy(o.Server.MaxBodyBytes)
 	s.uploads, s.lingering, s.bulkPatience, s.bulkReadTime = newUploads(), newLingering(), bulkPatience, bulkReadTime
 	if o.Certificate != nil {
 		s.tls = o.Certificate.config()
@@ -198,6 +200,7 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, e *endpoint) {
 	received := s.opts.Now()
 	b := acquireBatch()
 	defer b.release()
+	b.heavy = s.heavy
 
 	src, r := s.authenticate(ctx, b, e)
 	if e.browser {
@@ -229,12 +232,17 @@ func (s *Server) accept(ctx *fasthttp.RequestCtx, e *endpoint) {
 // store makes the events of b durable.
 func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access, received time.Time) *refusal {
 	n := float64(len(b.elements))
-	src.key.received.Add(n)
+	src.key.received.Add(n + float64(len(b.messages.bad)))
 	if r := s.rateLimited(src, e.class, received, len(b.elements)); r != nil {
 		return r
 	}
 	if n > 0 {
-		if r := s.encode(b, e, s.envelope(ctx, b, e, src, received)); r != nil {
+		env := s.envelope(ctx, b, e, src, received)
+		// What is noted of the request is stored with each of its events: it multiplies, too.
+		if len(b.elements)*(len(env.UserAgent)+len(env.Added)) > maxEnvelopes*s.limits().body {
+			return refuseEnvelopes
+		}
+		if r := s.encode(b, e, env); r != nil {
 			return r
 		}
 		if err := s.logOf(e.class).Append(b.recs...); err != nil {
@@ -246,6 +254,9 @@ func (s *Server) store(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src acce
 		}
 	}
 	src.key.accepted[e.class].Add(n)
+	if len(b.messages.bad) > 0 {
+		s.noteLeftOut(b, src.key)
+	}
 	if !src.key.feeds {
 		src.key.undelivered.Add(n)
 	}

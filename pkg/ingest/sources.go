@@ -31,6 +31,7 @@ type source struct {
 	limited, oldSecret    prometheus.Counter
 	received, undelivered prometheus.Counter
 	badLines              prometheus.Counter    // of uploads
+	badMessages           prometheus.Counter    // of batches
 	accepted              [2]prometheus.Counter // by event.Class, live and bulk
 }
 

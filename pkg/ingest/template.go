@@ -41,6 +41,11 @@ func (b *batch) merge(e element, lim limits) *refusal {
 		if n == lim.events {
 			return refuseEventCount(lim.events)
 		}
+		if len(b.merged) > lightBytes || n == lightEvents {
+			if r := b.takeTurn(); r != nil {
+				return r
+			}
+		}
 		end, err := s.value(i, 0)
 		if err != nil {
 			return scanError(s.data, err)

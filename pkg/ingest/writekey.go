@@ -24,7 +24,10 @@ func (s *Server) authenticate(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) (
 	}
 	key := b.writeKey(ctx)
 	if len(key) == 0 && e.messages.keyInBody && ctx.IsPost() {
-		key = s.keyInBody(ctx, b, e)
+		var r *refusal
+		if key, r = s.keyInBody(ctx, b, e); r != nil {
+			return access{}, r
+		}
 	}
 	return t.authenticateKey(key, e.secret)
 }
@@ -73,22 +76,27 @@ func (t *sourceTable) authenticateKey(key []byte, kind secretKind) (access, *ref
 	return a, refused
 }
 
-// keyInBody reads and parses the body for its write key: that of a batch, or of its first message. A body that cannot be read has none.
-func (s *Server) keyInBody(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) []byte {
+// keyInBody reads and parses the body for its write key: that of a batch, or of its first message. A body that is none has no key; it is refused
+// only for what may be otherwise when it is sent again.
+func (s *Server) keyInBody(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) ([]byte, *refusal) {
 	body, r := b.read(ctx, s.limits().within(segmentDialect.limits).body, s.pace())
 	if r == nil {
 		r = s.parse(ctx, b, e, body)
 	}
-	if r != nil {
-		return nil
+	switch {
+	case r == nil:
+	case r.reason == reasonBody || r.reason == reasonSize || r.reason == reasonDepth:
+		return nil, nil
+	default:
+		return nil, r
 	}
 	raw := b.messages.writeKey.of(b.scanner.data)
 	if len(raw) == 0 && b.messages.many && len(b.elements) > 0 {
 		raw = segment.Find(b.elements[0].of(b.scanner.data), "writeKey")
 	}
 	if len(raw) == 0 || raw[0] != '"' {
-		return nil
+		return nil, nil
 	}
 	b.parsed = true
-	return []byte(gjson.ParseBytes(raw).Str)
+	return []byte(gjson.ParseBytes(raw).Str), nil
 }
