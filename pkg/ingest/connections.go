@@ -69,7 +69,7 @@ func (c *connections) track(conn net.Conn, state fasthttp.ConnState) {
 		c.mu.Lock()
 		c.open[conn] = struct{}{}
 		c.mu.Unlock()
-	case fasthttp.StateClosed, fasthttp.StateHijacked:
+	case fasthttp.StateClosed: // one that lingers is open until it says so itself, see lingering
 		who, counts := c.owner(conn)
 		c.mu.Lock()
 		defer c.mu.Unlock()

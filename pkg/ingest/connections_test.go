@@ -120,6 +120,34 @@ func TestSlowConnectionsLeaveRoomForOthers(t *testing.T) {
 	})
 }
 
+// A connection that is refused in its body and is being closed slowly is still open: it counts until it is closed.
+func TestConnectionsThatLingerCount(t *testing.T) {
+	send(t, "GET", start(t, testOptions(&memoryLog{}))+"/ping", nil)
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions(&memoryLog{})
+		o.Server.MaxConnections, o.Server.MaxConnectionsPerIP = 100, 5
+		b := newBubble(t, o)
+		for range 5 {
+			conn, answer := b.dial("203.0.113.7")
+			go io.WriteString(conn, "POST /s2s/event?token=unknown HTTP/1.1\r\nHost: r\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 2*drainBytes))
+			if resp, err := http.ReadResponse(answer, nil); err != nil || resp.StatusCode != 401 {
+				t.Fatalf("got %v, %v", resp, err)
+			}
+		}
+		synctest.Wait()
+		if status := b.post(b.dial("203.0.113.7")); status != 503 {
+			t.Errorf("a sixth connection got %d while five are being closed", status)
+		}
+		time.Sleep(lingerTime + time.Second)
+		synctest.Wait()
+		for range 5 {
+			if status := b.post(b.dial("203.0.113.7")); status != 200 {
+				t.Errorf("got %d after they were closed", status)
+			}
+		}
+	})
+}
+
 // Many clients come through one proxy.
 func TestProxiesAreNotLimited(t *testing.T) {
 	send(t, "GET", start(t, testOptions(&memoryLog{}))+"/ping", nil)

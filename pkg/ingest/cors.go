@@ -120,7 +120,7 @@ func (r *originRule) matches(origin, own []byte) bool {
 	return false
 }
 
-// bareHost strips scheme, port and path.
+// bareHost strips scheme, user, port and path, and the dot of the root: example.com. is the same host, and who asks chooses how to write it.
 func bareHost(origin []byte) []byte {
 	if i := bytes.Index(origin, []byte("://")); i >= 0 {
 		origin = origin[i+3:]
@@ -128,19 +128,25 @@ func bareHost(origin []byte) []byte {
 	if i := bytes.IndexAny(origin, "/?#"); i >= 0 {
 		origin = origin[:i]
 	}
+	if i := bytes.LastIndexByte(origin, '@'); i >= 0 {
+		origin = origin[i+1:]
+	}
 	if len(origin) > 0 && origin[0] == '[' { // IPv6
 		return origin[:bytes.IndexByte(origin, ']')+1]
 	}
 	if i := bytes.LastIndexByte(origin, ':'); i >= 0 {
 		origin = origin[:i]
 	}
-	return origin
+	return bytes.TrimSuffix(origin, []byte{'.'})
 }
 
-// lastLabels returns the last two labels of a host name, all of an address.
+// lastLabels returns the last two labels of a bare host, all of an address; nothing of what is no host name.
 func lastLabels(host []byte) []byte {
-	if _, err := netip.ParseAddr(view(host)); err == nil {
+	if _, err := netip.ParseAddr(view(host)); err == nil || bytes.HasPrefix(host, []byte{'['}) {
 		return host
+	}
+	if bytes.HasSuffix(host, []byte{'.'}) {
+		return nil
 	}
 	if i := bytes.LastIndexByte(host, '.'); i > 0 {
 		if j := bytes.LastIndexByte(host[:i], '.'); j >= 0 {

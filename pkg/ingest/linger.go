@@ -13,12 +13,14 @@ import (
 // be thrown away on its side; so we stop writing, and go on reading for a while.
 const (
 	lingerTime = 2 * time.Second
-	// maxLingering bounds them: they count as no connections any more. One more is closed at once.
+	// maxLingering bounds them, for they shall not take the connections of others: one more is closed at once.
 	maxLingering = 1024
 )
 
 // lingering are the connections that are being closed slowly.
 type lingering struct {
+	conns *connections // they count there until they are closed; nil: nowhere
+
 	mu   sync.Mutex // guards the fields below
 	n    int
 	none sync.Cond
@@ -62,6 +64,7 @@ func (l *lingering) linger(ctx *fasthttp.RequestCtx) {
 	ctx.Hijack(func(conn net.Conn) {
 		l.begin()
 		defer l.end()
+		defer l.closed(conn)
 		answerAndDrain(conn, response)
 	})
 }
@@ -83,6 +86,17 @@ func (l *lingering) end() {
 	defer l.mu.Unlock()
 	if l.n--; l.n == 0 {
 		l.none.Broadcast()
+	}
+}
+
+// closed closes a hijacked connection, and says that it is no longer open.
+func (l *lingering) closed(conn net.Conn) {
+	if w, ok := conn.(interface{ UnsafeConn() net.Conn }); ok { // fasthttp's wrapper
+		conn = w.UnsafeConn()
+	}
+	_ = conn.Close()
+	if l.conns != nil {
+		l.conns.track(conn, fasthttp.StateClosed)
 	}
 }
 

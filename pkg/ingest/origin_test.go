@@ -46,6 +46,10 @@ func TestEnforcedOrigins(t *testing.T) {
 	f(true, browser, "Referer", "https://good.io/page?from=https://evil.org/")
 	f(false, browser, "Referer", "https://evil.org/page?from=https://good.io/")
 	f(false, browser, "Referer", "https://good.io@evil.org/")
+	f(false, browser, "Referer", "https://good.io:x@evil.org/")
+	f(true, browser, "Referer", "https://user:x@good.io/")
+	f(true, browser, "Origin", "https://good.io.") // the same host, with the dot of the root
+	f(false, browser, "Origin", "https://good.io..")
 	f(false, browser, "Referer", "https://evil.org?https://good.io/")
 	f(false, browser, "Referer", "https://evil.org#good.io")
 	f(false, browser, "Referer", "good.io.evil.org")
@@ -54,6 +58,31 @@ func TestEnforcedOrigins(t *testing.T) {
 	f(true, open, "Origin", "https://evil.org")
 	f(true, server) // servers have no origin
 	f(true, server, "Origin", "https://evil.org")
+}
+
+// Whoever asks chooses how the router's name is written: that must not widen {{APP_TLD}}.
+func TestOwnSiteOrigins(t *testing.T) {
+	f := func(want bool, rule, origin, host string) {
+		t.Helper()
+		src := source{origins: []originRule{newOriginRule(rule)}}
+		if got := src.allows([]byte(origin), []byte(host)); got != want {
+			t.Errorf("%s: page %s, router %s: %v", rule, origin, host, got)
+		}
+	}
+	for _, rule := range []string{"{{APP_TLD}}", "*.{{APP_TLD}}"} {
+		for _, host := range []string{"events.good.io", "events.good.io:8443", "events.good.io.", "EVENTS.GOOD.IO.:443"} {
+			f(true, rule, "https://www.good.io", host)
+			f(true, rule, "https://www.good.io.", host)
+			f(false, rule, "https://evil.io", host)
+			f(false, rule, "https://evil.io.", host)
+			f(false, rule, "https://www.evil.io.", host)
+		}
+		f(false, rule, "https://evil.io", ".")
+		f(false, rule, "https://evil.io", "..")
+		f(false, rule, "", "")
+	}
+	f(true, "{{APP_TLD}}", "http://[2001:db8::1]:80", "[2001:db8::1]:8000")
+	f(false, "{{APP_TLD}}", "http://[::ffff:9.9.2.1]", "[::ffff:1.2.2.1]")
 }
 
 // Each secret of a list is valid. The use of an older one is counted, and logged once without showing it.

@@ -107,14 +107,15 @@ func (s *Server) readPixel(ctx *fasthttp.RequestCtx, b *batch, received time.Tim
 	return src, cookie, b.pixelElement(root, stamped, s.limits())
 }
 
-// pixelData decodes the parameter `data` into b.plain; nothing is an empty object. It is checked as a body is.
+// pixelData decodes the parameter `data` into b.plain; nothing is an empty object. It is checked as a body is. What it returns with a refusal is for people to
+// see: as far as it was decoded, for in base64 nobody would find the secrets that are to be hidden.
 func (b *batch) pixelData(param []byte, lim limits) ([]byte, *refusal) {
 	if len(param) == 0 {
 		return []byte("{}"), nil
 	}
 	var err error
 	if b.plain, err = appendBase64(b.plain[:0], param); err != nil {
-		return param, malformedPixel(err.Error(), "base64 is expected, of the standard or the URL alphabet")
+		return b.plain, malformedPixel(err.Error(), "base64 is expected, of the standard or the URL alphabet")
 	}
 	data := bytes.TrimPrefix(b.plain, byteOrderMark)
 	if !utf8.Valid(data) {

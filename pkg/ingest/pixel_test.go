@@ -224,3 +224,35 @@ func FuzzPixel(f *testing.F) {
 		}
 	})
 }
+
+// malformedBodies keeps the bodies that a watcher is shown.
+type malformedBodies struct{ all []string }
+
+func (*malformedBodies) Accepted(string, [][]byte) {}
+
+func (m *malformedBodies) Malformed(_ string, body []byte, _ string) {
+	m.all = append(m.all, string(body))
+}
+
+// Who looks on sees what is in bad data, for only there can secrets be found and hidden: base64 keeps nobody from reading them.
+func TestMalformedPixelIsShownDecoded(t *testing.T) {
+	w := &malformedBodies{}
+	o := testOptions(&memoryLog{})
+	o.Watcher = w
+	s := newServer(t, o)
+	const event = `{"event_type":"x","user":{"password":"hunter2"},"api_key":"js.open"}`
+	encoded := base64.StdEncoding.EncodeToString([]byte(event))
+	for _, bad := range []string{encoded[:len(encoded)-5] + "%7E", "%7E" + encoded, encoded[:40] + "%7E" + encoded[40:], encoded[:len(encoded)-7]} {
+		if got := handle(s, "GET", pixelPath+"?token=js.open&data="+bad, "").StatusCode(); got != 400 {
+			t.Errorf("%s: got %d", bad, got)
+		}
+	}
+	if len(w.all) != 4 {
+		t.Errorf("the watcher saw %q", w.all)
+	}
+	for _, body := range w.all {
+		if strings.Contains(body, encoded[8:16]) {
+			t.Errorf("the watcher is shown %s", body)
+		}
+	}
+}

@@ -246,6 +246,17 @@ func TestHTTPContext(t *testing.T) {
 	f("", client+`,"x-forwarded-for":["198.51.100.7"],"x-note":["from 198.51.100.7"],`+rest+`,"x-real-ip":["198.51.100.7"]`)
 	f("&ip_policy=strict", client+","+rest)
 
+	// What proxies say in headers of their own: addresses in other spellings, and where the request went, with its key.
+	headers = []string{
+		"User-Agent", agent, "Accept-Encoding", "br", "X-Forwarded-For", "2001:db8::7", "X-Acme-Client-Ip", "192.0.2.99", "X-Peer_addr", "192.0.2.99", "X-Visitor", "2001:DB8:0:0::7",
+		"X-Original-Forwarded-Host", "a", "X-Network", "2001:db8::/48", "AnonymousId", "c2VjcmV0", "X-Forwarded-Uri", "/x?writekey=js%2Eopen", "X-Original-Url", "/x?token=j%73.open&y=1",
+		"X-Skip", "shipped by zip", "X-Version", "120.0.0.0",
+	}
+	const plain, harmless = `"content-length":["2"],"user-agent":["UA/1"],"accept-encoding":["br"]`, `"x-original-forwarded-host":["a"],"x-skip":["shipped by zip"],"x-version":["120.0.0.0"]`
+	f("&ip_policy=strict&cookie_policy=strict", plain+`,`+harmless)
+	f("&cookie_policy=strict", plain+`,"x-forwarded-for":["2001:db8::7"],"x-acme-client-ip":["192.0.2.99"],"x-peer_addr":["192.0.2.99"],"x-visitor":["2001:DB8:0:0::7"],"x-network":["2001:db8::/48"],`+harmless)
+	f("", plain+`,"x-forwarded-for":["2001:db8::7"],"x-acme-client-ip":["192.0.2.99"],"x-peer_addr":["192.0.2.99"],"x-visitor":["2001:DB8:0:0::7"],"x-network":["2001:db8::/48"],"anonymousid":["c2VjcmV0"],`+harmless)
+
 	long := send(t, "POST", base+"/api/v1/event?token=js.open", []byte(`{}`), "X-Long", strings.Repeat("x", 9000))
 	if ev := log.take(t)[0]; long.status != 200 || len(ev.Added) > maxContextBytes+200 || !gjson.ValidBytes(ev.Added) {
 		t.Errorf("%d: %d bytes are noted of a long request: %s", long.status, len(ev.Added), ev.Added)

@@ -41,6 +41,7 @@ func withDefaults(s config.Server) config.Server {
 // what is left, and returns nil. A listener that breaks is the only error.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	conns := newConnections(*s.config())
+	s.lingering.conns = conns
 	srv := s.httpServer(conns.track)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(&listener{Listener: ln, conns: conns, done: ctx.Done(), server: s}) }()

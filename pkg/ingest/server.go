@@ -272,7 +272,8 @@ func (s *Server) envelope(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src a
 		APIKey: src.key.id, Received: received, Class: e.class, Server: src.server, Source: e.source, SourceIP: b.addressText(b.who.addr),
 	}
 	if s.config().HTTPContext {
-		ev.Added = b.httpContext(ctx, s.at(b.who.policies.ip, b.who.addr) != keep, b.who.addr)
+		ip, cookie := s.at(b.who.policies.ip, b.who.addr), s.at(b.who.policies.cookie, b.who.addr)
+		ev.Added = b.httpContext(ctx, hiddenHeaders{address: b.who.addr, ip: ip != keep, cookie: cookie != keep})
 	}
 	if !src.server {
 		ev.UserAgent = userAgent(ctx)

@@ -44,6 +44,7 @@ type Certificate struct {
 	mu     sync.Mutex // guards the fields below
 	used   [2][]byte  // the files that current was read from
 	seen   [2][]byte  // at the last look, where they are others
+	unread string     // why they could not be read then; "" where they could
 	failed bool       // those were tried, and that was logged
 	warned time.Time  // when its end was last warned about
 }
@@ -107,14 +108,18 @@ func (c *Certificate) refresh(patient bool) {
 	c.warnLocked(time.Now())
 	files, err := c.read()
 	if err == nil && same(files, c.used) {
-		c.seen, c.failed = [2][]byte{}, false
+		c.seen, c.unread, c.failed = [2][]byte{}, "", false
 		return
 	}
-	again := same(files, c.seen)
+	unread := ""
+	if err != nil {
+		unread = err.Error()
+	}
+	again := same(files, c.seen) && unread == c.unread
 	if again && c.failed {
 		return
 	}
-	c.seen, c.failed = files, false
+	c.seen, c.unread, c.failed = files, unread, false
 	var pair *tls.Certificate
 	if err == nil {
 		pair, err = c.parse(files)
@@ -194,7 +199,7 @@ func (c *Certificate) use(files [2][]byte, pair *tls.Certificate) {
 
 func (c *Certificate) useLocked(files [2][]byte, pair *tls.Certificate) {
 	c.current.Store(pair)
-	c.used, c.seen, c.failed, c.warned = files, [2][]byte{}, false, time.Time{}
+	c.used, c.seen, c.unread, c.failed, c.warned = files, [2][]byte{}, "", false, time.Time{}
 	c.expiry.Set(float64(pair.Leaf.NotAfter.Unix()))
 	c.warnLocked(time.Now())
 }

@@ -250,6 +250,7 @@ func TestCertificateFollowsItsFiles(t *testing.T) {
 		if err := os.Remove(set.KeyFile); err != nil {
 			t.Fatal(err)
 		}
+		f(certificateInterval, 2, "not usable", 2) // as between the removal of a file and its replacement
 		f(time.Hour, 2, "not usable", 3)
 		write(t, set.KeyFile, key2) // as it was
 		f(time.Hour, 2, "not usable", 3)
