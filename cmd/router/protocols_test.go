@@ -174,3 +174,15 @@ func TestIdentifyOfEachProtocol(t *testing.T) {
 		}
 	})
 }
+
+// TestBrowserTakesNoServersID: who has read a client secret in a page can guess ids, and must not keep a server's events from counting with them.
+func TestBrowserTakesNoServersID(t *testing.T) {
+	inVirtual(t, func(v *virtual) {
+		v.send("/v1/identify", "s2s.app", `{"userId":"u1","traits":{"email":"ada@example.com"}}`)
+		v.send("/v1/t", "js.app", `{"event":"Guessed","userId":"u1","messageId":"order-1"}`)
+		v.send("/v1/track", "s2s.app", `{"event":"Paid","userId":"u1","messageId":"order-1"}`)
+		v.send("/v1/track", "s2s.app", `{"event":"Paid","userId":"u1","messageId":"order-1"}`) // sent again
+		v.send("/v1/t", "js.app", `{"event":"Guessed","userId":"u1","messageId":"order-1"}`)
+		v.want([]string{"guessed ada@example.com", "paid ada@example.com"}, v.occurrences())
+	})
+}

@@ -85,7 +85,7 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	if !until.IsZero() && ev.Effective().After(until) {
 		return false
 	}
-	id := h.r.store.Hash("event", ev.APIKey, ev.ID)
+	id := h.eventHash(ev)
 	if h.seen[id] || h.r.store.Seen(id) {
 		h.count.duplicates++
 		h.record(nil, rec, ev, store.Duplicate, "")
@@ -118,6 +118,15 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 		h.record(nil, rec, ev, store.Unrouted, "")
 	}
 	return true
+}
+
+// eventHash is what an event is known again by. Ids of browsers are apart: one that is guessed must not keep a server's event from counting.
+func (h *handover) eventHash(ev *event.Event) uint64 {
+	kind := "event"
+	if !ev.Server {
+		kind = "browser event"
+	}
+	return h.r.store.Hash(kind, ev.APIKey, ev.ID)
 }
 
 // tooSlow has a destination set aside, and measures it afresh when it comes back.

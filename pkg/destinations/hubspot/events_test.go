@@ -220,15 +220,20 @@ func TestTheSameEventIsCountedOnce(t *testing.T) {
 }
 
 func TestUUIDDependsOnKeyEventAndOutput(t *testing.T) {
-	a := event.Event{ID: "1", APIKey: "k"}
-	same := event.Event{ID: "1", APIKey: "k", JSON: []byte(`{"other":1}`), Received: time.Now()}
+	a := event.Event{ID: "1", APIKey: "k", Server: true}
+	same := event.Event{ID: "1", APIKey: "k", Server: true, JSON: []byte(`{"other":1}`), Received: time.Now()}
 	if eventUUID(&a, 0) != eventUUID(&same, 0) {
 		t.Error("the uuid depends on more than key, id and index")
 	}
 	for _, o := range []struct {
 		ev    event.Event
 		index int
-	}{{event.Event{ID: "2", APIKey: "k"}, 0}, {event.Event{ID: "1", APIKey: "l"}, 0}, {a, 1}} {
+	}{
+		{event.Event{ID: "2", APIKey: "k", Server: true}, 0},
+		{event.Event{ID: "1", APIKey: "l", Server: true}, 0},
+		{event.Event{ID: "1", APIKey: "k"}, 0}, // of a browser
+		{a, 1},
+	} {
 		if eventUUID(&a, 0) == eventUUID(&o.ev, o.index) {
 			t.Errorf("%+v has the uuid of %+v", o, a)
 		}

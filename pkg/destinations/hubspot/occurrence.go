@@ -33,9 +33,14 @@ const occurredLayout = "2006-01-02T15:04:05.000Z"
 // uuidSpace is the name space of event uuids. It must never change: HubSpot knows for a year which uuids it took.
 var uuidSpace = uuid.MustParse("6d5a4e0c-0d7b-5a0e-9f0e-6b1f6a1c2f3e")
 
-// eventUUID is the same whenever the same output of the same event is sent, whatever happened in between.
+// eventUUID is the same whenever the same output of the same event is sent, whatever happened in between. Ids of browsers are apart: HubSpot would take one
+// that is guessed in place of a server's event.
 func eventUUID(ev *event.Event, index int) uuid.UUID {
-	return uuid.NewSHA1(uuidSpace, fmt.Appendf(nil, "%s\x00%s\x00%d", ev.APIKey, ev.ID, index))
+	name := fmt.Appendf(nil, "%s\x00%s\x00%d", ev.APIKey, ev.ID, index)
+	if !ev.Server {
+		name = append(name, "\x00browser"...)
+	}
+	return uuid.NewSHA1(uuidSpace, name)
 }
 
 // eventName writes a client's event type, or a property's name, as HubSpot's internal names are: a letter, then letters, digits and
