@@ -146,7 +146,9 @@ func (a *aside) start(ctx context.Context, g *errgroup.Group) {
 	})
 }
 
-func (a *aside) lanes() [3]*unsorted { return [...]*unsorted{&a.live, &a.late, &a.bulk} }
+// lanes are in the order in which they are looked at. What has waited to be identified came before what is unsorted now, and can not hold that up: each
+// of its events was in that lane before, or came while it was empty.
+func (a *aside) lanes() [3]*unsorted { return [...]*unsorted{&a.late, &a.live, &a.bulk} }
 
 // lane is the one for events of a class.
 func (a *aside) lane(class event.Class) *unsorted {

@@ -19,6 +19,7 @@ type entry struct {
 	stream  *stream
 	block   *block
 	record  []byte // the event as stored; points into its block
+	late    bool   // it was handed over after what came later in its log, so that offsets do not order it
 	persons []*person
 	// effective is when the event counts, among those of its persons, in microseconds. See [event.Event.Effective].
 	effective int64
@@ -53,22 +54,33 @@ const (
 	blockVersion = 1
 
 	entryIfNew = 1 << 0
+	entryLate  = 1 << 1
 
 	maxAlso = 1 << 10
 )
 
 var errBlock = errors.New("not a block of entries")
 
+// origin says where an entry comes from.
+type origin struct {
+	offset uint64
+	index  int // of the output
+	late   bool
+}
+
 // appendEntry appends one entry to a block's data, which it begins when dst is empty.
-func appendEntry(dst []byte, offset uint64, index int, p *destinations.Plan, ev *event.Event, scratch []byte) (block, newScratch []byte) {
+func appendEntry(dst []byte, o origin, p *destinations.Plan, ev *event.Event, scratch []byte) (block, newScratch []byte) {
 	if len(dst) == 0 {
 		dst = append(dst, blockVersion)
 	}
-	dst = binary.AppendUvarint(dst, offset)
-	dst = binary.AppendUvarint(dst, uint64(index))
+	dst = binary.AppendUvarint(dst, o.offset)
+	dst = binary.AppendUvarint(dst, uint64(o.index))
 	flags := byte(0)
 	if p.IfNew {
 		flags |= entryIfNew
+	}
+	if o.late {
+		flags |= entryLate
 	}
 	dst = append(dst, flags)
 	dst = appendText(dst, p.Key)
@@ -102,6 +114,7 @@ func decodeBlock(data []byte, destination, account, lane string) ([]*entry, erro
 		e := &entry{}
 		e.Name = destinations.OutputName{Offset: d.uvarint(), Index: int(d.uvarint()), Destination: destination}
 		flags := d.byte()
+		e.late = flags&entryLate != 0
 		e.Plan = destinations.Plan{Account: account, Lane: lane, Key: string(d.bytes()), ID: string(d.bytes()), IfNew: flags&entryIfNew != 0}
 		if e.Plan.ID == "" {
 			e.Plan.ID = e.Plan.Key

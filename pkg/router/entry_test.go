@@ -20,7 +20,7 @@ func sampleBlock() []byte {
 		{Key: "A", ID: "a", Also: []string{"u1", "u2"}},
 		{},
 	} {
-		data, scratch = appendEntry(data, uint64(1000+i), i, &p, ev, scratch)
+		data, scratch = appendEntry(data, origin{offset: uint64(1000 + i), index: i, late: i == 1}, &p, ev, scratch)
 	}
 	return data
 }
@@ -35,6 +35,9 @@ func TestBlockRoundTrip(t *testing.T) {
 		got = append(got, e.Plan)
 		if want := (destinations.OutputName{Offset: uint64(1000 + i), Destination: "crm", Index: i}); e.Name != want {
 			t.Errorf("entry %d is named %+v, want %+v", i, e.Name, want)
+		}
+		if e.late != (i == 1) {
+			t.Errorf("entry %d: late is %t", i, e.late)
 		}
 		if e.Event.ID != "e1" || string(e.Event.JSON) != `{"event_type":"t"}` {
 			t.Errorf("entry %d has event %+v", i, e.Event)

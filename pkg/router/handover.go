@@ -10,6 +10,7 @@ import (
 
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/filters"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/store"
 )
@@ -167,7 +168,7 @@ func (h *handover) newBlock(lane store.LaneID, ev *event.Event) *store.Block {
 
 // append adds an entry to a block.
 func (h *handover) append(b *store.Block, rec log.Record, p *destinations.Plan, ev *event.Event) {
-	b.Data, h.scratch = appendEntry(b.Data, uint64(rec.Offset), 0, p, ev, h.scratch)
+	b.Data, h.scratch = appendEntry(b.Data, origin{offset: uint64(rec.Offset), late: h.final}, p, ev, h.scratch)
 	b.Entries++
 	if ev.Received.Before(b.Oldest) {
 		b.Oldest = ev.Received
@@ -190,7 +191,7 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 	ev = route.Enrichment.Apply(ev)
 	if route.Filter != nil {
 		began := time.Now()
-		res, err := route.Filter.Eval(ev)
+		res, err := route.filter(ev)
 		h.spent[i] += time.Since(began)
 		if err != nil {
 			h.bury(route, rec, ev, "filter", err)
@@ -226,6 +227,13 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 			return
 		}
 	}
+}
+
+// filter asks the filter. What the sorter waits for an aside counts as the filter's own time: that is what sets a destination aside.
+func (r *Route) filter(ev *event.Event) (filters.Result, error) {
+	r.filtering <- struct{}{}
+	defer func() { <-r.filtering }()
+	return r.Filter.Eval(ev)
 }
 
 // enter makes one lane entry.

@@ -79,6 +79,10 @@ func (r *Router) nextTableLocked(old *table, routes []Route) *table {
 		route := routes[i]
 		t.routes[i], t.byName[route.Name] = &route, i
 		j := old.index(route.Name)
+		route.filtering = make(chan struct{}, 1)
+		if j >= 0 && same(route.Filter, old.routes[j].Filter) {
+			route.filtering = old.routes[j].filtering // an aside of the former route may be at work
+		}
 		if j < 0 || !sameDestination(&route, old.routes[j]) {
 			r.epochs++
 			route.epoch = r.epochs

@@ -22,7 +22,7 @@ import (
 	"eventrouter/pkg/store"
 )
 
-// Filter decides whether an event goes to a destination. One goroutine calls it.
+// Filter decides whether an event goes to a destination. One goroutine calls it at a time.
 type Filter interface {
 	Eval(ev *event.Event) (filters.Result, error)
 }
@@ -37,7 +37,8 @@ type Route struct {
 	Lanes       config.LaneLimits
 	Retry       config.Retry
 
-	epoch uint64 // another number where a reload changed the destination
+	epoch     uint64        // another number where a reload changed the destination
+	filtering chan struct{} // capacity 1: whoever has put something in may call Filter; the sorter and the aside share it
 }
 
 // Options of a Router. All but BulkLog, Enricher, MarkFile and Watcher are required.
