@@ -99,7 +99,9 @@ func (r *reloader) run(ctx context.Context) error {
 		for {
 			select {
 			case <-r.hangups:
-				_, _ = r.reload(ctx, "SIGHUP") // the log says what became of it
+				if _, err := r.reload(ctx, "SIGHUP"); err == nil { // else the log says why
+					r.srv.router.Probe()
+				}
 			case <-ctx.Done():
 				return
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,8 +44,8 @@ func TestReloadReleasesBlockedLanes(t *testing.T) {
 	before := calls.Load()
 	wrong.keys, wrong.more = "[{id: web, server_secret: s2s-planted-web}, {id: app, server_secret: s2s-planted-app}]", "    retry: {max_age: 24h}"
 	r.rewrite(wrong.String())
-	r.reload(200, `"API key app: added"`)
-	time.Sleep(300 * time.Millisecond) // that nothing happens is what is to be seen
+	r.logged(10*time.Second, "API key app: added", 1) // without that anybody asks for it
+	time.Sleep(300 * time.Millisecond)                // that nothing happens is what is to be seen
 	if n := calls.Load() - before; n > 0 {
 		t.Errorf("%d calls after a reload that did not change the destination", n)
 	}
@@ -54,6 +55,40 @@ func TestReloadReleasesBlockedLanes(t *testing.T) {
 	r.within(3*time.Second, "the contact", func() bool { _, ok := box.Contact("ada@example.com"); return ok })
 	t.Logf("delivered %v after the reload", time.Since(began).Round(time.Millisecond))
 	r.reload(200, `"status":"unchanged"`)
+}
+
+// TestReloadProbesBlockedLanes: what blocked a lane is put right at HubSpot, so that nothing changes here; whoever asks for a reload sees it flow.
+func TestReloadProbesBlockedLanes(t *testing.T) {
+	t.Parallel()
+	c, box, file := newReloadable(t)
+	var mended atomic.Bool
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !mended.Load() {
+			r.Header.Set("Authorization", "Bearer pat-wrong-1")
+		}
+		box.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	c.hub = front.URL
+	replaceFile(t, file, c.String())
+	hangups := make(chan os.Signal, 1)
+	r, err := startReloading(t, file, hangups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asks := map[string]func(){
+		"ada":  func() { r.reload(200, `"status":"unchanged"`) },
+		"lisa": func() { hangups <- syscall.SIGHUP },
+	}
+	for name, ask := range asks {
+		mended.Store(false)
+		r.post("s2s-planted-web", fmt.Sprintf(`{"event_type":"user_identify","user":{"email":"%s@example.com"}}`, name))
+		r.within(20*time.Second, "the lane is blocked", func() bool { return strings.Contains(fmt.Sprint(r.srv.router.Status()), "blocked") })
+		mended.Store(true)
+		ask()
+		r.within(3*time.Second, "the contact", func() bool { return has(box, name+"@example.com") })
+		r.settle()
+	}
 }
 
 // TestReloadStorm: events that are posted over many reloads are all accepted, and none is lost.

@@ -66,6 +66,7 @@ func (srv *service) reloadPage(w http.ResponseWriter, req *http.Request) {
 		srv.writeReload(w, http.StatusBadRequest, refused)
 		return
 	}
+	srv.router.Probe() // who asks for a reload may have put right something else
 	srv.writeReload(w, http.StatusOK, result)
 }
 

@@ -213,7 +213,7 @@ func (l *lane) blockLocked(block *destinations.BlockError, now time.Time) {
 	case block.Until.IsZero():
 		s.delay = min(2*s.delay, maxProbe)
 	}
-	s.err, s.account, s.until = block.Err, block.Scope == destinations.AccountScope, block.Until
+	s.err, s.account, s.until, s.timed = block.Err, block.Scope == destinations.AccountScope, block.Until, !block.Until.IsZero()
 	s.skipAfter, s.skipReason = block.SkipAfter, block.SkipReason
 	switch {
 	case s.until.IsZero():
@@ -248,6 +248,38 @@ func (l *lane) pauseLocked(err error, now time.Time) {
 		l.account.router.logger.Warn("calls fail, trying again with pauses", "destination", l.account.route.Name,
 			"lane", l.spec.Name, "reason", err.Error())
 	}
+}
+
+// probe has the lanes that do not send, for whatever is not said to take its time, try again at once.
+func (a *account) probe(now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.lanes {
+		s := l.stop
+		if s == nil || s.timed {
+			continue
+		}
+		l.probed, s.until, s.delay = now, now, 0
+		if s.blocked {
+			s.delay = firstProbe / 2 // in vain, the pauses begin anew
+		}
+		for _, stream := range l.streams() {
+			for _, e := range stream.window {
+				e.due = earlier(e.due, now)
+			}
+		}
+		for _, u := range l.resend {
+			u.due = earlier(u.due, now)
+		}
+		l.poke()
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // worksLocked ends a stoppage after a call that began at began went through; with it an account-wide block of the other lanes.

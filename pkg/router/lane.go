@@ -36,6 +36,7 @@ type lane struct {
 	passed     int      // calls in a row that left bulk entries waiting
 	resend     []*unit  // to be sent again unchanged
 	stop       *stoppage
+	probed     time.Time          // when somebody last wanted a probe
 	blockedFor time.Duration      // total time blocked, which the age of retries does not count
 	cutAcquire context.CancelFunc // ends the wait for a permit; nil: there is none
 
@@ -90,6 +91,7 @@ type stoppage struct {
 	until    time.Time     // the next probe
 	delay    time.Duration // between probes
 	blocked  bool          // said by the destination, for a cause outside the entries
+	timed    bool          // until is the destination's own word
 	account  bool          // the block is about all lanes of the account
 	failures int           // calls in a row that delivered nothing
 

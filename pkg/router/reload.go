@@ -37,6 +37,17 @@ func (r *Router) Reload(routes []Route) error {
 	return nil
 }
 
+// Probe has all lanes that are blocked, or pause because calls fail, try one call at once, where the destination has not said until when. Routes that Reload was
+// given before are in force then. For a person who has put right what blocked them.
+func (r *Router) Probe() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.probing = true
+	if r.interrupt != nil {
+		r.interrupt()
+	}
+}
+
 func checkRoutes(routes []Route) error {
 	names := map[string]bool{}
 	for _, route := range routes {
@@ -114,21 +125,28 @@ func same(a, b any) bool {
 	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
-// nextRead takes up the routes that Reload was given last, and returns a context for the sorter's reading, which ends when there are others. The sorter calls
-// it between two batches. h is nil before the first.
+// nextRead takes up the routes that Reload was given last, and returns a context for the sorter's reading, which ends when there are others, or lanes are to be
+// probed. The sorter calls it between two batches. h is nil before the first.
 func (r *Router) nextRead(ctx context.Context, h *handover) (context.Context, error) {
 	r.mu.Lock()
-	routes := r.wanted
-	r.wanted = nil
+	routes, probing := r.wanted, r.probing
+	r.wanted, r.probing = nil, false
 	if r.interrupt != nil {
 		r.interrupt() // frees the last one
 	}
 	ctx, r.interrupt = context.WithCancel(ctx)
 	r.mu.Unlock()
-	if routes == nil {
-		return ctx, nil
+	if routes != nil {
+		if err := r.reroute(h, routes); err != nil {
+			return ctx, err
+		}
 	}
-	return ctx, r.reroute(h, routes)
+	if probing {
+		for _, a := range r.allAccounts() { // not those that retire: who comes after them waits for their calls
+			a.probe(time.Now())
+		}
+	}
+	return ctx, nil
 }
 
 // reroute puts routes in force. What is in the hands of the former ones ends by itself: see account.run and left.

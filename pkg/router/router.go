@@ -82,6 +82,7 @@ type Router struct {
 	retiring   map[accountName]*account // of former routes, with calls in flight: the account that is in force begins when they have ended
 	leaving    map[string]*aside        // the same of asides, by destination, for which all its accounts wait too
 	wanted     []Route                  // by Reload, until the sorter takes them up; nil: none
+	probing    bool                     // Probe was called, until the sorter has seen to it
 	epochs     uint64                   // given to routes so far
 	interrupt  context.CancelFunc       // ends what the sorter waits for
 	start      func(*account)           // starts the account's goroutines; nil until Run

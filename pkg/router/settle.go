@@ -129,13 +129,16 @@ func (l *lane) relax(results []*result) {
 func (l *lane) judgeLocked(res *result, now time.Time) {
 	var failed error
 	works := false
+	outdated := l.stop != nil && res.began.Before(l.probed) // the probe that is wanted will say how it is now
 	for _, o := range res.outcomes {
 		var block *destinations.BlockError
 		var reject *destinations.RejectError
 		_, skipped := destinations.IsSkip(o.Err)
 		switch {
 		case errors.As(o.Err, &block):
-			l.stopLocked(o.Err, now)
+			if !outdated {
+				l.stopLocked(o.Err, now)
+			}
 			return
 		case o.Err == nil || skipped || errors.As(o.Err, &reject):
 			works = true
@@ -145,7 +148,7 @@ func (l *lane) judgeLocked(res *result, now time.Time) {
 	}
 	if works {
 		l.worksLocked(res.began, now)
-	} else if failed != nil {
+	} else if failed != nil && !outdated {
 		l.pauseLocked(failed, now)
 	}
 }
