@@ -113,7 +113,7 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 			return
 		}
 		b.settled = true
-		v.identify(b, ev, nil)
+		v.identify(b, ev, nil, v.addr, keep)
 		return
 	}
 	b.settled = false
@@ -124,7 +124,7 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 		addr = parseHop(own)
 	}
 	ip, cookie := s.at(v.policies.ip, addr), s.at(v.policies.cookie, addr)
-	v.identify(b, ev, own)
+	v.identify(b, ev, own, addr, ip)
 	b.noCookie = b.noCookie || cookie != keep
 	ev.SourceIP = ""
 	if v.addr.IsValid() && ip != remove {
@@ -147,15 +147,25 @@ func (v *visitor) settle(b *batch, ev *event.Event, told []byte, original string
 	ev.JSON = b.restricted
 }
 
-// identify puts the visitor's hash into the envelope: as Jitsu makes it, of the whole address. own is the address that the event itself tells. Who uploads
-// events is no visitor.
-func (v *visitor) identify(b *batch, ev *event.Event, own []byte) {
+// identify puts the visitor's hash into the envelope, as Jitsu makes it. own is the address that the event itself tells, addr that or the connection's. Who
+// uploads events is no visitor.
+//
+// Where ip forbids to store the whole address the hash is made of what is stored. Jitsu makes it of the whole address there too: who has the rest
+// of the address finds the last octet in 256 attempts.
+func (v *visitor) identify(b *batch, ev *event.Event, own []byte, addr netip.Addr, ip policy) {
 	ev.AnonymousHash = ""
-	if !v.front.config().AnonymousHash || ev.Class != event.Live || len(own) == 0 && !v.addr.IsValid() {
+	if !v.front.config().AnonymousHash || ev.Class != event.Live || ip == remove {
 		return
 	}
-	if b.whole = append(b.whole[:0], own...); len(own) == 0 {
-		b.whole = v.addr.AppendTo(b.whole)
+	switch {
+	case ip == keep && len(own) > 0:
+		b.whole = append(b.whole[:0], own...)
+	case !addr.IsValid():
+		return
+	case ip == keep:
+		b.whole = addr.AppendTo(b.whole[:0])
+	default:
+		b.whole = coarse(addr).AppendTo(b.whole[:0])
 	}
 	b.whole = append(b.whole, v.userAgent...)
 	sum := md5.Sum(b.whole)

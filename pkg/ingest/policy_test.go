@@ -114,7 +114,11 @@ func TestPolicies(t *testing.T) {
 	f("&cookie_policy=strict&x=deleted", german, `{"user":{"id":1},"eventn_ctx":{"user":{"anonymous_id":"x"}}}`, german,
 		`{"user":{"id":1,"anonymous_id":"HASH"},"eventn_ctx":{"user":{}}}`)
 	f("&cookie_policy=strict&x=deleted", german, `{"source_ip":"203.0.113.7"}`, german, `{"source_ip":"203.0.113.7","user":{"anonymous_id":"OWN"}}`)
-	f("&cookie_policy=strict&ip_policy=strict&x=deleted", german, user, "198.51.100.1", `{"a":1,"user":{"id":2,"anonymous_id":"HASH"}}`)
+	// The hash tells no more of the address than is stored.
+	f("&cookie_policy=strict&ip_policy=strict&x=deleted", german, user, "198.51.100.1", `{"a":1,"user":{"id":2,"anonymous_id":"`+hashOf("198.51.100.1")+`"}}`)
+	f("&cookie_policy=strict&ip_policy=strict&x=deleted", german, `{"source_ip":"203.0.113.7","user":{}}`, "198.51.100.1",
+		`{"source_ip":"203.0.113.1","user":{"anonymous_id":"`+hashOf("203.0.113.1")+`"}}`)
+	f("&cookie_policy=strict&ip_policy=remove&x=deleted", german, user, "", `{"a":1,"user":{"id":2}}`)
 	// The header of the second version.
 	got := send(t, "POST", base+"/api/v1/event?token=js.open", []byte(`{}`), "X-Forwarded-For", german, "X-IP-Policy", "stripLastOctet")
 	if ev := log.take(t)[0]; ev.SourceIP != "198.51.100.1" {
@@ -151,7 +155,8 @@ func TestEachEventHasItsPolicy(t *testing.T) {
 		for _, ev := range evs {
 			got = append(got, fmt.Sprint(ev.AnonymousHash, " ", gjson.GetBytes(ev.JSON, "user.anonymous_id").Exists(), " ", gjson.GetBytes(ev.JSON, "source_ip").Str))
 		}
-		want := []string{hashOf(from) + " true ", hashOf(american) + " false 203.0.113.7", hashOf("198.51.100.9") + " true 198.51.100.1", hashOf(from) + " true "}
+		stored := map[string]string{german: "198.51.100.1", nobody: "2001:db8:1::"}[from]
+		want := []string{hashOf(stored) + " true ", hashOf(american) + " false 203.0.113.7", hashOf("198.51.100.1") + " true 198.51.100.1", hashOf(stored) + " true "}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("got %q, want %q", got, want)
 		}

@@ -2,7 +2,9 @@ package ingest
 
 import (
 	"bytes"
+	"crypto/md5"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/netip"
 	"regexp"
@@ -46,9 +48,9 @@ var eventDifferences = map[string]map[string]edit{
 		"Mobile API events with template":          {"__HTTP_CONTEXT__.headers.x-auth-token": nil},
 		"C2S event 2.0 consuming test":             {"user_agent": ownUserAgent},
 		"Cookie policy strict":                     {"user_agent": ownUserAgent},
-		"IP policy strict":                         {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil},
-		"Cookie and ip policies strict":            {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil},
-		"Cookie and ip policies comply":            {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil},
+		"IP policy strict":                         {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil, "user.hashed_anonymous_id": coarseHash("95.82.232.1")},
+		"Cookie and ip policies strict":            {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil, "user.hashed_anonymous_id": coarseHash("95.82.232.1"), "user.anonymous_id": coarseHash("95.82.232.1")},
+		"Cookie and ip policies comply":            {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil, "user.hashed_anonymous_id": coarseHash("95.82.232.1"), "user.anonymous_id": coarseHash("95.82.232.1")},
 		"Segment function track event":             {}, // asCanonical
 		"Segment function compat track event":      {},
 		"Segment function identify event":          {},
@@ -68,12 +70,17 @@ var eventDifferences = map[string]map[string]edit{
 		"Event without context data and anonym id cookie strict": {"token": nil, "cookie_policy": nil},
 	},
 	"upstream-tests.ip_cookie_policy": {
-		"Cookie policy comply UK":                       {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil},
-		"Cookie policy comply EU":                       {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil},
+		"Cookie policy comply UK":                       {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil, "user.hashed_anonymous_id": coarseHash("10.10.10.1"), "user.anonymous_id": coarseHash("10.10.10.1")},
+		"Cookie policy comply EU":                       {"user_agent": ownUserAgent, "__HTTP_CONTEXT__.headers.x-forwarded-for": nil, "user.hashed_anonymous_id": coarseHash("10.10.10.1"), "user.anonymous_id": coarseHash("10.10.10.1")},
 		"Cookie policy comply USA":                      {"user_agent": ownUserAgent},
 		"Cookie policy comply RUS":                      {"user_agent": ownUserAgent},
-		"Cookie policy not comply because of source_ip": {"user_agent": ownUserAgent, "source_ip": "20.20.20.1"},
+		"Cookie policy not comply because of source_ip": {"user_agent": ownUserAgent, "source_ip": "20.20.20.1", "user.hashed_anonymous_id": coarseHash("20.20.20.1"), "user.anonymous_id": coarseHash("20.20.20.1")},
 	},
+}
+
+// coarseHash is the visitor's hash where the policy leaves no more of the address.
+func coarseHash(addr string) string {
+	return fmt.Sprintf("%x", md5.Sum([]byte(addr+"Go-http-client/1.1")))
 }
 
 // ownUserAgent is what the client of the cases says of itself, in contrast to its header.
