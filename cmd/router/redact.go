@@ -95,7 +95,10 @@ func (r redactor) shownLetter(d store.DeadLetter, hidden *redact.Fields) (store.
 	if len(d.Event) == 0 || ev.Decode(d.Event) != nil {
 		ev.JSON = nil
 	}
-	d.Error = r.text(hidden.Values(ev.JSON, ev.Added).Text(d.Error))
+	if ev.JSON != nil && hidden.Active() {
+		d.Error = hidden.Values(ev.JSON, ev.AppendView(nil)).Text(d.Error)
+	}
+	d.Error = r.text(d.Error)
 	d.Person, d.EventID, d.EventType = r.text(hidden.Person(d.Person)), r.text(d.EventID), r.text(d.EventType)
 	return d, hidden.JSON(ev.JSON)
 }

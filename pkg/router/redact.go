@@ -36,12 +36,12 @@ func hide(err error, vs redact.Values) error {
 	return hidden
 }
 
-// valuesOf are the values to hide of an event: the client's own, and what was found out of it.
+// valuesOf are the values to hide of an event: the client's own, and what filters see beside them, such as an e-mail that the identity memory supplied.
 func (r *Router) valuesOf(ev *event.Event) redact.Values {
-	if ev == nil {
+	if ev == nil || !r.redact.Active() {
 		return nil
 	}
-	return r.redact.Values(ev.JSON, ev.Added)
+	return r.redact.Values(ev.JSON, ev.AppendView(nil))
 }
 
 // valuesOfBatch are those of a call. One entry's error may repeat the value of another.
@@ -51,7 +51,7 @@ func (r *Router) valuesOfBatch(batch []destinations.Entry) redact.Values {
 	}
 	events := make([][]byte, 0, 2*len(batch))
 	for i := range batch {
-		events = append(events, batch[i].Event.JSON, batch[i].Event.Added)
+		events = append(events, batch[i].Event.JSON, batch[i].Event.AppendView(nil))
 	}
 	return r.redact.Values(events...)
 }
