@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -37,9 +39,41 @@ func newRedactor(cfg *config.Config, earlier ...string) redactor {
 	slices.SortStableFunc(longest, func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
 	for _, secret := range longest {
-		pairs = append(pairs, secret, "***")
+		for _, spelling := range spellings(secret) {
+			pairs = append(pairs, spelling, "***")
+		}
 	}
 	return redactor{strings.NewReplacer(pairs...), secrets}
+}
+
+// spellings are a secret as it is, as it stands in addresses, and as the user name of Basic credentials.
+func spellings(secret string) []string {
+	query := url.QueryEscape(secret)
+	path := url.PathEscape(secret)
+	all := []string{secret}
+	for _, s := range []string{query, path, lowerEscapes(query), lowerEscapes(path)} {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	if whole := len(secret) / 3 * 3; whole >= 9 { // what follows does not change the beginning; less might be part of a harmless word
+		all = append(all, base64.StdEncoding.EncodeToString([]byte(secret[:whole])))
+		if s := base64.URLEncoding.EncodeToString([]byte(secret[:whole])); s != all[len(all)-1] {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// lowerEscapes is an escaped text with the small letters that some clients write escapes with.
+func lowerEscapes(text string) string {
+	b := []byte(text)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i:], bytes.ToLower(b[i:i+3]))
+		}
+	}
+	return string(b)
 }
 
 // json encodes v without secrets. It looks into texts as they read, however they are escaped; a number is no secret, and stays.
