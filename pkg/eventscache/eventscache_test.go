@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/redact"
 	"eventrouter/pkg/store"
 )
 
@@ -167,7 +168,7 @@ func TestMalformed(t *testing.T) {
 	f(`{"x_access_token":"abc"`, `{"x_access_token":"***"`)
 	f(`{"Authorization":"Bearer abc.def","c":`, `{"Authorization":"Bearer ***","c":`)
 	f("\xff\xfe", "\uFFFD")
-	f(strings.Repeat("é", 20_000), strings.Repeat("é", 5000))
+	f(strings.Repeat("é", 20_000), strings.Repeat("é", 5000-maxWordBytes/2))
 }
 
 // TestBounds: however large events are, a ring keeps so many bytes.
@@ -244,4 +245,40 @@ func TestSetMembers(t *testing.T) {
 	f(Tokens, "new", 1)
 	f(Destinations, "crm", 0)
 	c.Settled(nil)
+}
+
+// TestCutBodyEndsWithAWholeWord: half of a secret is found by nobody who looks for the whole.
+func TestCutBodyEndsWithAWholeWord(t *testing.T) {
+	c := newCache(10)
+	for i := range 30 {
+		c = newCache(10)
+		c.Malformed("web", []byte(strings.Repeat("x ", maxMalformedBytes/2-i)+`"s2s.a_long-secret%2Bof,the key`), "bad")
+		got := c.Events(Query{Namespace: Tokens, IDs: []string{"web"}}).Events[0].Malformed
+		if i := strings.Index(got, "s2s"); i >= 0 && !strings.HasPrefix(got[i:], "s2s.a_long-secret%2Bof,") || len(got) > maxMalformedBytes || len(got) < maxMalformedBytes-100 {
+			t.Errorf("%d bytes that end with %q", len(got), got[len(got)-40:])
+		}
+	}
+	c.Malformed("web", []byte(strings.Repeat("y", 2*maxMalformedBytes)), "bad")
+	if got := c.Events(Query{Namespace: Tokens, IDs: []string{"web"}}).Events[0].Malformed; len(got) < maxMalformedBytes-2*maxWordBytes {
+		t.Errorf("%d bytes of one word", len(got))
+	}
+}
+
+// TestRulesOfAReload hold for all that is shown, of earlier events too.
+func TestRulesOfAReload(t *testing.T) {
+	fields := redact.New(nil)
+	o := newCache(10).opts
+	o.Redact, o.Members = fields, Members{APIKeys: []string{"web"}, Destinations: []string{"crm"}}
+	c := New(o)
+	ev := eventOf("a")
+	c.Routed("crm", 1, ev)
+	c.Settled([]store.Outcome{{Destination: "crm", Offset: 1, Status: store.Delivered, APIKey: "web", Detail: json.RawMessage(`{"left_out":{"email":"a@b.co is no address"}}`)}})
+	c.Routed("crm", 2, ev)
+	c.Settled([]store.Outcome{{Destination: "crm", Offset: 2, Status: store.Skipped, Reason: "a@b.co is blocked", APIKey: "web"}})
+	fields.Set([]string{"email"})
+	for _, e := range c.Events(Query{Namespace: Destinations, IDs: []string{"crm"}}).Events {
+		if text := fmt.Sprintf("%s %s %s %s", e.Original, e.Success, e.Skip, e.Error); strings.Contains(text, "a@b.co") {
+			t.Errorf("shown: %s", text)
+		}
+	}
 }

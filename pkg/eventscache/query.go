@@ -93,13 +93,14 @@ func (c *Cache) Events(q Query) Answer {
 	return a
 }
 
-// shown is e without what people are not to see. Success is so already.
+// shown is e without what people are not to see: by the rules of now, which may not be those of when it came.
 func (c *Cache) shown(e Event) Event {
 	hidden := c.opts.Redact
 	if !hidden.Active() {
 		return e
 	}
-	e.Error = hidden.Values(e.Original).Text(e.Error)
+	values := hidden.Values(e.Original)
+	e.Error, e.Skip, e.Success = values.Text(e.Error), values.Text(e.Skip), values.Detail(e.Success)
 	e.Original, e.Malformed = hidden.JSON(e.Original), hidden.Malformed(e.Malformed)
 	return e
 }

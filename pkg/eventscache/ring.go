@@ -117,7 +117,19 @@ var credentials = regexp.MustCompile(`(?i)((?:api_?key|writekey|[a-z_]*token|[a-
 // maskedBody is the beginning of a body, as text.
 func maskedBody(body []byte) string {
 	text := cut(strings.ToValidUTF8(string(body[:min(len(body), maxMalformedBytes+utf8.UTFMax)]), "\uFFFD"), maxMalformedBytes)
+	if len(text) < len(body) {
+		text = withoutLastWord(text)
+	}
 	return credentials.ReplaceAllString(text, "${1}***")
+}
+
+// maxWordBytes is how much is left off the end of a body: secrets are shorter.
+const maxWordBytes = 256
+
+// withoutLastWord leaves off a word that was cut through: who looks for a secret finds no half of it.
+func withoutLastWord(text string) string {
+	end := strings.LastIndexAny(text, "\"'`,&{}[]<> \t\r\n") + 1
+	return cut(text, max(end, len(text)-maxWordBytes))
 }
 
 // cut shortens s to at most n bytes, at a character.
