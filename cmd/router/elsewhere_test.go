@@ -99,7 +99,7 @@ func TestKeysElsewhere(t *testing.T) {
 	asked = keys.requests.Load()
 	r.within(6*time.Second, "it is asked on", func() bool { return keys.requests.Load() > asked+2 })
 	r.logged(0, `must be JSON of the form`, 1)
-	r.reload(200, `"state":"refused"`)
+	r.reload(200, `"state":"refused"`, `"problems":["`+keys.URL+`/tokens:1: is HTML or XML`)
 	r.accepts("s2s-planted-1", 200)
 	if _, metrics := r.ask(http.MethodGet, "/metrics", ""); !strings.Contains(metrics, `router_config_address_state{part="api_keys",state="refused"} 1`) {
 		t.Errorf("metrics:\n%s", metrics)

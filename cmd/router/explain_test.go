@@ -20,7 +20,9 @@ import (
 	"github.com/tidwall/gjson"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/filters"
 	"eventrouter/pkg/router"
+	"eventrouter/pkg/store"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected texts")
@@ -366,4 +368,19 @@ func TestSecretsAreNotShown(t *testing.T) {
 	if n := strings.Count(shown.String(), `"malformed"`); n < 4 {
 		t.Errorf("%d malformed bodies are shown", n)
 	}
+}
+
+// TestExplanationSaysWhy: reasons are told in a sentence.
+func TestExplanationSaysWhy(t *testing.T) {
+	f := func(state store.Status, reason, want string) {
+		t.Helper()
+		var text strings.Builder
+		x := &router.Explanation{EventID: "e1", Receipts: []router.Receipt{{Outputs: []router.Output{{Destination: "crm", State: string(state), Reason: reason}}}}}
+		if err := writeExplanation(&text, x); err != nil || !strings.Contains(strings.Join(strings.Fields(text.String()), " "), want) {
+			t.Errorf("%s, %s: %v\n%s\nlacks %s", state, reason, err, text.String(), want)
+		}
+	}
+	f(store.Filtered, filters.LacksMember, "because the template reads a member of something that the event does not have")
+	f(store.Skipped, "no identity", "because it has no e-mail (or what id_property names), and none is known for the ids of its user")
+	f(store.Skipped, "undefined event name", "because HubSpot has no event of this name")
 }

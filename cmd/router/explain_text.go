@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"eventrouter/pkg/filters"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
@@ -141,8 +142,12 @@ func (t *teller) output(o *router.Output) {
 		t.item("delivered", settled+attempts)
 	case store.Filtered:
 		t.item("filtered", settled+", by the destination's table_name_template")
+		if o.Reason == filters.LacksMember {
+			t.item("because", "the template "+o.Reason+"; to go on with nothing instead, write ?. as in $.user?.email")
+		}
 	case store.Skipped:
 		t.item("skipped", settled+": "+line(o.Reason))
+		t.item("because", skipMeans[o.Reason])
 	case store.Dead:
 		letter := ""
 		if o.DeadLetter != 0 {
@@ -155,6 +160,15 @@ func (t *teller) output(o *router.Output) {
 		t.waiting(o, attempts)
 	}
 	t.detail(o.Detail)
+}
+
+// skipMeans says in a sentence what a reason means.
+var skipMeans = map[string]string{
+	"no identity":              "it has no e-mail (or what id_property names), and none is known for the ids of its user",
+	"excluded event type":      "events.only or events.except leaves out its type; a user_identify writes the contact all the same",
+	"undefined event name":     "HubSpot has no event of this name, and the router may not make one (events.create, events.define and their limits)",
+	"no tier or scope":         "the account or its token may not have custom events, and the event is older than events.hold",
+	"no room for a definition": "the account has as many event definitions as HubSpot allows",
 }
 
 func (t *teller) waiting(o *router.Output, attempts string) {

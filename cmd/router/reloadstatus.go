@@ -29,6 +29,8 @@ type addressStatus struct {
 	State   addressState `json:"state"`
 	// Confirmed is when the address was last seen to hold what is in force.
 	Confirmed time.Time `json:"confirmed"`
+	// Problems say why it is not.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // places are the addresses of the configuration in force and how they are.
@@ -40,7 +42,8 @@ type places struct {
 type place struct {
 	state     addressState
 	confirmed time.Time
-	told      string // the trouble that was logged last, "" for none
+	problems  []string // why what stands there is not in force
+	told      string   // the trouble that was logged last, "" for none
 }
 
 // settle takes over the addresses of a configuration that is in force now.
@@ -55,18 +58,18 @@ func (p *places) settle(l *loaded) {
 			at.told = was.told
 		}
 		if t, ok := l.troubles[a]; ok {
-			at.state = t.state
+			at.state, at.problems = t.state, t.lines
 		}
 		p.all[a] = at
 	}
 }
 
 // set notes what was found at an address. A zero time confirms nothing.
-func (p *places) set(a config.Address, state addressState, confirmed time.Time) {
+func (p *places) set(a config.Address, t trouble, confirmed time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if at := p.all[a]; at != nil {
-		at.state = state
+		at.state, at.problems = t.state, t.lines
 		if !confirmed.IsZero() {
 			at.confirmed = confirmed
 		}
@@ -104,7 +107,7 @@ func (p *places) status() []addressStatus {
 	defer p.mu.Unlock()
 	var all []addressStatus
 	for a, at := range p.all {
-		all = append(all, addressStatus{a.Part, a.String(), at.state, at.confirmed.UTC()})
+		all = append(all, addressStatus{a.Part, a.String(), at.state, at.confirmed.UTC(), at.problems})
 	}
 	slices.SortFunc(all, func(a, b addressStatus) int { return strings.Compare(a.Part, b.Part) })
 	return all

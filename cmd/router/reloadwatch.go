@@ -115,7 +115,7 @@ func (r *reloader) poll(ctx context.Context, a config.Address) {
 		inForce.At = at
 		r.now.versions[a] = inForce
 		delete(r.now.troubles, a)
-		r.places.set(a, addressOK, at)
+		r.places.set(a, trouble{state: addressOK}, at)
 		r.tellTrouble(a, inForce, trouble{}, false)
 	default:
 		r.changed(ctx, a, config.Version{Body: body, At: at})
@@ -125,7 +125,7 @@ func (r *reloader) poll(ctx context.Context, a config.Address) {
 // troubled notes that what stands at a is not to be used.
 func (r *reloader) troubled(a config.Address, t trouble) {
 	r.now.troubles[a] = t
-	r.places.set(a, t.state, time.Time{})
+	r.places.set(a, t, time.Time{})
 	r.tellTrouble(a, r.now.versions[a], t, true)
 }
 

@@ -43,7 +43,12 @@ type Result struct {
 	Name string
 	// Keep is false when the event is not for this destination: Name is empty, null or false.
 	Keep bool
+	// Why is LacksMember, or "": the template has decided.
+	Why string
 }
+
+// LacksMember is why a script skips an event although it returns nothing of the kind.
+const LacksMember = "reads a member of something that the event does not have"
 
 // Filter is a compiled template. It is not for concurrent use, since it holds one script engine.
 type Filter struct {
@@ -120,6 +125,9 @@ func (f *Filter) evalView(view string) (Result, error) {
 		// A busy machine or the garbage collector can hold up an innocent template for longer than its limit; that must
 		// not cost an event. A template has no effects, so it is simply run again.
 		text, ok, err = f.engine.eval(view)
+	}
+	if errors.Is(err, errSkip) {
+		return Result{Why: LacksMember}, nil
 	}
 	if err != nil {
 		return Result{}, err

@@ -27,6 +27,21 @@ func TestEnvelope(t *testing.T) {
 	f("events", "events")
 }
 
+// TestWhy: a script that stumbles over a member that an event lacks says so; one that decides does not.
+func TestWhy(t *testing.T) {
+	f := func(src, why string) {
+		t.Helper()
+		r, err := mustCompile(t, src).Eval(&event.Event{JSON: []byte(`{"event_type":"signup"}`)})
+		if err != nil || r.Keep || r.Why != why {
+			t.Errorf("%s = %+v, %v, want not to keep, because %q", src, r, err, why)
+		}
+	}
+	f(`$.parsed_ua.bot ? "" : "yes"`, LacksMember)
+	f(`$.event_type == "signup" ? "" : "yes"`, "")
+	f(`$.user?.email`, "")
+	f(`{{.user.email}}`, "")
+}
+
 // TestEventsInTurn checks that nothing of one event is left when the next is evaluated.
 func TestEventsInTurn(t *testing.T) {
 	f := func(src string) {

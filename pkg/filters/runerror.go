@@ -12,7 +12,7 @@ import (
 )
 
 // errSkip stands for a script that ended because it read a field of something that the event does not have.
-var errSkip = errors.New("reads a field of undefined")
+var errSkip = errors.New(LacksMember)
 
 // errEngine is wrapped by the error of an evaluation on which the script engine itself failed.
 var errEngine = errors.New("the script engine failed")

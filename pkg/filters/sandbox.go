@@ -124,9 +124,6 @@ func (s *script) eval(view string) (text string, ok bool, err error) {
 	if err != nil {
 		text, ok = "", false
 	}
-	if errors.Is(err, errSkip) {
-		err = nil
-	}
 	return text, ok, err
 }
 

@@ -203,7 +203,7 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 				return
 			}
 			h.count.filtered[i]++
-			h.record(route, rec, ev, store.Filtered, "")
+			h.record(route, rec, ev, store.Filtered, res.Why)
 			return
 		}
 	}
