@@ -41,8 +41,11 @@ type place struct {
 // secretName matches keys whose values are not to be shown, and none of which is shown below them.
 var secretName = regexp.MustCompile(`(?i)token|secret|key|passw|auth`)
 
+// openNames are keys that only sound like it.
+var openNames = map[string]bool{"api_keys_reload_sec": true, "bot_keywords": true, "key_file": true}
+
 func (at place) key(name string) place {
-	return place{joinPath(at.path, name), at.secret || secretName.MatchString(name)}
+	return place{joinPath(at.path, name), at.secret || secretName.MatchString(name) && !openNames[name]}
 }
 
 func (at place) item(i int) place {
@@ -133,7 +136,7 @@ func (d *decoder) decodeText(n *node, at place, v reflect.Value) {
 
 func (d *decoder) decodeStruct(n *node, at place, v reflect.Value) {
 	if n.kind != mapping {
-		d.report(n.line, at, "must hold keys with values, not %s", shown(n, at))
+		d.report(n.line, at, "must hold keys with values%s, not %s", fieldsOf(v.Type()).examples(), shown(n, at))
 		return
 	}
 	fields := fieldsOf(v.Type())
@@ -244,6 +247,21 @@ func (fs fields) find(name string) (field, bool) {
 }
 
 // unknown words that there is no such key. Where secrets stand, a key may be one that lost its own key: it is not shown.
+// examples names the first keys, in brackets.
+func (fs fields) examples() string {
+	if len(fs) == 0 {
+		return ""
+	}
+	var names []string
+	for _, f := range fs[:min(len(fs), 3)] {
+		names = append(names, f.name)
+	}
+	if len(fs) > len(names) {
+		names = append(names, "…")
+	}
+	return " (" + strings.Join(names, ", ") + ")"
+}
+
 func (fs fields) unknown(key string, secret bool) string {
 	names := make([]string, len(fs))
 	for i, f := range fs {

@@ -85,8 +85,14 @@ func (l *loader) edge(raw server, check func(ok bool, key, format string, args .
 	raw.RateLimit.check(check)
 	for i, rule := range raw.Redact {
 		check(isRedactRule(rule), "redact", "number %d must be the name of a member such as password, or a path of names such as user.ssn or *.credit_card", i+1)
+		if shownAnyway[strings.ToLower(rule)] {
+			l.warn(l.root, "server.redact", "%s is hidden in events alone: the router tells events by it in explain, listings and metrics", rule)
+		}
 	}
 }
+
+// shownAnyway are the members by whose values people find events.
+var shownAnyway = map[string]bool{"event_type": true, "event_id": true, "eventn_ctx_event_id": true, "messageid": true, "api_key": true}
 
 // isRedactRule says whether rule is names with dots between them, each of which may be a *, but not all nor the last.
 func isRedactRule(rule string) bool {

@@ -39,6 +39,10 @@ func (l *loader) elsewhere(section Settings, a Address, key string) (Settings, b
 // body reads {key: …}, which is all that may stand elsewhere.
 func (l *loader) body(name string, data []byte, key string) (Settings, bool) {
 	form := fmt.Sprintf(`must be JSON of the form {%q: …}`, key)
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("<")) {
+		l.problems = append(l.problems, Problem{Pos: Pos{File: name, Line: 1}, Text: "is HTML or XML, such as a page to log in; it " + form})
+		return Settings{}, false
+	}
 	root, err := parseBody(name, data)
 	var problems Problems
 	if errors.As(err, &problems) {

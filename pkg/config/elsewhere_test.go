@@ -68,7 +68,7 @@ func TestPartsElsewhere(t *testing.T) {
 		keys+`:1: unknown key (known is tokens)`, keys+`:1: lacks tokens: it must be JSON of the form {"tokens": …}`,
 		dests+`:1: unknown key (known is destinations)`, dests+`:1: lacks destinations: it must be JSON of the form {"destinations": …}`)
 	f("<!DOCTYPE html>\n<p>hidden-3", "",
-		keys+`:1: must be JSON of the form {"tokens": …}`, dests+`:1: must be JSON of the form {"destinations": …}`)
+		keys+`:1: is HTML or XML, such as a page to log in; it must be JSON of the form {"tokens": …}`, dests+`:1: must be JSON of the form {"destinations": …}`)
 	f("\x1f\x8b hidden-3", `{"destinations":{"crm":{"type":"hubspot","hubspot":{"access_token":"${env.HUBSPOT_TOKEN}"}}}}`,
 		keys+`:1: must be text in UTF-8; it must be JSON of the form {"tokens": …}`,
 		dests+`:1: destinations.crm.hubspot.access_token: ${env.…} is not replaced in what comes from elsewhere; write the value`)

@@ -58,6 +58,9 @@ func parseInt(text string, bits int) (int64, error) {
 		return 0, errors.New("is too large")
 	}
 	if err != nil {
+		if _, err := time.ParseDuration(text); err == nil {
+			return 0, errors.New("is not a whole number: write it without a unit")
+		}
 		return 0, errors.New("is not a whole number")
 	}
 	return n, nil

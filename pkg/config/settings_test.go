@@ -141,7 +141,7 @@ f.yaml:3: destinations.crm.hubspot: unknown key "acces_token" (did you mean "acc
 f.yaml:4: destinations.crm.hubspot.small: "128" is too large
 f.yaml:5: destinations.crm.hubspot.access_token: must be a single value, not a list
 f.yaml:7: destinations.crm.hubspot.rules[0]: unknown key "form" (did you mean "from"?)
-f.yaml:8: destinations.crm.hubspot.rules[1]: must hold keys with values, not "b"
+f.yaml:8: destinations.crm.hubspot.rules[1]: must hold keys with values (from, to), not "b"
 f.yaml:9: destinations.crm.hubspot.rules[2]: is empty
 f.yaml:10: destinations.crm.hubspot.per_event.sign_up.to: must be a single value, not a list
 f.yaml:11: destinations.crm.hubspot.nested: unknown key "dept" (did you mean "depth"?)

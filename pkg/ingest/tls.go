@@ -176,7 +176,11 @@ func (e *CertificateError) Error() string { return "tls." + e.Key + ": " + e.Pro
 func (c *Certificate) parse(files [2][]byte) (*tls.Certificate, error) {
 	// Told apart by hand: X509KeyPair's errors do not always say which of the two is wrong.
 	if !bytes.Contains(files[0], []byte("-----BEGIN CERTIFICATE-----")) {
-		return nil, &CertificateError{"cert_file", c.settings.CertFile + " holds no certificate in PEM"}
+		problem := c.settings.CertFile + " holds no certificate in PEM"
+		if bytes.Contains(files[0], []byte("PRIVATE KEY-----")) {
+			problem += ", but a private key: key_file is for that"
+		}
+		return nil, &CertificateError{"cert_file", problem}
 	}
 	if !bytes.Contains(files[1], []byte("PRIVATE KEY-----")) {
 		return nil, &CertificateError{"key_file", c.settings.KeyFile + " holds no private key in PEM"}

@@ -288,7 +288,7 @@ func TestCertificatesThatAreNone(t *testing.T) {
 		}
 	}
 	f(nil, key, "tls.cert_file: ")
-	f(key, key, "holds no certificate in PEM")
+	f(key, key, "holds no certificate in PEM, but a private key")
 	f(cert, cert, "tls.key_file: ")
 	f(cert, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMA==\n-----END ENCRYPTED PRIVATE KEY-----\n"), "is encrypted")
 	f(cert, other, "make no pair")

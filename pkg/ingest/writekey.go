@@ -29,7 +29,15 @@ func (s *Server) authenticate(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) (
 			return access{}, r
 		}
 	}
+	if len(key) == 0 {
+		return access{}, refuseNoWriteKey
+	}
 	return t.authenticateKey(key, e.secret)
+}
+
+var refuseNoWriteKey = &refusal{
+	status: fasthttp.StatusUnauthorized, reason: reasonToken,
+	message: "The token is not found", detail: "send an API key's secret as the write key: Authorization: Basic, X-Write-Key, or on /v1 routes writeKey in the body",
 }
 
 // writeKey returns the write key that a request's header carries, valid until b is released: what SDKs of Jitsu's second version send, what Segment's and
