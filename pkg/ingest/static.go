@@ -54,8 +54,8 @@ func openStatic(dir string) (*static, error) {
 	return &static{root: root, files: map[string]*staticFile{}}, nil
 }
 
-// staticName is the file that a path of /s/, /t/ or /p/ names, or that stands where a web page looks for Jitsu's second SDK or Segment's; ok is false
-// for other paths.
+// staticName is the file that a path of /s/, /t/ or /p/ names, or that stands where a web page looks for Jitsu's second SDK or Segment's, or Segment's for
+// its own further parts; ok is false for other paths.
 func staticName(path []byte) (name string, ok bool) {
 	if string(path) == "/p.js" {
 		return "p.js", true
@@ -63,6 +63,9 @@ func staticName(path []byte) (name string, ok bool) {
 	if rest, segment := bytes.CutPrefix(path, []byte("/analytics.js/v1/")); segment { // a write key, which is in the web page anyway, and the file
 		_, file, ok := bytes.Cut(rest, []byte{'/'})
 		return string(file), ok
+	}
+	if file, bundle := bytes.CutPrefix(path, []byte("/analytics-next/bundles/")); bundle {
+		return string(file), true
 	}
 	if len(path) < len("/s/") || path[0] != '/' || path[2] != '/' || path[1] != 's' && path[1] != 't' && path[1] != 'p' {
 		return "", false

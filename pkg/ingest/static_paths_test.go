@@ -10,7 +10,7 @@ import (
 func TestStaticFilesOfSDKs(t *testing.T) {
 	o := testOptions(&memoryLog{})
 	o.Server.StaticFilesDir = t.TempDir()
-	for _, name := range []string{"lib.js", "p.js", "analytics.min.js"} {
+	for _, name := range []string{"lib.js", "p.js", "analytics.min.js", "auto-track.bundle.f131ce01.js"} {
 		if err := os.WriteFile(filepath.Join(o.Server.StaticFilesDir, name), []byte("// "+name), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -26,6 +26,9 @@ func TestStaticFilesOfSDKs(t *testing.T) {
 	f("/p.js", 200, "// p.js")
 	f("/analytics.js/v1/js.client/analytics.min.js", 200, "// analytics.min.js")
 	f("/analytics.js/v1/js.client/other.js", 404, "")
+	f("/analytics-next/bundles/auto-track.bundle.f131ce01.js", 200, "// auto-track.bundle.f131ce01.js")
+	f("/analytics-next/bundles/../lib.js", 404, "")
+	f("/analytics-next/bundles/", 404, "")
 	f("/analytics.js/v1/js.client/../../lib.js", 404, "")
 	f("/analytics.js/v1/analytics.min.js", 404, "")
 	f("/lib.js", 404, "")
