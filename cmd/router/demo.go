@@ -149,7 +149,7 @@ type demo struct {
 // burst posts the stream, waits until all of it is delivered, and reports.
 func (d *demo) burst(ctx context.Context, persons int) error {
 	journeys, want := demoStream(persons, time.Now().Add(-time.Hour))
-	fmt.Fprintf(d.out, "router at %s, HubSpot sandbox at %s\nposting %d events of %d visitors ...\n", d.router, d.hubspot, want.posted, len(journeys))
+	fmt.Fprintf(d.out, "router at %s, HubSpot sandbox at %s\nposting %d events of %d visitors, by the protocols of Jitsu and Segment ...\n", d.router, d.hubspot, want.posted, len(journeys))
 	var posted atomic.Int64
 	progress := d.progress(&posted, want.posted)
 	err := d.post(ctx, journeys, &posted)
@@ -265,6 +265,7 @@ Now post an event of your own, and see it arrive:
 
   curl '%[1]s%[3]s' -d '{"event_type":"user_identify","user":{"id":"me","email":"me@example.com","firstname":"Me","Job Title":"CTO"}}'
   curl '%[1]s%[3]s' -d '{"event_type":"tried_the_demo","user":{"id":"me"},"rating":5}'
+  curl %[1]s/v1/track -u %[4]s: -d '{"event":"Tried Segment","userId":"me"}'
   curl '%[2]s/_sandbox/contacts?email=me@example.com'
   curl '%[2]s/_sandbox/events?email=me@example.com'
 
@@ -272,5 +273,5 @@ Or look at all that HubSpot holds in a browser: %[2]s/_sandbox
 
 What the router counts: curl %[1]s/metrics        How its lanes are: curl %[1]s/readyz
 Ctrl-C ends the demo and removes its data.
-`, d.router, d.hubspot, serverPath)
+`, d.router, d.hubspot, serverPath, demoServerKey)
 }

@@ -94,12 +94,28 @@ func (s *stream) post(path string, events ...string) post {
 	return post{path, "[" + strings.Join(events, ",") + "]"}
 }
 
+// segment is a message as Segment's libraries for servers send it, in a batch of one.
+func (s *stream) segment(kind, user, event string, properties map[string]any) post {
+	s.want.posted++
+	s.now = s.now.Add(time.Millisecond)
+	message := map[string]any{
+		"type": kind, "userId": user, "messageId": fmt.Sprintf("segment-%d", s.want.posted), "timestamp": s.now.UTC().Format(time.RFC3339Nano),
+	}
+	if kind == "identify" {
+		message["traits"] = properties
+	} else {
+		message["event"], message["properties"] = event, properties
+	}
+	return post{segmentPath, edit("{}", "batch.0", message, "writeKey", demoServerKey)}
+}
+
 const (
+	segmentPath = "/v1/batch"
 	browserPath = "/api/v1/event?token=" + demoClientKey
 	serverPath  = "/api/v1/s2s/event?token=" + demoServerKey
 )
 
-// person visits, signs up, is looked after by the shop's server, buys and comes back.
+// person visits, signs up, is looked after by the shop's server, buys and comes back. For every fourth the shop's server uses Segment's library.
 func (s *stream) person(i int) journey {
 	first, last := firstNames[i%len(firstNames)], lastNames[(i/len(firstNames)+i)%len(lastNames)]
 	email := strings.ToLower(fmt.Sprintf("%s.%s+%d@example.com", first, last, i))
@@ -133,11 +149,19 @@ func (s *stream) person(i int) journey {
 		s.want.filtered++
 	}
 	for n := range 1 + s.rnd.IntN(3) { // known by user id alone: the router remembers the e-mail
-		j = append(j, s.post(serverPath, s.at(edit(server, "event_type", "purchase", "revenue", 10*(n+1), "product", "Widget"))))
+		if i%4 == 3 {
+			j = append(j, s.segment("track", id, "purchase", map[string]any{"revenue": 10 * (n + 1), "product": "Widget"}))
+		} else {
+			j = append(j, s.post(serverPath, s.at(edit(server, "event_type", "purchase", "revenue", 10*(n+1), "product", "Widget"))))
+		}
 		s.want.events["purchase"]++
 	}
 	phone := fmt.Sprintf("+1 555 %04d", i)
 	for _, plan = range []string{plans[s.rnd.IntN(len(plans))], plans[s.rnd.IntN(len(plans))]} {
+		if i%4 == 3 {
+			j = append(j, s.segment("identify", id, "", map[string]any{"email": email, "plan": plan, "phone": phone, "score": i}))
+			continue
+		}
 		update := edit(server, "event_type", "user_identify", "user.email", email, "user.plan", plan, "user.phone", phone, "user.score", i)
 		j = append(j, s.post(serverPath, s.at(update)))
 	}
