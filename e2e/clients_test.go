@@ -115,6 +115,29 @@ window.step = async (s) => {
   }
   analytics.track("Segment Next " + s, { plan: "pro", revenue: 99.9 });
 };</script>`,
+		// Segment's snippet, with the router for its host. The script takes its own address for that of the settings only over HTTPS: _cdn says it here.
+		"/segment_snippet": head + `<a href="#">Docs</a><script>
+var analytics = window.analytics = [];
+analytics.factory = (method) => (...args) => { analytics.push([method, ...args]); return analytics; };
+for (const method of ["identify", "track", "page", "group", "ready", "trackLink"]) analytics[method] = analytics.factory(method);
+analytics._writeKey = "CLIENT";
+analytics._cdn = "ROUTER";
+const script = document.createElement("script");
+script.async = true;
+script.setAttribute("data-global-segment-analytics-key", "analytics");
+script.src = "ROUTER/analytics.js/v1/CLIENT/analytics.min.js";
+document.head.append(script);
+</script><script>` + traits + `
+window.step = async (s) => {
+  if (s === "first") {
+    analytics.identify("segment-snippet", traits("segment_snippet"));
+    analytics.page("Pricing");
+    analytics.group("acme", { name: "Acme" });
+    analytics.trackLink(document.querySelector("a"), "Segment Snippet Clicked"); // a part that it loads when it needs it
+    await new Promise((resolve) => analytics.ready(resolve));
+  }
+  window.analytics.track("Segment Snippet " + s, { plan: "pro", revenue: 99.9 });
+};</script>`,
 	}
 	files := map[string]string{"/lib-2.js": "sdk/node_modules/jitsu-sdk-2/dist/web/lib.js", "/analytics-next.js": "sdk/node_modules/@segment/analytics-next/dist/umd/index.js"}
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -153,9 +176,9 @@ func TestClients(t *testing.T) {
 		startClient(t, "segment_node.mjs", url, serverSecret),
 		startClient(t, "rudder_node.mjs", url, serverSecret),
 		startClient(t, "jitsu_2_node.mjs", url, "shop:"+serverSecret),
-		startClient(t, "browser_sdks.mjs", chromium, site+"/jitsu_1?utm_source=newsletter", site+"/jitsu_1_old", site+"/jitsu_2", site+"/segment"),
+		startClient(t, "browser_sdks.mjs", chromium, site+"/jitsu_1?utm_source=newsletter", site+"/jitsu_1_old", site+"/jitsu_2", site+"/segment", site+"/segment_snippet"),
 	}
-	persistent := []string{"segment_node", "rudder_node", "jitsu_2_node", "jitsu_1", "segment_next"}
+	persistent := []string{"segment_node", "rudder_node", "jitsu_2_node", "jitsu_1", "segment_next", "segment_snippet"}
 	names := append([]string{"jitsu_1_old", "jitsu_2"}, persistent...)
 	step := func(step string, names []string, meanwhile func()) {
 		t.Helper()
@@ -241,7 +264,18 @@ func set(t *testing.T, config, text, by string) {
 func staticFiles(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, from := range map[string]string{"lib.js": "@jitsu/sdk-js/dist/web/lib.js", "p.js": "@jitsu/js/dist/web/p.js.txt"} {
+	files := map[string]string{
+		"lib.js": "@jitsu/sdk-js/dist/web/lib.js", "p.js": "@jitsu/js/dist/web/p.js.txt",
+		"analytics.min.js": "@segment/analytics-next/dist/umd/standalone.js",
+	}
+	bundles, err := filepath.Glob("sdk/node_modules/@segment/analytics-next/dist/umd/*.bundle.*.js")
+	if err != nil || len(bundles) == 0 {
+		t.Fatalf("no parts of Segment's script, %v: run e2e/install.sh", err)
+	}
+	for _, path := range bundles {
+		files[filepath.Base(path)] = strings.TrimPrefix(path, "sdk/node_modules/")
+	}
+	for name, from := range files {
 		data, err := os.ReadFile("sdk/node_modules/" + from)
 		if err != nil {
 			t.Fatalf("%v: run e2e/install.sh", err)

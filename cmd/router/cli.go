@@ -28,8 +28,9 @@ type configFlag struct {
 	Config string `short:"c" env:"CONFIG_LOCATION" default:"router.yaml" placeholder:"FILE" help:"Configuration file (YAML; a Jitsu file works), router.yaml if nothing names one. Also -cfg FILE."`
 }
 
-const description = `The event router for HubSpot: applications post analytics events (Jitsu SDKs, HTTP Events API), the router makes
-each one durable before it answers, filters it, and delivers it: user_identify events create or update contacts, all others become custom events.
+const description = `The event router for HubSpot: applications post analytics events (SDKs of Jitsu, Segment and RudderStack, plain HTTP,
+files), the router makes each one durable before it answers, filters it, and delivers it: user_identify events create or update contacts, all others
+become custom events.
 
 Start here:
 
