@@ -8,6 +8,8 @@
 package redact
 
 import (
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -162,8 +164,30 @@ func (f *Fields) Malformed(text string) string {
 	if !f.Active() {
 		return text
 	}
+	text = readable(text)
 	for _, rule := range f.rules.Load().paths {
 		text = hideBehind(text, rule[len(rule)-1])
+	}
+	return text
+}
+
+// escapedWord are escapes that JSON may write the characters of names with, escapedByte those of a form.
+var (
+	escapedWord = regexp.MustCompile(`\\u00(3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|2[dD])`)
+	escapedByte = regexp.MustCompile(`%(0[aAdD]|[2-6][0-9a-fA-F]|7[0-9a-eA-E])`)
+)
+
+// readable is a malformed text without the escapes in which a name would not be found. In a text with quotes, which is no form, a % is one.
+func readable(text string) string {
+	plain := func(escape string) string {
+		c, _ := strconv.ParseUint(escape[len(escape)-2:], 16, 8) // the expressions let nothing else in
+		return string(rune(c))
+	}
+	if strings.Contains(text, `\u00`) {
+		text = escapedWord.ReplaceAllStringFunc(text, plain)
+	}
+	if strings.Contains(text, "%") && !strings.Contains(text, `"`) {
+		text = escapedByte.ReplaceAllStringFunc(text, plain)
 	}
 	return text
 }

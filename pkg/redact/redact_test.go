@@ -101,6 +101,12 @@ func TestMalformed(t *testing.T) {
 	f(`{'PASSWORD':'x','y':1}`, `{'PASSWORD':***,'y':1}`)
 	f(`the password is not shown, my_password: x`, `the password is not shown, my_password: x`)
 	f(`{"password"`, `{"password"`)
+	f(`{"p\u0061ssword":"hunter2", x`, `{"password":***, x`) // as JSON may write a name
+	f(`{"\u0070\u0041ssword" : {"a":"hunter2"}, x`, `{"pAssword" : ***, x`)
+	f(`{"a":"b\u0022\u005c%22","password":"x%22y",`, `{"a":"b\u0022\u005c%22","password":***,`)
+	f(`100%&password=%zz%2`, `100%&password=***`)
+	f(`password%3Dhunter2%26x=1`, `password=***&x=1`)
+	f(`%22password%22%3A%22hunter2%22%2C%22b%22`, `"password":***,"b"`)
 	f(`{"password":`, `{"password":***`)
 }
 
