@@ -51,6 +51,11 @@ func (c *explainCmd) Run(ctx context.Context, s streams) error {
 	if (q.EventID == "") == (q.Person == "") {
 		return usageError{errors.New("name either an event id or --person (see router explain --help)")}
 	}
+	if c.URL != "" {
+		if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil { // errors repeat it
+			return usageError{errors.New("--url: write the router's address, such as https://router.example.com; the token goes into --admin-token")}
+		}
+	}
 	cfg, err := load(c.Config)
 	if c.URL != "" && errors.Is(err, fs.ErrNotExist) {
 		cfg, err = &config.Config{}, nil // it says nothing that is needed

@@ -303,6 +303,12 @@ func TestExplainRefuses(t *testing.T) {
 	}
 	f(exitUsage, "name either an event id or --person")
 	f(exitUsage, "name either an event id or --person", "x", "--person", "y")
+	for _, bad := range []string{"http://ops:hunter2@127.0.0.1:1", "http://ops:hunter2@127.0.0.1:x", "ftp://ops:hunter2@127.0.0.1"} {
+		f(exitUsage, "--url: write the router's address", "x", "--url", bad)
+		if _, text, _ := command(t, "explain", "--config", g.config, "x", "--url", bad); strings.Contains(text, "hunter2") {
+			t.Errorf("a password is repeated: %s", text)
+		}
+	}
 	f(exitFailed, "holds no data", "x")
 	f(exitFailed, "connection refused", "x", "--url", g.url)
 	g.start()

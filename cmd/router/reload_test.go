@@ -17,6 +17,8 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestReloadReleasesBlockedLanes: a token that HubSpot refuses blocks the lane; the right one delivers at once what waits.
@@ -340,4 +342,31 @@ func TestReloadOnChange(t *testing.T) {
 
 	hangups <- os.Interrupt // whatever comes on the channel
 	r.logged(6*time.Second, `"reason":"SIGHUP"`, 1)
+}
+
+// TestDocsNameWhatChangesAtOnce, and nothing else: the rest waits for a restart.
+func TestDocsNameWhatChangesAtOnce(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(docs), "Of `server`, these change at once: ")
+	text, _, ok := strings.Cut(text, ". Everything else there needs a restart")
+	if !ok {
+		t.Fatal("docs/configuration.md does not say what changes at once")
+	}
+	named := map[string]bool{}
+	for key := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune("`, \n", r) }) {
+		named[key] = true
+	}
+	applies := map[string]bool{}
+	for key := range appliesAtOnce {
+		if section, _, ok := strings.Cut(key, "."); ok && named[section] {
+			key = section
+		}
+		applies[key] = true
+	}
+	if diff := cmp.Diff(applies, named); diff != "" {
+		t.Errorf("what changes at once (-code +docs):\n%s", diff)
+	}
 }
