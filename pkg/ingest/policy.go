@@ -5,6 +5,7 @@ import (
 	"crypto/md5" // Jitsu's hash: it hides nothing, whoever knows an address can make it
 	"encoding/hex"
 	"net/netip"
+	"unsafe"
 
 	"eventrouter/pkg/event"
 
@@ -307,27 +308,42 @@ func (r *restriction) member(dst []byte, k, v gjson.Result, hashed bool) []byte 
 
 // message appends a value of another protocol's message, or of what was made of it, without the ids and addresses that such messages carry at any depth.
 func (r *restriction) message(dst []byte, v gjson.Result, name string) []byte {
-	if v.IsArray() {
-		dst = append(dst, '[')
-		v.ForEach(func(_, v gjson.Result) bool {
-			dst = append(r.message(dst, v, ""), ',')
-			return true
-		})
-		if dst[len(dst)-1] == ',' {
-			dst = dst[:len(dst)-1]
-		}
-		return append(dst, ']')
+	s := scanner{data: unsafe.Slice(unsafe.StringData(v.Raw), len(v.Raw))} // only read
+	dst, _ = r.appendMessage(dst, &s, 0, name)
+	return dst
+}
+
+// appendMessage appends the value at i, which is valid, and returns the offset after it. It reads each byte once, however deep the value is nested: gjson's
+// loops go over all that is inside at every level.
+func (r *restriction) appendMessage(dst []byte, s *scanner, i int, name string) ([]byte, int) {
+	opening := s.data[i]
+	if opening != '{' && opening != '[' {
+		end, _ := s.value(i, 0)
+		return append(dst, s.data[i:end]...), end
 	}
-	if !v.IsObject() {
-		return append(dst, v.Raw...)
-	}
-	return r.object(dst, v, func(dst []byte, k, v gjson.Result) []byte {
-		if r.isID(k.Str) || r.ip != keep && k.Str == "ip" && name == "context" {
-			return dst
+	dst = append(dst, opening)
+	for i = s.space(i + 1); s.data[i] != '}' && s.data[i] != ']'; {
+		if s.data[i] == ',' {
+			i = s.space(i + 1)
 		}
-		dst = append(append(dst, k.Raw...), ':')
-		return r.message(dst, v, k.Str)
-	}, false)
+		at, inner := i, ""
+		if opening == '{' {
+			var raw []byte
+			raw, i, _ = s.rawName(i)
+			if inner = view(raw); r.isID(inner) || r.ip != keep && inner == "ip" && name == "context" {
+				end, _ := s.value(i, 0)
+				i = s.space(end)
+				continue
+			}
+		}
+		if dst[len(dst)-1] != opening {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, s.data[at:i]...) // a name and its colon
+		dst, i = r.appendMessage(dst, s, i, inner)
+		i = s.space(i)
+	}
+	return append(dst, opening+2), i + 1 // the closing bracket is two behind the opening one
 }
 
 // isID says whether a message's member of that name is the visitor's id that was kept in a cookie, and must not be stored.
