@@ -22,7 +22,7 @@ if [ ${#need[@]} -gt 0 ]; then
 	"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null </dev/null
 fi
 
-for project in sdk hubspot-client; do
+for project in sdk hubspot-client openapi; do
 	[ -f "$project/package-lock.json" ] || continue
 	if [ ! "$project/node_modules/.package-lock.json" -nt "$project/package-lock.json" ]; then
 		npm ci --prefix "$project" --no-audit --no-fund --loglevel=error

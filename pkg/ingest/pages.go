@@ -64,7 +64,11 @@ func (s *Server) metricsPage(ctx *fasthttp.RequestCtx) {
 
 // adminPage answers with one of Options.Admin; false: there is none for the request. A handler finds the body read.
 func (s *Server) adminPage(ctx *fasthttp.RequestCtx, path []byte) bool {
-	answer := s.opts.Admin[string(ctx.Method())+" "+string(path)]
+	method := string(ctx.Method())
+	if ctx.IsHead() {
+		method = fasthttp.MethodGet // without the body, which fasthttp leaves out
+	}
+	answer := s.opts.Admin[method+" "+string(path)]
 	if answer == nil {
 		return false
 	}

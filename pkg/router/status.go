@@ -55,7 +55,7 @@ func (r *Router) Status() []LaneStatus {
 	old, waits := r.swapping()
 	t := r.table.Load()
 	now := time.Now()
-	var all []LaneStatus
+	all := []LaneStatus{} // none is a list too, for who reads it as JSON
 	for _, stored := range r.store.Lanes() {
 		s := LaneStatus{Name: stored.Name, Entries: stored.Entries, Bytes: stored.Bytes, State: Parked}
 		if stored.Entries > 0 && !stored.Oldest.IsZero() {
