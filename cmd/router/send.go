@@ -148,6 +148,8 @@ func (c *sendCmd) send(ctx context.Context, s streams, file string) (p upload.Pr
 		printBadLines(s, rejected.Lines)
 		err = fmt.Errorf("%w; all lines before %d are sent. Or pass over such lines with --skip-malformed", err, p.Line)
 	case rejected != nil:
+	case p.Line <= 1:
+		err = fmt.Errorf("%w (nothing of it is sent)", err)
 	default:
 		err = fmt.Errorf("%w (all lines before %d are sent; the same command goes on there)", err, p.Line)
 	}
