@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,55 @@ func TestWindowOfWhatWaitsForAnEarlierLaneStaysSmall(t *testing.T) {
 		}
 		if most == 0 || most > 40 {
 			t.Errorf("%d events are held, of a window of 20", most)
+		}
+	})
+}
+
+// TestWindowsStaySmallWhileTheRemoteIsAway: events of an import wait for their contacts while all calls fail. To hold more of them gains nothing.
+func TestWindowsStaySmallWhileTheRemoteIsAway(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		time.Sleep(24 * time.Hour)
+		r := newRemote()
+		r.contactKeys = 2
+		away := true
+		r.answer = func(call) []error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if away {
+				return []error{errors.New("connection refused")}
+			}
+			return nil
+		}
+		g := newRig(t, r, nil)
+		g.window = 20
+		g.start()
+		defer g.stop()
+		for first := range 50 {
+			texts := imported(10*first, 10)
+			for i := range 10 {
+				texts = append(texts, trackAt("", fmt.Sprintf("p%d@b.co", 10*first+i), time.Now().Add(-time.Hour)))
+			}
+			g.postBulk(texts...)
+			time.Sleep(10 * time.Millisecond)
+		}
+		most := 0
+		for began := time.Now(); time.Since(began) < 5*time.Minute; time.Sleep(100 * time.Millisecond) {
+			a := g.router.allAccounts()[0]
+			a.mu.Lock()
+			for _, l := range a.lanes {
+				most = max(most, len(l.live.window), len(l.bulk.window))
+			}
+			a.mu.Unlock()
+		}
+		if most == 0 || most > 40 {
+			t.Errorf("%d entries are held, of a window of 20", most)
+		}
+		r.mu.Lock()
+		away = false
+		r.mu.Unlock()
+		g.drain()
+		if n := len(strings.Fields(g.events())); n != 500 {
+			t.Errorf("%d events, want 500", n)
 		}
 	})
 }

@@ -14,7 +14,9 @@ import (
 const (
 	windowEntries = 8192
 	windowBytes   = 8 << 20
-	mostLarger    = 7 // times, while all of a window is held back
+	mostLarger    = 7        // times, while all of a window is held back,
+	heldBytes     = 24 << 20 // but not beyond this, with what each entry takes besides its record
+	entryBytes    = 1 << 10
 	readBytes     = 2 << 20
 )
 

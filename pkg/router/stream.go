@@ -117,7 +117,11 @@ func (s *stream) load(ctx context.Context) error {
 
 // roomLocked says whether there is room in the window.
 func (s *stream) roomLocked() bool {
-	return len(s.window) < (1+s.larger)*s.lane.account.router.windowEntries && s.bytes < (1+s.larger)*windowBytes
+	n := len(s.window)
+	if s.larger > 0 && s.bytes+n*entryBytes >= heldBytes {
+		return false
+	}
+	return n < (1+s.larger)*s.lane.account.router.windowEntries && s.bytes < (1+s.larger)*windowBytes
 }
 
 // growLocked makes a window larger when calls could be made but nothing in it may leave: a few persons with much to write, for whom a retry waits, would
@@ -155,8 +159,8 @@ func (l *lane) movesLocked(e *entry, now time.Time) bool {
 		return false
 	}
 	for _, earlier := range l.account.lanes[:l.index] {
-		if open, _ := earlier.openLocked(now); !open && earlier.calls == 0 {
-			continue
+		if open, _ := earlier.openLocked(now); !open && earlier.calls == 0 && earlier.stop.blocked {
+			continue // for long; a pause, because calls fail, is over soon
 		}
 		if !earlier.showsLocked(e) {
 			return true
