@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +28,7 @@ type parts struct {
 	shared    *destinations.Shared
 	transport http.RoundTripper
 	enricher  *enrich.Enricher
+	types     map[string]destinations.Factory // nil: destinationTypes
 
 	// earlier is what routes made for another configuration: a destination that is the same is not made again, so that all that it knows goes on.
 	earlier *assembled
@@ -55,60 +58,77 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 	var made []router.Route
 	var problems, warnings config.Problems
 	for _, d := range cfg.Destinations {
-		path := "destinations." + d.Name
-		route := router.Route{Name: d.Name, Type: d.Type, Lanes: d.Lanes, Retry: d.Retry}
-		if d.OnlyTokens != nil {
-			route.APIKeys = map[string]bool{}
-			for _, id := range d.OnlyTokens {
-				route.APIKeys[id] = true
-			}
-		}
-		factory, ok := destinationTypes[d.Type]
-		if !ok {
-			known := slices.Sorted(maps.Keys(destinationTypes))
-			problems = append(problems, config.Problem{
-				Pos: d.Settings.Pos(), Path: path + ".type", Text: fmt.Sprintf("unknown type %q; known: %s", d.Type, strings.Join(known, ", ")),
-			})
-			continue
-		}
-		destination := p.earlier.same(d)
-		var err error
-		if destination == nil {
-			destination, err = factory(d.Settings, destinations.Env{
-				Name: d.Name, Log: p.logger, Transport: p.transport,
-				Cache: p.cache, Shared: p.shared, Metrics: p.metrics,
-			})
-		}
-		var more config.Problems
-		switch {
-		case errors.As(err, &more):
-			problems = append(problems, more...)
-		case err != nil:
-			problems = append(problems, config.Problem{Pos: d.Settings.Pos(), Path: path, Text: err.Error()})
-		}
-		route.Destination = destination
-		rules, unused, err := p.enricher.Rules(d.Enrichment, path+".enrichment")
-		if errors.As(err, &more) {
-			problems = append(problems, more...)
-		}
-		warnings = append(warnings, unused...)
-		route.Enrichment = rules
-		if d.Filter != "" {
-			filter, err := filters.Compile(d.Filter, filters.Options{Destination: d.Name, Type: d.Type})
-			if err != nil {
-				problems = append(problems, config.Problem{Pos: d.FilterPos, Path: path + ".data_layout.table_name_template", Text: err.Error()})
-				continue
-			}
-			for _, w := range filter.Warnings() {
-				warnings = append(warnings, config.Problem{Pos: d.FilterPos, Path: path + ".data_layout.table_name_template", Text: w})
-			}
-			route.Filter = filter
-		}
-		if !d.Staged {
+		route, w, more := p.route(d)
+		warnings, problems = append(warnings, w...), append(problems, more...)
+		if len(more) == 0 && !d.Staged {
 			made = append(made, route)
 		}
 	}
 	return made, warnings, problems.Err()
+}
+
+// route makes one destination's. A panic, of a factory or a compiler, is a problem like any other: a router that runs must not end of a reload.
+func (p parts) route(d config.Destination) (route router.Route, warnings, problems config.Problems) {
+	path := "destinations." + d.Name
+	defer func() {
+		if r := recover(); r != nil {
+			text := "BUG: it can not be made: the program panics"
+			if err, ok := r.(runtime.Error); ok { // any other may quote the settings
+				text += ": " + err.Error()
+			}
+			p.logger.Error(text, "destination", d.Name, "stack", string(debug.Stack()))
+			problems = append(problems, config.Problem{Pos: d.Settings.Pos(), Path: path, Text: text})
+		}
+	}()
+	route = router.Route{Name: d.Name, Type: d.Type, Lanes: d.Lanes, Retry: d.Retry}
+	if d.OnlyTokens != nil {
+		route.APIKeys = map[string]bool{}
+		for _, id := range d.OnlyTokens {
+			route.APIKeys[id] = true
+		}
+	}
+	types := p.types
+	if types == nil {
+		types = destinationTypes
+	}
+	factory, ok := types[d.Type]
+	if !ok {
+		known := slices.Sorted(maps.Keys(types))
+		return route, nil, config.Problems{{
+			Pos: d.Settings.Pos(), Path: path + ".type", Text: fmt.Sprintf("unknown type %q; known: %s", d.Type, strings.Join(known, ", ")),
+		}}
+	}
+	var more config.Problems
+	var err error
+	if route.Destination = p.earlier.same(d); route.Destination == nil {
+		route.Destination, err = factory(d.Settings, destinations.Env{
+			Name: d.Name, Log: p.logger, Transport: p.transport,
+			Cache: p.cache, Shared: p.shared, Metrics: p.metrics,
+		})
+	}
+	switch {
+	case errors.As(err, &more):
+		problems = append(problems, more...)
+	case err != nil:
+		problems = append(problems, config.Problem{Pos: d.Settings.Pos(), Path: path, Text: err.Error()})
+	}
+	route.Enrichment, warnings, err = p.enricher.Rules(d.Enrichment, path+".enrichment")
+	if errors.As(err, &more) {
+		problems = append(problems, more...)
+	}
+	if d.Filter == "" {
+		return route, warnings, problems
+	}
+	path += ".data_layout.table_name_template"
+	filter, err := filters.Compile(d.Filter, filters.Options{Destination: d.Name, Type: d.Type})
+	if err != nil {
+		return route, warnings, append(problems, config.Problem{Pos: d.FilterPos, Path: path, Text: err.Error()})
+	}
+	for _, w := range filter.Warnings() {
+		warnings = append(warnings, config.Problem{Pos: d.FilterPos, Path: path, Text: w})
+	}
+	route.Filter = filter
+	return route, warnings, problems
 }
 
 // newEnricher makes what adds to events by the configuration; geo is of no use unless it names databases.
