@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -100,7 +101,10 @@ func (h *handover) teach(key identityKey, email string, server bool, at time.Tim
 	case ok && known.Server && !server: // what a browser says never replaces what a server said
 	case ok && known.Email == email && known.Server == server && at.Sub(known.Seen) < identityRefresh:
 	default:
-		h.identities[key] = store.Identity{APIKey: key.apiKey, Kind: key.kind, Value: key.value, Email: email, Server: server, Seen: at}
+		// Copies: the store keeps it, and these are parts of the whole user.
+		h.identities[key] = store.Identity{
+			APIKey: key.apiKey, Kind: key.kind, Value: strings.Clone(key.value), Email: strings.Clone(email), Server: server, Seen: at,
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ func TestTorture(t *testing.T) {
 	}
 	for seed := range seeds {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
+			t.Parallel()
 			inBubble(t, func(t *testing.T) { newTorture(t, uint64(seed)).run() })
 		})
 	}
