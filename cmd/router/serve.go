@@ -76,6 +76,9 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return errors.Join(err, srv.close())
 	}
+	bound, unbound := context.WithCancel(ctx)
+	defer unbound()
+	go boundMemory(bound)
 	return srv.run(ctx, ln)
 }
 
