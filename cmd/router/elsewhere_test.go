@@ -112,6 +112,90 @@ func TestKeysElsewhere(t *testing.T) {
 	r.accepts("s2s-planted-3", 200)
 }
 
+// TestOldAnswerIsNotPutInForce: a poll that began before a reload ends after it, with what stood there before.
+func TestOldAnswerIsNotPutInForce(t *testing.T) {
+	t.Parallel()
+	c, _, file := newReloadable(t)
+	one := `{"tokens":[{"id":"web","server_secret":"s2s-planted-web"}]}`
+	two := `{"tokens":[{"id":"web","server_secret":"s2s-planted-web"},{"id":"app","server_secret":"s2s-planted-app"}]}`
+	var requests atomic.Int32
+	asked, release := make(chan struct{}), make(chan struct{})
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := two
+		switch requests.Add(1) {
+		case 1: // at the start
+			body = one
+		case 2: // of the poll
+			close(asked)
+			<-release
+			body = one
+		}
+		w.Header().Set("ETag", `"always the same"`)
+		if requests.Load() > 3 && r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(keys.Close)
+	c.keys = keys.URL
+	replaceFile(t, file, c.String())
+	r := mustReload(t, file)
+	<-asked
+	time.AfterFunc(500*time.Millisecond, func() { close(release) }) // the reload waits for the address then
+	r.reload(200, `"API key app: added"`)
+	time.Sleep(3 * time.Second) // that nothing happens is what is to be seen
+	r.accepts("s2s-planted-app", 200)
+	r.logged(0, "API key app: removed", 0)
+}
+
+// TestEntityTagThatNeverChanges: some servers answer 304 whatever has changed. Whoever asks for a reload gets what stands there.
+func TestEntityTagThatNeverChanges(t *testing.T) {
+	t.Parallel()
+	c, _, file := newReloadable(t)
+	var body atomic.Value
+	body.Store(`{"tokens":[{"id":"web","server_secret":"s2s-planted-web"}]}`)
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		_, _ = io.WriteString(w, body.Load().(string))
+	}))
+	t.Cleanup(keys.Close)
+	c.keys = keys.URL
+	replaceFile(t, file, c.String())
+	r := mustReload(t, file)
+	body.Store(`{"tokens":[{"id":"app","server_secret":"s2s-planted-app"}]}`)
+	r.reload(200, `"API key app: added"`, `"API key web: removed"`)
+}
+
+// TestFileElsewhereIsNotReadHalf: what stands in another file is written slowly, and its first half is right by itself.
+func TestFileElsewhereIsNotReadHalf(t *testing.T) {
+	t.Parallel()
+	c, _, file := newReloadable(t)
+	c.keys = filepath.Join(t.TempDir(), "keys.yaml")
+	first, second := "tokens:\n- {id: web, server_secret: s2s-planted-web}\n", "- {id: app, server_secret: s2s-planted-app}\n"
+	write := func(text string) {
+		if err := os.WriteFile(c.keys, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(first + second)
+	replaceFile(t, file, c.String())
+	r := mustReload(t, file)
+	for range 3 {
+		write(first)
+		time.Sleep(800 * time.Millisecond)
+		write(first + second)
+		time.Sleep(2500 * time.Millisecond)
+	}
+	r.logged(0, "API key app: removed", 0)
+	write(first)
+	r.logged(6*time.Second, "API key app: removed", 1)
+}
+
 // TestDestinationsElsewhere: destinations in another file, which needs keys that come later.
 func TestDestinationsElsewhere(t *testing.T) {
 	t.Parallel()

@@ -54,7 +54,7 @@ func kept(a config.Address, dataDir string) (config.Version, error) { return con
 // fetched reads addresses over the network.
 func fetched(e *config.Elsewhere) func(context.Context, config.Address) (config.Version, error) {
 	return func(ctx context.Context, a config.Address) (config.Version, error) {
-		body, err := e.Read(ctx, a)
+		body, err := e.ReadAnew(ctx, a)
 		return config.Version{Body: body, At: time.Now()}, err
 	}
 }

@@ -100,7 +100,20 @@ func (r *reloader) interval(part string) time.Duration {
 // poll looks at an address, and reloads with what is in force otherwise if something else stands there than before. It holds up no other reload
 // while it reads.
 func (r *reloader) poll(ctx context.Context, a config.Address) {
+	began := time.Now()
 	body, err := r.elsewhere.Read(ctx, a)
+	if err == nil && a.IsFile() {
+		// As with the configuration file: one that is being written is not read half.
+		select {
+		case <-time.After(fileInterval):
+		case <-ctx.Done():
+			return
+		}
+		var again []byte
+		if again, err = r.elsewhere.Read(ctx, a); err == nil && !bytes.Equal(again, body) {
+			return
+		}
+	}
 	at := time.Now()
 	if !r.take(ctx) {
 		return
@@ -109,6 +122,7 @@ func (r *reloader) poll(ctx context.Context, a config.Address) {
 	inForce, ok := r.now.versions[a]
 	switch {
 	case ctx.Err() != nil || !ok: // another address has its part by now
+	case inForce.At.After(began) && inForce.At.Before(at): // a reload has read it meanwhile, and what is in hand may be older
 	case err != nil:
 		r.troubled(a, trouble{addressUnreachable, []string{err.Error()}})
 	case bytes.Equal(body, inForce.Body):

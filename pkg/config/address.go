@@ -57,6 +57,9 @@ func (a Address) path() (string, bool) {
 	return text, strings.HasPrefix(text, "/")
 }
 
+// IsFile says whether a is the name of a file.
+func (a Address) IsFile() bool { _, ok := a.path(); return ok }
+
 // String names the address for people: without user, password and query, which may be secrets.
 func (a Address) String() string {
 	if path, ok := a.path(); ok {

@@ -69,6 +69,15 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 
 // Read returns what stands at a now. The bytes are not to be changed. Its error names no secret, and the address is for the caller to name.
 func (e *Elsewhere) Read(parent context.Context, a Address) ([]byte, error) {
+	return e.read(parent, a, false)
+}
+
+// ReadAnew is Read that has all of it sent again: a server may be wrong in what it says of changes.
+func (e *Elsewhere) ReadAnew(parent context.Context, a Address) ([]byte, error) {
+	return e.read(parent, a, true)
+}
+
+func (e *Elsewhere) read(parent context.Context, a Address, anew bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(parent, fetchTimeout)
 	defer cancel()
 	e.mu.Lock()
@@ -86,6 +95,9 @@ func (e *Elsewhere) Read(parent context.Context, a Address) ([]byte, error) {
 	}
 	if path, ok := a.path(); ok {
 		return readFile(path, maxElsewhereBytes)
+	}
+	if anew {
+		last.etag, last.modified = "", ""
 	}
 	body, err := e.fetch(ctx, a, last)
 	if ctx.Err() != nil && err != nil {
