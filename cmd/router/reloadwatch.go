@@ -122,7 +122,7 @@ func (r *reloader) poll(ctx context.Context, a config.Address) {
 	inForce, ok := r.now.versions[a]
 	switch {
 	case ctx.Err() != nil || !ok: // another address has its part by now
-	case inForce.At.After(began) && inForce.At.Before(at): // a reload has read it meanwhile, and what is in hand may be older
+	case inForce.At.After(began) && !inForce.At.After(time.Now()): // a reload has read it meanwhile, and what is in hand may be older
 	case err != nil:
 		r.troubled(a, trouble{addressUnreachable, []string{err.Error()}})
 	case bytes.Equal(body, inForce.Body):
