@@ -599,7 +599,10 @@ func TestSlowScriptsHoldUpOnlyTheirDestination(t *testing.T) {
 		post(2000)
 		time.Sleep(time.Second)
 		g.want("events of the other destination", g.events(), strings.Join(want, " "))
-		if n := len(slow.events); n > 600 {
+		slow.mu.Lock()
+		n := len(slow.events)
+		slow.mu.Unlock()
+		if n > 600 {
 			t.Errorf("%d events with 20 ms each arrived after a second", n)
 		}
 		g.stop() // what is set aside outlives a restart
