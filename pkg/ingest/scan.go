@@ -307,14 +307,32 @@ func (s *scanner) space(i int) int {
 	return i
 }
 
+// shortString is the length from which on a string is searched for its end with bytes.IndexByte, which is faster from there on.
+const shortString = 16
+
 // stringEnd returns the offset after the string that begins at i, -1 if it does not end.
 func stringEnd(data []byte, i int) int {
-	for i++; i < len(data); i++ {
+	i++
+	for short := min(len(data), i+shortString); i < short; i++ {
 		switch data[i] {
 		case '"':
 			return i + 1
 		case '\\':
 			i++
+		}
+	}
+	for i < len(data) {
+		n := bytes.IndexByte(data[i:], '"')
+		if n < 0 {
+			return -1
+		}
+		backslashes := 0
+		for backslashes < n && data[i+n-1-backslashes] == '\\' {
+			backslashes++
+		}
+		i += n + 1
+		if backslashes%2 == 0 { // else the quote is escaped
+			return i
 		}
 	}
 	return -1
