@@ -62,7 +62,9 @@ func (b *batch) read(ctx *fasthttp.RequestCtx, limit int, p pace) ([]byte, *refu
 	b.body = b.body[:0]
 	began := time.Now()
 	for {
-		_ = ctx.Conn().SetReadDeadline(p.deadline(began, len(b.body))) // of a broken connection Read tells
+		if len(b.body) > maxPrefetchedBytes { // until then that of awaitBody holds: most bodies need no other
+			_ = ctx.Conn().SetReadDeadline(p.deadline(began, len(b.body))) // of a broken connection Read tells
+		}
 		if len(b.body) == cap(b.body) {
 			b.body = slices.Grow(b.body, max(firstReadBytes, len(b.body)))
 		}

@@ -85,7 +85,7 @@ func (c *Converter) appendKnownTraits(known, own []byte) {
 
 // appendContext appends what the context tells of page, campaign and device, under the names that Jitsu has for it.
 func (c *Converter) appendContext() {
-	referer := find(c.context[cReferrer], "url")
+	referer := Find(c.context[cReferrer], "url")
 	var title, url []byte
 	at := c.openSoft(tDoc, "doc")
 	for m := membersOf(c.context[cPage]); ; {
@@ -130,7 +130,7 @@ func (c *Converter) appendCampaign() {
 	if at < 0 {
 		return
 	}
-	name := find(c.context[cCampaign], "name")
+	name := Find(c.context[cCampaign], "name")
 	if name != nil {
 		c.member("campaign", name)
 	}
@@ -164,15 +164,15 @@ func (c *Converter) appendDevice() {
 	if at < 0 {
 		return
 	}
-	if v := find(c.context[cOS], "name"); isText(v) {
+	if v := Find(c.context[cOS], "name"); isText(v) {
 		c.member("os_family", v)
 	}
-	if v := find(c.context[cOS], "version"); isID(v) {
+	if v := Find(c.context[cOS], "version"); isID(v) {
 		c.member("os_version", v)
 	}
 	if isObject(c.context[cDevice]) {
 		for _, n := range deviceNames {
-			if v := find(c.context[cDevice], n.from); isID(v) {
+			if v := Find(c.context[cDevice], n.from); isID(v) {
 				c.member(n.to, v)
 			}
 		}
@@ -185,7 +185,7 @@ func (c *Converter) appendScreen() {
 	if !isObject(c.context[cScreen]) || c.taken.has(tScreen) {
 		return
 	}
-	width, height := find(c.context[cScreen], "width"), find(c.context[cScreen], "height")
+	width, height := Find(c.context[cScreen], "width"), Find(c.context[cScreen], "height")
 	if !isNumber(width) || !isNumber(height) {
 		return
 	}

@@ -374,6 +374,6 @@ func IsRudderStack(message []byte) bool {
 			original = true
 		}
 	}
-	library := find(find(context, "library"), "name")
+	library := Find(Find(context, "library"), "name")
 	return original && !timestamp || bytes.Contains(library, []byte("udder")) // Rudder, rudder
 }

@@ -44,11 +44,8 @@ func (m *members) next() (member, bool) {
 	return el, true
 }
 
-// Find returns the raw value of the member of a name of an object of valid JSON, nil if there is none.
-func Find(object []byte, name string) []byte { return find(object, name) }
-
-// find returns the value of the member of a name, the last one's if there are several; nil if there is none.
-func find(object []byte, name string) []byte {
+// Find returns the raw value of the member of a name of an object of valid JSON, the last one's if there are several; nil if there is none.
+func Find(object []byte, name string) []byte {
 	var found []byte
 	for m := membersOf(object); ; {
 		el, ok := m.next()
