@@ -116,19 +116,48 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	if errors.As(err, &more) {
 		problems = append(problems, more...)
 	}
-	if d.Filter == "" {
-		return route, warnings, problems
+	w, ps := compile(d, path, &route)
+	return route, append(warnings, w...), append(problems, ps...)
+}
+
+// compile puts the destination's transform and filters into route.
+func compile(d config.Destination, path string, route *router.Route) (warnings, problems config.Problems) {
+	options := filters.Options{Destination: d.Name, Type: d.Type}
+	fail := func(at config.Pos, key string, err error) {
+		var more config.Problems
+		if errors.As(err, &more) {
+			problems = append(problems, more...)
+		} else if err != nil {
+			problems = append(problems, config.Problem{Pos: at, Path: path + key, Text: err.Error()})
+		}
 	}
-	path += ".data_layout.table_name_template"
-	filter, err := filters.Compile(d.Filter, filters.Options{Destination: d.Name, Type: d.Type})
-	if err != nil {
-		return route, warnings, append(problems, config.Problem{Pos: d.FilterPos, Path: path, Text: err.Error()})
+	warn := func(at config.Pos, key string, texts []string) {
+		for _, text := range texts {
+			warnings = append(warnings, config.Problem{Pos: at, Path: path + key, Text: text})
+		}
 	}
-	for _, w := range filter.Warnings() {
-		warnings = append(warnings, config.Problem{Pos: d.FilterPos, Path: path, Text: w})
+	if d.Transform != "" {
+		const key = ".data_layout.transform"
+		transform, err := filters.CompileTransform(d.Transform, options)
+		fail(d.TransformPos, key, err)
+		if transform != nil {
+			warn(d.TransformPos, key, transform.Warnings())
+			route.Transform = transform
+		}
 	}
-	route.Filter = filter
-	return route, warnings, problems
+	var err error
+	route.Match, err = filters.CompileMatch(d.Match)
+	fail(d.Match.Pos(), ".filter", err)
+	if d.Filter != "" {
+		const key = ".data_layout.table_name_template"
+		filter, err := filters.Compile(d.Filter, options)
+		fail(d.FilterPos, key, err)
+		if filter != nil {
+			warn(d.FilterPos, key, filter.Warnings())
+			route.Filter = filter
+		}
+	}
+	return warnings, problems
 }
 
 // newEnricher makes what adds to events by the configuration; geo is of no use unless it names databases.

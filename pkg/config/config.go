@@ -20,6 +20,7 @@ type Config struct {
 	APIKeys      []APIKey
 	Destinations []Destination // in the order of the file
 	Elsewhere    []Address     // where API keys or destinations stand, if not in the file
+	Scripts      []string      // paths of the transform files that were read
 	// Warnings are what the reader should know but what stops nothing: Jitsu keys that are left out, keys without a destination.
 	Warnings Problems
 }
@@ -116,6 +117,12 @@ type Destination struct {
 	Type       string   // type; default: its name
 	OnlyTokens []string // only_tokens, resolved to ids of API keys; nil: all keys
 	Staged     bool     // staged: configured but not delivered to
+	// Transform is data_layout.transform, or what data_layout.transform_file holds; "": none, or it is switched off. TransformPos is where the script begins:
+	// in the configuration the line of its key, in a file of its own the first one.
+	Transform    string
+	TransformPos Pos
+	// Match is `filter`, undecoded; it does not exist when absent.
+	Match Settings
 	// Filter is data_layout.table_name_template, "" when absent; FilterPos is where it stands.
 	Filter    string
 	FilterPos Pos

@@ -18,10 +18,14 @@ type destination struct {
 	Lanes      lanes        `yaml:"lanes"`
 	Retry      retry        `yaml:"retry"`
 	Enrichment []enrichment `yaml:"enrichment"`
+	Filter     Settings     `yaml:"filter"`
 	Config     Settings     `yaml:"config"`
 }
 
 type dataLayout struct {
+	Transform         string `yaml:"transform"`
+	TransformFile     string `yaml:"transform_file"`
+	TransformEnabled  bool   `yaml:"transform_enabled"`
 	TableNameTemplate string `yaml:"table_name_template"`
 }
 
@@ -125,7 +129,7 @@ func (l *loader) destination(name string, s Settings) Destination {
 	dest.Type = l.destinationType(name, s)
 	raw := destination{
 		Lanes: lanes{Size(dest.Lanes.MaxBytes), dest.Lanes.MaxAge, dest.Lanes.OnFull},
-		Retry: retry(dest.Retry),
+		Retry: retry(dest.Retry), DataLayout: dataLayout{TransformEnabled: true},
 	}
 	rest := s
 	if !isDestinationKey(dest.Type) {
@@ -135,6 +139,8 @@ func (l *loader) destination(name string, s Settings) Destination {
 	l.checkDestination(s, raw)
 	dest.OnlyTokens = l.onlyTokens(Settings(raw.OnlyTokens))
 	dest.Staged = raw.Staged
+	dest.Transform, dest.TransformPos = l.transform(s, raw.DataLayout)
+	dest.Match = raw.Filter
 	dest.Filter = raw.DataLayout.TableNameTemplate
 	dest.FilterPos = s.KeyPos("data_layout.table_name_template")
 	dest.Lanes = LaneLimits{int64(raw.Lanes.MaxBytes), raw.Lanes.MaxAge, raw.Lanes.OnFull}

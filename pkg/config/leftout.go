@@ -1,7 +1,5 @@
 package config
 
-import "strings"
-
 // leftOut is a key of Jitsu's that this router does not have. What stands below it is not checked.
 type leftOut struct {
 	advice string // what to do instead
@@ -31,7 +29,7 @@ var fileLeftOut = map[string]leftOut{
 		advice: "one router runs alone and needs no coordination",
 	},
 	"users_recognition": {advice: "e-mail addresses are remembered for user ids and anonymous ids without it; events of the past are not sent again"},
-	"transform":         {advice: noTransforms},
+	"transform":         {advice: "what scripts print is logged at the level debug, and what they keep is in server.data_dir"},
 	"node":              {advice: "filters in JavaScript run without Node.js"},
 	"notifications":     {advice: "watch the metrics instead, such as router_dead_letters_total"},
 	"sources":           {advice: "this router takes events over HTTP only; sync sources by another tool"},
@@ -114,14 +112,11 @@ func (destination) leftOut() map[string]leftOut { return destinationLeftOut }
 
 // Ignoring what changes the data would deliver other data than the file says.
 const (
-	noTransforms = "transforms are not in this version"
-	noMappings   = "mappings are not in this version"
-	harmful      = ", and without them the destination would get other data than this file says; "
+	noMappings = "mappings are not in this version"
+	harmful    = ", and without them the destination would get other data than this file says; "
 )
 
 var dataLayoutLeftOut = map[string]leftOut{
-	"transform":          {advice: noTransforms, harm: noTransforms + harmful + "remove this, or set transform_enabled: false", matters: transforms},
-	"transform_enabled":  {advice: noTransforms},
 	"mappings":           {advice: noMappings, harm: noMappings + harmful + "remove this and send the fields under the names that you want", matters: maps},
 	"mapping":            {advice: noMappings, harm: noMappings + harmful + "remove this and send the fields under the names that you want", matters: mapsOldStyle},
 	"mapping_type":       {advice: noMappings},
@@ -131,18 +126,6 @@ var dataLayoutLeftOut = map[string]leftOut{
 }
 
 func (dataLayout) leftOut() map[string]leftOut { return dataLayoutLeftOut }
-
-// transforms reports whether Jitsu would run the transform: it does unless told not to, and takes `return $` for none.
-func transforms(section *node) bool {
-	script, _ := section.child("transform")
-	if enabled, ok := section.child("transform_enabled"); ok && enabled.value.kind == scalar {
-		if on, err := parseBool(enabled.value.text); err == nil && !on {
-			return false
-		}
-	}
-	text := strings.TrimSpace(script.value.source)
-	return !script.value.empty() && text != "" && text != "return $"
-}
 
 // maps reports whether the mappings would change an event: they move fields, or drop those that they do not name.
 func maps(section *node) bool {

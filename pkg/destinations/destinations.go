@@ -110,6 +110,16 @@ type Tester interface {
 	Test(ctx context.Context) []Finding
 }
 
+// Simulated is implemented by a destination whose remote can be simulated, so that people can see what it would send without sending it.
+type Simulated interface {
+	// Schema returns what the simulation needs to know of the remote account, as JSON without secrets, for HubSpot its properties and event definitions. It may read
+	// from the remote, and writes nothing there.
+	Schema(ctx context.Context) (json.RawMessage, error)
+	// Simulate returns a stand-in for the remote, which answers calls of a destination with the same settings as the remote would, and reaches no network. schema
+	// is what Schema returned, perhaps long ago; nil: a new account's. Each call makes a stand-in of its own.
+	Simulate(schema json.RawMessage) (http.RoundTripper, error)
+}
+
 // Addressed is implemented by a destination that can say, for people, where its calls go.
 type Addressed interface {
 	// Address returns the method and the URL of a lane's calls. Never a secret.

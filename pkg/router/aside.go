@@ -305,7 +305,7 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 		e := b.entries[b.next]
 		rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
 		if tooOld(e, time.Now()) {
-			h.bury(route, rec, e.Event, reasonLaneFull, errLaneFull)
+			h.bury(route, rec, dead(0, e.Event, reasonLaneFull, errLaneFull))
 			continue
 		}
 		if h.final {

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -39,7 +38,8 @@ type handover struct {
 
 	detached map[accountName]*account // by routes that are no longer in force: see Router.account
 
-	spent     []time.Duration // in filters, by route
+	decisions []Decision      // of the event in hand, by one route
+	spent     []time.Duration // in scripts, by route
 	shares    []share
 	scratch   []byte
 	buffers   [][]byte // of blocks that were handed over
@@ -79,7 +79,7 @@ func (h *handover) begin() {
 func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	ev := &event.Event{}
 	if err := ev.Decode(rec.Data); err != nil {
-		h.bury(nil, rec, nil, "record", err)
+		h.bury(nil, rec, dead(0, nil, "record", err))
 		return true
 	}
 	ev.JSON = event.Normalize(ev.JSON)
@@ -89,7 +89,7 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	id := h.eventHash(ev)
 	if h.seen[id] || h.r.store.Seen(id) {
 		h.count.duplicates++
-		h.record(nil, rec, ev, store.Duplicate, "")
+		h.record(nil, rec, Decision{Event: ev, Status: store.Duplicate})
 		return true
 	}
 	h.seen[id] = true
@@ -116,7 +116,7 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 		}
 	}
 	if !routed {
-		h.record(nil, rec, ev, store.Unrouted, "")
+		h.record(nil, rec, Decision{Event: ev, Status: store.Unrouted})
 	}
 	return true
 }
@@ -154,7 +154,7 @@ func (h *handover) putOff(a *aside, u *unsorted, rec log.Record, ev *event.Event
 		h.unsorted[u] = block
 		h.slow = append(h.slow, a)
 	}
-	h.append(block, rec, &destinations.Plan{}, ev)
+	h.append(block, rec, 0, &destinations.Plan{}, ev)
 }
 
 // newBlock begins a block with ev's, in a buffer of an earlier one if there is one left.
@@ -167,77 +167,69 @@ func (h *handover) newBlock(lane store.LaneID, ev *event.Event) *store.Block {
 }
 
 // append adds an entry to a block.
-func (h *handover) append(b *store.Block, rec log.Record, p *destinations.Plan, ev *event.Event) {
-	b.Data, h.scratch = appendEntry(b.Data, origin{offset: uint64(rec.Offset), late: h.final}, p, ev, h.scratch)
+func (h *handover) append(b *store.Block, rec log.Record, index int, p *destinations.Plan, ev *event.Event) {
+	b.Data, h.scratch = appendEntry(b.Data, origin{offset: uint64(rec.Offset), index: index, late: h.final}, p, ev, h.scratch)
 	b.Entries++
 	if ev.Received.Before(b.Oldest) {
 		b.Oldest = ev.Received
 	}
 }
 
-// route enriches, filters and plans one event for one destination. What fails, a panic also, dead-letters it for that destination alone.
+// route decides on one event for one destination and notes what becomes of its outputs.
 func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 	defer func() {
 		if p := recover(); p != nil {
-			h.bury(route, rec, ev, "panic", fmt.Errorf("panic: %v\n%s", p, stack()))
+			h.bury(route, rec, dead(0, ev, "panic", caught(p)))
 		}
 	}()
-	original := ev
 	if h.r.redact.Active() { // scripts may log
 		secret := h.r.valuesOf(ev)
 		h.r.redact.Hold(secret)
 		defer h.r.redact.Release(secret, false)
 	}
-	ev = route.Enrichment.Apply(ev)
-	if route.Filter != nil {
-		began := time.Now()
-		res, err := route.filter(ev)
+	began := time.Now()
+	h.decisions = route.Decide(h.decisions[:0], ev, h.world(route))
+	if route.Transform != nil || route.Filter != nil {
 		h.spent[i] += time.Since(began)
-		if err != nil {
-			h.bury(route, rec, ev, "filter", err)
-			return
-		}
-		if !res.Keep {
-			if h.mayWait(ev) {
-				h.wait(i, rec, original)
-				return
-			}
-			h.count.filtered[i]++
-			h.record(route, rec, ev, store.Filtered, res.Why)
-			return
-		}
 	}
-	plans, err := route.Destination.Plan(ev)
-	if _, ok := errors.AsType[*destinations.UnidentifiedError](err); ok && h.mayWait(ev) {
-		h.wait(i, rec, original)
+	if h.mayWait(ev) && slices.ContainsFunc(h.decisions, func(d Decision) bool { return d.Status == store.Filtered || d.unidentified }) {
+		h.wait(i, rec, ev)
 		return
 	}
-	if reason, ok := destinations.IsSkip(err); ok {
-		h.count.skip(i, reason)
-		h.record(route, rec, ev, store.Skipped, reason)
-		return
-	}
-	if err != nil {
-		h.bury(route, rec, ev, "plan", err)
-		return
-	}
-	for p := range plans {
-		if err := h.enter(route, rec, ev, &plans[p]); err != nil {
-			h.bury(route, rec, ev, "plan", err)
-			return
-		}
+	for d := range h.decisions {
+		h.settle(i, route, rec, &h.decisions[d])
 	}
 }
 
-// filter asks the filter. What the sorter waits for an aside counts as the filter's own time: that is what sets a destination aside.
-func (r *Route) filter(ev *event.Event) (filters.Result, error) {
-	r.filtering <- struct{}{}
-	defer func() { <-r.filtering }()
-	return r.Filter.Eval(ev)
+// world is what a route's transform may reach.
+func (h *handover) world(*Route) filters.World { return filters.World{} }
+
+// settle notes what becomes of one output.
+func (h *handover) settle(i int, route *Route, rec log.Record, d *Decision) {
+	switch d.Status {
+	case store.Filtered:
+		h.count.filtered[i]++
+	case store.Skipped:
+		h.count.skip(i, d.Reason)
+	case store.Dead:
+		h.bury(route, rec, *d)
+		return
+	}
+	if d.Status != "" {
+		h.record(route, rec, *d)
+		return
+	}
+	for p := range d.Plans {
+		if err := h.enter(route, rec, d, &d.Plans[p]); err != nil {
+			h.bury(route, rec, dead(d.Index, d.Event, "plan", err))
+			return
+		}
+	}
 }
 
 // enter makes one lane entry.
-func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *destinations.Plan) error {
+func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinations.Plan) error {
+	ev := d.Event
 	a, err := h.account(route, route.Destination.Hub(p.Account), p.Account)
 	if err != nil {
 		return err
@@ -263,7 +255,7 @@ func (h *handover) enter(route *Route, rec log.Record, ev *event.Event, p *desti
 		h.lanes[st] = block
 		h.order = append(h.order, st)
 	}
-	h.append(block, rec, p, ev)
+	h.append(block, rec, d.Index, p, ev)
 	return nil
 }
 
@@ -291,15 +283,16 @@ func (h *handover) isKnown(hash uint64) bool {
 	return known
 }
 
-// bury makes a record, or an event for one destination, a dead letter.
-func (h *handover) bury(route *Route, rec log.Record, ev *event.Event, reason string, err error) {
-	err = hide(err, h.r.valuesOf(ev))
-	d := deadLetter(route, uint64(rec.Offset), ev, append([]byte(nil), rec.Data...), reason, err, h.now)
-	h.batch.DeadLetters = append(h.batch.DeadLetters, d)
+// bury makes a record, or an output of it for one destination, a dead letter. It holds the record as it was accepted.
+func (h *handover) bury(route *Route, rec log.Record, d Decision) {
+	err := hide(d.Err, h.r.valuesOf(d.Event))
+	letter := deadLetter(route, uint64(rec.Offset), d.Event, append([]byte(nil), rec.Data...), d.Reason, err, h.now)
+	letter.Index = d.Index
+	h.batch.DeadLetters = append(h.batch.DeadLetters, letter)
 	if h.recording {
-		h.batch.Outcomes = recordDead(h.batch.Outcomes, &d)
+		h.batch.Outcomes = recordDead(h.batch.Outcomes, &letter)
 	}
-	h.count.bury(route, reason)
+	h.count.bury(route, d.Reason)
 }
 
 // poison buries a record that was alone in hand each time the process died.
@@ -308,7 +301,7 @@ func (h *handover) poison(rec log.Record, deaths int) {
 	if ev.Decode(rec.Data) != nil {
 		ev = nil
 	}
-	h.bury(nil, rec, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths))
+	h.bury(nil, rec, dead(0, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths)))
 }
 
 // commit makes the batch durable and tells the lanes.

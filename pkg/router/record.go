@@ -36,13 +36,14 @@ func (r *Router) records() bool {
 }
 
 // record notes what the sorter itself has decided. route is nil where the event got to no destination.
-func (h *handover) record(route *Route, rec log.Record, ev *event.Event, status store.Status, reason string) {
+func (h *handover) record(route *Route, rec log.Record, d Decision) {
 	if !h.recording {
 		return
 	}
+	ev := d.Event
 	o := store.Outcome{
 		Received: ev.Received, Settled: h.now, APIKey: ev.APIKey, EventID: ev.ID, EventType: ev.Type(), Person: strings.ToLower(ev.UserEmail()),
-		Offset: uint64(rec.Offset), Status: status, Reason: reason,
+		Offset: uint64(rec.Offset), Index: d.Index, Status: d.Status, Reason: d.Reason,
 	}
 	if route != nil {
 		o.Destination = route.Name

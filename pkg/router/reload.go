@@ -11,7 +11,7 @@ import (
 
 // Reload replaces the routes, at any time. A destination is known by its name. What becomes of it:
 //
-//   - The same Destination value, Type and Retry as before: its lanes, calls, pauses and blocks go on as they are. Enrichment, Filter, APIKeys and Lanes are those of
+//   - The same Destination value, Type and Retry as before: its lanes, calls, pauses and blocks go on as they are. Enrichment, Transform, Match, Filter, APIKeys and Lanes are those of
 //     the new route from now on.
 //   - Another Destination, Type or Retry: calls in flight finish, within their own time limits, and are recorded, and nothing new is sent meanwhile. Then
 //     its lanes go on with the new one, and at once: blocked lanes are tried, and so is what waits for a retry. What belongs to another hub is parked.
@@ -91,7 +91,7 @@ func (r *Router) nextTableLocked(old *table, routes []Route) *table {
 		t.routes[i], t.byName[route.Name] = &route, i
 		j := old.index(route.Name)
 		route.filtering = make(chan struct{}, 1)
-		if j >= 0 && same(route.Filter, old.routes[j].Filter) {
+		if j >= 0 && same(route.Transform, old.routes[j].Transform) && same(route.Filter, old.routes[j].Filter) {
 			route.filtering = old.routes[j].filtering // an aside of the former route may be at work
 		}
 		if j < 0 || !sameDestination(&route, old.routes[j]) {
@@ -114,7 +114,7 @@ func sameDestination(a, b *Route) bool {
 
 // sameSorting says whether two routes of one destination make the same of each event, with the same limits.
 func sameSorting(a, b *Route) bool {
-	return a.Enrichment == b.Enrichment && same(a.Filter, b.Filter) && a.Lanes == b.Lanes && (a.APIKeys == nil) == (b.APIKeys == nil) && maps.Equal(a.APIKeys, b.APIKeys)
+	return a.Enrichment == b.Enrichment && same(a.Transform, b.Transform) && a.Match == b.Match && same(a.Filter, b.Filter) && a.Lanes == b.Lanes && (a.APIKeys == nil) == (b.APIKeys == nil) && maps.Equal(a.APIKeys, b.APIKeys)
 }
 
 // same compares two values of an interface type; those that can not be compared differ.

@@ -27,18 +27,27 @@ type Filter interface {
 	Eval(ev *event.Event) (filters.Result, error)
 }
 
+// Transform makes of an event the outputs that go to a destination; none: it is not for this one, and why. One goroutine calls it at a time.
+type Transform interface {
+	Eval(ev *event.Event, w filters.World) (outputs []filters.Output, why string, err error)
+	// UsesKV says whether it may reach World.KV.
+	UsesKV() bool
+}
+
 // Route is one destination with what stands before it. Who passes one on does not change what it points to.
 type Route struct {
 	Name, Type  string
 	APIKeys     map[string]bool // ids of the API keys whose events it gets; nil: all
-	Enrichment  *enrich.Rules   // what is written into its events before the filter; nil: nothing
-	Filter      Filter          // nil: all events
+	Enrichment  *enrich.Rules   // what is written into its events before the transform; nil: nothing
+	Transform   Transform       // nil: events stay as they are
+	Match       *filters.Match  // conditions on what comes out of the transform; nil: none
+	Filter      Filter          // asked after Match; nil: all events
 	Destination destinations.Destination
 	Lanes       config.LaneLimits
 	Retry       config.Retry
 
 	epoch     uint64        // another number where a reload changed the destination
-	filtering chan struct{} // capacity 1: whoever has put something in may call Filter; the sorter and the aside share it
+	filtering chan struct{} // capacity 1: whoever has put something in may call Transform and Filter; the sorter and the aside share it
 }
 
 // Options of a Router. All but BulkLog, Enricher, MarkFile and Watcher are required.
