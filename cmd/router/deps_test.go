@@ -19,6 +19,8 @@ var allowed = map[string][]string{
 
 	"pkg/upload": {},
 
+	"pkg/testcase": {"pkg/config"},
+
 	"pkg/filters":      {"pkg/config", "pkg/event"},
 	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/ingest/segment", "pkg/log"},
 	"pkg/destinations": {"pkg/config", "pkg/event"},
