@@ -70,6 +70,9 @@ var appliesAtOnce = map[string]bool{
 	"rate_limit.burst":             true,
 
 	"redact": true,
+
+	"kv.max_entries": true,
+	"kv.max_bytes":   true,
 }
 
 // maxChangesLogged bounds the lines of one reload: a list of API keys may come anew with thousands.
@@ -198,6 +201,7 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 	if err := srv.router.Reload(made); err != nil {
 		return result, err
 	}
+	srv.store.LimitKV(cfg.Server.KVMaxEntries, cfg.Server.KVMaxBytes)
 	srv.ingest.SetServer(cfg.Server)
 	srv.fields.Set(cfg.Server.Redact)
 	srv.ingest.SetSources(cfg.APIKeys, cfg.Destinations)

@@ -132,7 +132,8 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	server := cfg.Server
 	srv.store, err = store.Open(server.DataDir, store.Options{
 		MinFreeBytes: server.MinFreeBytes, SeenWindow: server.DedupeWindow, SeenMax: server.DedupeMaxIDs,
-		OutcomeBytes: server.OutcomesMaxBytes, OutcomeAge: server.OutcomesMaxAge, Logger: logger,
+		OutcomeBytes: server.OutcomesMaxBytes, OutcomeAge: server.OutcomesMaxAge,
+		KVMaxEntries: server.KVMaxEntries, KVMaxBytes: server.KVMaxBytes, Logger: logger,
 	})
 	if errors.Is(err, store.ErrInUse) {
 		return srv, fmt.Errorf("%w: stop that router, or give this one a server.data_dir of its own", err)

@@ -26,6 +26,7 @@ type server struct {
 	Grace          time.Duration `yaml:"grace"`
 	Dedupe         dedupe        `yaml:"dedupe"`
 	Outcomes       outcomes      `yaml:"outcomes"`
+	KV             kv            `yaml:"kv"`
 	EventsCache    eventsCache   `yaml:"events_cache"`
 
 	StaticFilesDir  string          `yaml:"static_files_dir"`
@@ -62,6 +63,11 @@ type dedupe struct {
 type outcomes struct {
 	MaxBytes Size          `yaml:"max_bytes"`
 	MaxAge   time.Duration `yaml:"max_age"`
+}
+
+type kv struct {
+	MaxEntries int  `yaml:"max_entries"`
+	MaxBytes   Size `yaml:"max_bytes"`
 }
 
 type eventsCache struct {
@@ -126,6 +132,7 @@ func serverOf(s Server) server {
 		Dedupe: dedupe{Window: s.DedupeWindow, MaxIDs: s.DedupeMaxIDs},
 
 		Outcomes:    outcomes{MaxBytes: Size(s.OutcomesMaxBytes), MaxAge: s.OutcomesMaxAge},
+		KV:          kv{MaxEntries: s.KVMaxEntries, MaxBytes: Size(s.KVMaxBytes)},
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 
 		StaticFilesDir:  s.StaticFilesDir,
@@ -156,6 +163,7 @@ func (s server) config() Server {
 		DedupeWindow: s.Dedupe.Window, DedupeMaxIDs: s.Dedupe.MaxIDs,
 
 		OutcomesMaxBytes: int64(s.Outcomes.MaxBytes), OutcomesMaxAge: s.Outcomes.MaxAge,
+		KVMaxEntries: s.KV.MaxEntries, KVMaxBytes: int64(s.KV.MaxBytes),
 		EventsCacheCapacity: s.EventsCache.Capacity, EventsCacheInterval: s.EventsCache.Interval,
 
 		StaticFilesDir: s.StaticFilesDir, HTTPContext: s.EventEnrichment.HTTPContext, AnonymousHash: s.EventEnrichment.AnonymousHash,
@@ -209,6 +217,8 @@ func (l *loader) server(raw server) {
 	check(raw.Dedupe.Window > 0, "dedupe.window", "must be more than 0")
 	check(raw.Dedupe.MaxIDs > 0, "dedupe.max_ids", "must be more than 0")
 	check(raw.Outcomes.MaxAge >= 0, "outcomes.max_age", "must not be negative; 0s is no limit")
+	check(raw.KV.MaxEntries > 0, "kv.max_entries", "must be more than 0")
+	check(raw.KV.MaxBytes > 0, "kv.max_bytes", "must be more than 0")
 	check(raw.EventsCache.Capacity >= 0 && raw.EventsCache.Capacity <= maxEventsCache, "events_cache.capacity", "must be from 0 (no cache) to %d", maxEventsCache)
 	check(raw.EventsCache.Interval >= time.Second, "events_cache.interval", "must be at least 1s")
 	for key, seconds := range map[string]int{"api_keys_reload_sec": raw.APIKeysReloadSec, "destinations_reload_sec": raw.DestinationsReloadSec} {

@@ -163,6 +163,20 @@ CREATE TABLE outcome_index (
 `, `
 -- Where the sorter goes on in the log of bulk events; position is that of the live ones.
 ALTER TABLE state ADD COLUMN bulk_position INTEGER NOT NULL DEFAULT 0;
+`, `
+-- What scripts of destinations keep: $kv. id rises with every write, so that the lowest one of a destination was written longest ago.
+CREATE TABLE kv (
+	id          INTEGER PRIMARY KEY,
+	destination TEXT NOT NULL,
+	key         TEXT NOT NULL,
+	written     INTEGER NOT NULL,
+	expires     INTEGER NOT NULL,
+	size        INTEGER NOT NULL,  -- bytes of key and value
+	value       TEXT NOT NULL      -- JSON
+);
+CREATE UNIQUE INDEX kv_key ON kv (destination, key);
+CREATE INDEX kv_oldest ON kv (destination, id, size);
+CREATE INDEX kv_expires ON kv (expires) WHERE expires > 0;
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.

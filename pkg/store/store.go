@@ -49,6 +49,8 @@ type Options struct {
 	MemoryBytes  int64         // that they may take, and half as much again on the disk; 0: 256 MiB
 	OutcomeBytes int64         // that outcomes may take on the disk; 0: none are kept
 	OutcomeAge   time.Duration // how long they are kept at most; 0: as long as there is room
+	KVMaxEntries int           // that the scripts of a destination may keep; 0: 100,000
+	KVMaxBytes   int64         // that they may take, keys and values, of a destination; 0: 64 MiB
 	Logger       *slog.Logger  // nil: slog.Default
 
 	// For tests and benchmarks.
@@ -75,6 +77,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MemoryBytes == 0 {
 		o.MemoryBytes = 256 << 20
+	}
+	if o.KVMaxEntries == 0 {
+		o.KVMaxEntries = 100_000
+	}
+	if o.KVMaxBytes == 0 {
+		o.KVMaxBytes = 64 << 20
 	}
 	if o.vacuumAbove == 0 {
 		o.vacuumAbove = vacuumAbove
@@ -113,6 +121,7 @@ type Store struct {
 	identities *identityCache
 	memories   *memories
 	outcomes   outcomes
+	kv         kvTable
 
 	mu      sync.Mutex // guards the fields below
 	queue   []*request
@@ -201,6 +210,7 @@ func newStore(path string, opts Options) *Store {
 		byName:     make(map[LaneName]LaneID),
 	}
 	s.outcomes.limit(opts.OutcomeBytes, opts.OutcomeAge)
+	s.LimitKV(opts.KVMaxEntries, opts.KVMaxBytes)
 	return s
 }
 
@@ -225,7 +235,7 @@ func (s *Store) open() (err error) {
 	s.nextBlock = st.nextBlock
 	s.setHashKey(st.hashKey)
 	now := time.Now()
-	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w)); err != nil {
+	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w)); err != nil {
 		return err
 	}
 	last, err := s.w.queryInt(`SELECT max(id) FROM calls`)

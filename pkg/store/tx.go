@@ -29,6 +29,7 @@ type tx struct {
 	memoryStep          memoryStep
 	outcomes            []*packedOutcomes
 	outcomeStep         outcomeStep
+	kvStep              kvStep
 }
 
 func (s *Store) newTx() *tx {
@@ -53,6 +54,7 @@ func (t *tx) apply(group []*request) error {
 		func() error { return t.s.known.write(t.s.w, &t.knownStep) },
 		func() error { return t.s.memories.write(t.s.w, &t.memoryStep) },
 		t.writeOutcomes,
+		t.trimKV,
 		t.writeLanes,
 		t.writeState,
 	)
@@ -99,6 +101,7 @@ func (t *tx) applyRequest(req *request) error {
 		func() error { return t.putProgress(b.Progress) },
 		func() error { return t.putCalls(b.Calls, b.CallsDone) },
 		func() error { return t.putHolds(b.Holds, b.HoldsBefore) },
+		func() error { return t.putKV(b.KV, b.pruneKV) },
 	)
 }
 
@@ -278,6 +281,7 @@ func (t *tx) adopt() {
 	s.known.adopt(&t.knownStep)
 	s.memories.adopt(&t.memoryStep)
 	s.outcomes.adopt(&t.outcomeStep)
+	s.kv.adopt(&t.kvStep)
 	s.identities.adopt(t.identities, t.hidden)
 	t.adoptLanes()
 	s.stats.blockRaw.Add(t.raw)

@@ -137,6 +137,7 @@ type Batch struct {
 	Blocks       []Block
 	DeadLetters  []DeadLetter
 	Outcomes     []Outcome // by dispatchers too; left out where none are kept
+	KV           []KV      // to put; of several with one key the last counts
 
 	// By dispatchers.
 	Delivered   []uint64 // hashes of keys that the remote now has
@@ -147,4 +148,6 @@ type Batch struct {
 	CallsDone   []CallID
 	Holds       []Hold    // to put
 	HoldsBefore time.Time // holds that ended before this are deleted; zero: none
+
+	pruneKV bool // by the store: see ExpireKV
 }

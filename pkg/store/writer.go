@@ -50,6 +50,9 @@ func (req *request) pack(buf *[]byte, uncompressed bool) {
 	for i := range req.batch.DeadLetters {
 		req.bytes += len(req.batch.DeadLetters[i].Event) + len(req.batch.DeadLetters[i].Original)
 	}
+	for i := range req.batch.KV {
+		req.bytes += int(req.batch.KV[i].size())
+	}
 	if len(req.batch.Blocks) == 0 {
 		return
 	}

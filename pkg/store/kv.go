@@ -1,0 +1,252 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// KV is a value that the scripts of a destination keep under a key.
+type KV struct {
+	Destination string
+	Key         string
+	Value       string    // JSON; in a Batch "" takes the key away
+	Expires     time.Time // zero: never
+}
+
+func (v *KV) size() int64 { return int64(len(v.Key) + len(v.Value)) }
+
+// KVUse is what one destination keeps.
+type KVUse struct {
+	Entries int64
+	Bytes   int64 // of keys and values
+	Dropped int64 // since Open: entries that went because of a bound
+}
+
+// kvRows is how many entries one transaction prunes at most: others have to wait for it.
+const kvRows = 1000
+
+// kvTable is what the store knows of the table kv without asking it.
+type kvTable struct {
+	maxEntries, maxBytes atomic.Int64 // of each destination
+
+	next int64 // the writer's: id of the next entry
+
+	mu  sync.Mutex // guards the fields below; only the writer changes them
+	use map[string]KVUse
+}
+
+// LimitKV bounds what each destination keeps, from the next write on: entries, and bytes of keys and values. Those that were written longest ago go
+// first. What is too much when the bounds get lower goes with ExpireKV.
+func (s *Store) LimitKV(entries int, bytes int64) {
+	s.kv.maxEntries.Store(int64(entries))
+	s.kv.maxBytes.Store(bytes)
+}
+
+// KV returns the value of a destination's key; false when there is none, or its time is over.
+func (s *Store) KV(destination, key string) (v KV, ok bool, err error) {
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT value, expires FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) error {
+			v = KV{Destination: destination, Key: key, Value: toString(row[0]), Expires: toTime(row[1])}
+			return nil
+		}, destination, key)
+	})
+	if err != nil || v.Value == "" || !v.Expires.IsZero() && !v.Expires.After(time.Now()) {
+		return KV{}, false, err
+	}
+	return v, true, nil
+}
+
+// KVUse says what each destination keeps, by its name. Entries whose time is over count until they are pruned.
+func (s *Store) KVUse() map[string]KVUse {
+	s.kv.mu.Lock()
+	defer s.kv.mu.Unlock()
+	return maps.Clone(s.kv.use)
+}
+
+// ExpireKV takes away entries whose time is over, and what is beyond the bounds.
+func (s *Store) ExpireKV(ctx context.Context) error {
+	for {
+		due, err := s.kvDue(time.Now())
+		if err != nil || !due {
+			return err
+		}
+		if err := s.Commit(ctx, &Batch{pruneKV: true}); err != nil {
+			return err
+		}
+	}
+}
+
+// kvDue says whether there is something to prune.
+func (s *Store) kvDue(now time.Time) (due bool, err error) {
+	for _, u := range s.KVUse() {
+		if s.kv.over(u) {
+			return true, nil
+		}
+	}
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT 1 FROM kv WHERE expires > 0 AND expires <= ? LIMIT 1`, func([]driver.Value) error {
+			due = true
+			return nil
+		}, now)
+	})
+	return due, err
+}
+
+func (k *kvTable) over(u KVUse) bool {
+	return u.Entries > 0 && (u.Entries > k.maxEntries.Load() || u.Bytes > k.maxBytes.Load())
+}
+
+// load counts what is kept.
+func (k *kvTable) load(c *conn) error {
+	k.use = map[string]KVUse{}
+	return c.query(`SELECT destination, count(*), sum(size), max(id) FROM kv GROUP BY destination`, func(row []driver.Value) error {
+		k.use[toString(row[0])] = KVUse{Entries: toInt(row[1]), Bytes: toInt(row[2])}
+		k.next = max(k.next, toInt(row[3]))
+		return nil
+	})
+}
+
+// kvStep is what one transaction does to the table. It takes effect with adopt.
+type kvStep struct {
+	next int64
+	use  map[string]KVUse // of the destinations that it changes, as it is afterwards
+}
+
+func (st *kvStep) of(k *kvTable, destination string) KVUse {
+	if u, ok := st.use[destination]; ok {
+		return u
+	}
+	return k.use[destination]
+}
+
+// putKV writes entries of one batch.
+func (t *tx) putKV(entries []KV, prune bool) error {
+	if len(entries) == 0 && !prune {
+		return nil
+	}
+	st := &t.kvStep
+	if st.use == nil {
+		st.use, st.next = map[string]KVUse{}, t.s.kv.next
+	}
+	for i := range entries {
+		if err := t.putEntry(&entries[i]); err != nil {
+			return err
+		}
+	}
+	if !prune {
+		return nil
+	}
+	for destination := range t.s.kv.use {
+		st.use[destination] = st.of(&t.s.kv, destination) // trimKV is to look at it
+	}
+	return t.expireKV()
+}
+
+func (t *tx) putEntry(v *KV) error {
+	st, c := &t.kvStep, t.s.w
+	var id, size int64
+	err := c.query(`SELECT id, size FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) error {
+		id, size = toInt(row[0]), toInt(row[1])
+		return nil
+	}, v.Destination, v.Key)
+	if err != nil {
+		return err
+	}
+	u := st.of(&t.s.kv, v.Destination)
+	if id != 0 {
+		u.Entries, u.Bytes = u.Entries-1, u.Bytes-size
+	}
+	st.next++
+	switch {
+	case v.Value == "":
+		err = c.exec(`DELETE FROM kv WHERE id = ?`, id)
+	case id != 0:
+		err = c.exec(`UPDATE kv SET id = ?, written = ?, expires = ?, size = ?, value = ? WHERE id = ?`, st.next, t.now, v.Expires, v.size(), v.Value, id)
+	default:
+		err = c.exec(`INSERT INTO kv (id, destination, key, written, expires, size, value) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			st.next, v.Destination, v.Key, t.now, v.Expires, v.size(), v.Value)
+	}
+	if v.Value != "" {
+		u.Entries, u.Bytes = u.Entries+1, u.Bytes+v.size()
+	}
+	st.use[v.Destination] = u
+	return err
+}
+
+// kvRow is what pruning needs to know of an entry.
+type kvRow struct {
+	id, size    int64
+	destination string
+}
+
+// rowsOf reads kvRows.
+func rowsOf(rows *[]kvRow) func([]driver.Value) error {
+	return func(row []driver.Value) error {
+		*rows = append(*rows, kvRow{toInt(row[0]), toInt(row[1]), toString(row[2])})
+		return nil
+	}
+}
+
+// expireKV takes away entries whose time is over.
+func (t *tx) expireKV() error {
+	var rows []kvRow
+	err := t.s.w.query(`SELECT id, size, destination FROM kv WHERE expires > 0 AND expires <= ? ORDER BY expires LIMIT ?`, rowsOf(&rows), t.now, kvRows)
+	for i := range rows {
+		if err == nil {
+			err = t.dropKV(&rows[i], false)
+		}
+	}
+	return err
+}
+
+// trimKV takes away what is beyond the bounds of the destinations that the transaction has written to.
+func (t *tx) trimKV() error {
+	left := kvRows
+	for destination := range t.kvStep.use {
+		for t.s.kv.over(t.kvStep.use[destination]) && left > 0 {
+			var rows []kvRow
+			err := t.s.w.query(`SELECT id, size, destination FROM kv WHERE destination = ? ORDER BY id LIMIT 100`, rowsOf(&rows), destination)
+			if err != nil {
+				return err
+			}
+			if len(rows) == 0 { // somebody else took them away
+				t.kvStep.use[destination] = KVUse{Dropped: t.kvStep.use[destination].Dropped}
+			}
+			for i := range rows {
+				if !t.s.kv.over(t.kvStep.use[destination]) {
+					break
+				}
+				if err := t.dropKV(&rows[i], true); err != nil {
+					return err
+				}
+			}
+			left -= len(rows)
+		}
+	}
+	return nil
+}
+
+func (t *tx) dropKV(row *kvRow, bound bool) error {
+	u := t.kvStep.of(&t.s.kv, row.destination)
+	u.Entries, u.Bytes = u.Entries-1, u.Bytes-row.size
+	if bound {
+		u.Dropped++
+	}
+	t.kvStep.use[row.destination] = u
+	return t.s.w.exec(`DELETE FROM kv WHERE id = ?`, row.id)
+}
+
+// adopt is the memory's part of st, once it is committed.
+func (k *kvTable) adopt(st *kvStep) {
+	if st.use == nil {
+		return
+	}
+	k.next = st.next
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.Copy(k.use, st.use)
+}
