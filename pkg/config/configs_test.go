@@ -31,7 +31,7 @@ func mustLoad(t *testing.T, name string) (*Config, []byte) {
 // router.yaml documents every key that the decoder knows, at its default.
 func TestRouterYAMLIsWhole(t *testing.T) {
 	cfg, data := mustLoad(t, "router.yaml")
-	tree, err := parseYAML("router.yaml", data, testEnv)
+	tree, err := parseYAML("router.yaml", data, &variables{lookup: testEnv})
 	if err != nil {
 		t.Fatal(err)
 	}

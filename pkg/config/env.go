@@ -12,8 +12,14 @@ const envOpen = "${env."
 // bareVariable is a value that is nothing but a shell variable.
 var bareVariable = regexp.MustCompile(`^\$\{[A-Z_][A-Z0-9_]*\}$`)
 
-// replaceEnv replaces each `${env.A|env.B|default}` in s by the first variable that is set and not empty, else by the default.
-func replaceEnv(s string, env func(string) (string, bool)) (string, error) {
+// variables are what placeholders stand for.
+type variables struct {
+	lookup func(name string) (string, bool)
+	unset  func(names []string) (string, bool) // Options.Unset
+}
+
+// replace replaces each `${env.A|env.B|default}` in s by the first variable that is set and not empty, else by the default.
+func (v *variables) replace(s string) (string, error) {
 	if bareVariable.MatchString(s) {
 		return "", errors.New("a variable is written ${env.NAME}, with env. before its name")
 	}
@@ -31,7 +37,7 @@ func replaceEnv(s string, env func(string) (string, bool)) (string, error) {
 		if strings.Contains(inside, "${") {
 			return "", errors.New("${env.…} cannot hold another one; write ${env.A|env.B|default}")
 		}
-		value, err := firstSet("env."+inside, env)
+		value, err := v.firstSet("env." + inside)
 		if err != nil {
 			return "", err
 		}
@@ -41,7 +47,7 @@ func replaceEnv(s string, env func(string) (string, bool)) (string, error) {
 }
 
 // firstSet evaluates the inside of one placeholder. Everything from the first alternative that is not a variable on is the default.
-func firstSet(alternatives string, env func(string) (string, bool)) (string, error) {
+func (v *variables) firstSet(alternatives string) (string, error) {
 	var names []string
 	for rest := alternatives; ; {
 		one, others, more := strings.Cut(rest, "|")
@@ -52,7 +58,7 @@ func firstSet(alternatives string, env func(string) (string, bool)) (string, err
 		if name == "" || strings.ContainsAny(name, " \t\n=") {
 			return "", errors.New("${env.…} lacks the name of a variable")
 		}
-		if value, ok := env(name); ok && value != "" {
+		if value, ok := v.lookup(name); ok && value != "" {
 			return value, nil
 		}
 		names = append(names, name)
@@ -60,6 +66,11 @@ func firstSet(alternatives string, env func(string) (string, bool)) (string, err
 			break
 		}
 		rest = others
+	}
+	if v.unset != nil {
+		if value, ok := v.unset(names); ok {
+			return value, nil
+		}
 	}
 	if len(names) == 1 {
 		return "", fmt.Errorf("environment variable %s is empty or not set; set it, or write a default: ${env.%[1]s|default}", names[0])

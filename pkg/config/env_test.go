@@ -9,7 +9,7 @@ func TestReplaceEnv(t *testing.T) {
 	}
 	f := func(in, want string) {
 		t.Helper()
-		if got, err := replaceEnv(in, env); err != nil || got != want {
+		if got, err := (&variables{lookup: env}).replace(in); err != nil || got != want {
 			t.Errorf("%s: %q, %v; want %q", in, got, err, want)
 		}
 	}
@@ -32,7 +32,7 @@ func TestReplaceEnv(t *testing.T) {
 
 	bad := func(in string) {
 		t.Helper()
-		if got, err := replaceEnv(in, env); err == nil {
+		if got, err := (&variables{lookup: env}).replace(in); err == nil {
 			t.Errorf("%s: %q, want an error", in, got)
 		}
 	}

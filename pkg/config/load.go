@@ -43,6 +43,13 @@ type Options struct {
 	// Read returns what stands at an address that the file names. It is told of the server section, which may not be good. Its error, which says
 	// why it can not, is a problem of the file, but for ErrLeftOut. nil: an address is a problem.
 	Read func(a Address, server Server) ([]byte, error)
+	// Unset returns what stands for a placeholder without a default, of whose variables none is set; false: that is a problem. nil: it always is.
+	Unset func(names []string) (value string, ok bool)
+	// Base is YAML that says what the file does not, map by map; nil: nothing. Nothing may be wrong with it.
+	Base []byte
+	// ReadScript reads a transform file; its path is relative to the working directory or absolute. An error that is fs.ErrNotExist has it read from the disk,
+	// and nil all.
+	ReadScript func(path string) ([]byte, error)
 }
 
 // ParseWith checks the content of a file and of what it refers to. name stands for the file in messages. An error is always a [Problems]; beside
@@ -51,13 +58,21 @@ func ParseWith(name string, data []byte, o Options) (*Config, error) {
 	if o.Env == nil {
 		o.Env = os.LookupEnv
 	}
-	root, err := parseYAML(name, data, o.Env)
+	env := &variables{o.Env, o.Unset}
+	root, err := parseYAML(name, data, env)
 	if err != nil {
 		return nil, err
 	}
+	if o.Base != nil {
+		base, err := parseYAML(name, o.Base, env)
+		if err != nil {
+			return nil, err
+		}
+		root = root.over(base)
+	}
 	cfg := Default()
 	cfg.File = name
-	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg, read: o.Read}
+	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg, read: o.Read, readScript: o.ReadScript}
 	l.load()
 	cfg.Warnings = l.warnings.Sorted()
 	return &cfg, l.problems.Sorted().Err()
@@ -70,6 +85,8 @@ type loader struct {
 	cfg  *Config
 	keys keyIndex
 	read func(Address, Server) ([]byte, error)
+
+	readScript func(path string) ([]byte, error)
 
 	configurator        configurator // checked; without a BaseURL there is none
 	destinationsUnknown bool         // they stand elsewhere and cannot be read
@@ -160,7 +177,7 @@ func (l *loader) warn(section Settings, key, format string, args ...any) {
 }
 
 // parseYAML returns the one document in data as a tree; nil for an empty file. A nil env leaves `${env.…}` as it is.
-func parseYAML(name string, data []byte, env func(string) (string, bool)) (*node, error) {
+func parseYAML(name string, data []byte, env *variables) (*node, error) {
 	return parseText(name, data, maxFileBytes, builder{env: env, spare: maxAliased})
 }
 

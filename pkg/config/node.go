@@ -71,6 +71,33 @@ func (n *node) without(key string) *node {
 	return &rest
 }
 
+// over puts what base says and n does not into n, map by map; the lines of that are n's.
+func (n *node) over(base *node) *node {
+	switch {
+	case base == nil:
+		return n
+	case n == nil || n.null:
+		return base
+	case n.kind != mapping || base.kind != mapping:
+		return n
+	}
+	both := *n
+	both.pairs = nil
+	for _, p := range n.pairs {
+		if below, ok := base.child(p.key); ok {
+			p.value = p.value.over(below.value)
+		}
+		both.pairs = append(both.pairs, p)
+	}
+	for _, p := range base.pairs {
+		if _, ok := n.child(p.key); !ok {
+			p.line = n.line
+			both.pairs = append(both.pairs, p)
+		}
+	}
+	return &both
+}
+
 // empty reports whether n says nothing: absent, null, "" or without members.
 func (n *node) empty() bool {
 	return n == nil || n.null || n.source == "" && len(n.pairs) == 0 && len(n.items) == 0
@@ -78,9 +105,9 @@ func (n *node) empty() bool {
 
 // builder makes nodes of the YAML library's.
 type builder struct {
-	env     func(string) (string, bool) // nil: variables stay as they are
-	aliases int                         // depth of aliases around the node in hand
-	spare   int                         // nodes that aliases may still add
+	env     *variables // nil: placeholders stay as they are
+	aliases int        // depth of aliases around the node in hand
+	spare   int        // nodes that aliases may still add
 
 	noVariables bool // a value with one is a fault
 }
@@ -174,7 +201,7 @@ func (b *builder) scalar(n *node, y *yaml.Node) {
 		n.faults = append(n.faults, fault{y.Line, errNoVariables.Error()})
 	}
 	if b.env != nil {
-		text, err := replaceEnv(y.Value, b.env)
+		text, err := b.env.replace(y.Value)
 		if err != nil {
 			n.faults = append(n.faults, fault{y.Line, err.Error()})
 			return

@@ -18,7 +18,7 @@ type Settings struct {
 
 // NewSettings parses a YAML fragment as the settings at path, with the variables of the process. It is for tests of components.
 func NewSettings(name, path string, data []byte) (Settings, error) {
-	root, err := parseYAML(name, data, os.LookupEnv)
+	root, err := parseYAML(name, data, &variables{lookup: os.LookupEnv})
 	if err != nil {
 		return Settings{}, err
 	}

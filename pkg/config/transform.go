@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,12 @@ func (l *loader) script(s Settings, name string) (path, text string, err error) 
 		path = filepath.Join(filepath.Dir(l.cfg.File), name)
 	}
 	l.cfg.Scripts = append(l.cfg.Scripts, path)
+	if l.readScript != nil {
+		data, err := l.readScript(path)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return path, string(data), err
+		}
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:

@@ -212,7 +212,9 @@ func (s *Section) lines() func(yield func(int, string) bool) {
 	}
 }
 
-func isComment(line string) bool { return strings.HasPrefix(line, "#") || strings.HasPrefix(line, "//") }
+func isComment(line string) bool {
+	return strings.HasPrefix(line, "#") || strings.HasPrefix(line, "//")
+}
 
 // problems collects what is wrong with a file.
 type problems struct {
