@@ -181,6 +181,9 @@ type Env struct {
 	Shared *Shared
 	// Metrics are the counters that destinations share; never nil.
 	Metrics *Metrics
+	// Simulation says that Transport is what Simulated.Simulate returned, which knows no lag: nothing is waited for that a remote needs time for. Details of
+	// outcomes are read by people alone, and may tell more: values before and after.
+	Simulation bool
 }
 
 // Cache is a small persistent key-value store.

@@ -309,7 +309,7 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 			continue
 		}
 		if h.final {
-			h.resolve(e.Event)
+			h.identities.resolve(e.Event)
 		}
 		h.route(0, route, rec, e.Event)
 	}

@@ -28,6 +28,9 @@ type Decision struct {
 	unidentified bool // it would be otherwise if one knew whose event it is
 }
 
+// Unidentified says that the decision would be another if one knew whose event it is.
+func (d *Decision) Unidentified() bool { return d.unidentified }
+
 // Decide appends to dst what the route makes of ev. It changes nothing but what scripts keep in the world. One goroutine calls it at a time.
 func (r *Route) Decide(dst []Decision, ev *event.Event, w filters.World) []Decision {
 	if r.filtering != nil && (r.Transform != nil || r.Filter != nil) {

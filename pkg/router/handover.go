@@ -30,7 +30,7 @@ type handover struct {
 
 	seen       map[uint64]bool // event ids of this batch
 	known      map[uint64]bool // keys that this batch makes known
-	identities map[identityKey]store.Identity
+	identities personMemory
 	lanes      map[*stream]*store.Block
 	order      []*stream
 	unsorted   map[*unsorted]*store.Block // of destinations that are set aside,
@@ -51,11 +51,13 @@ type handover struct {
 type identityKey struct{ apiKey, kind, value string }
 
 func newHandover(r *Router, t *table) *handover {
-	return &handover{
-		r: r, table: t, count: newCounts(r, t), detached: map[accountName]*account{}, seen: map[uint64]bool{}, known: map[uint64]bool{}, identities: map[identityKey]store.Identity{},
+	h := &handover{
+		r: r, table: t, count: newCounts(r, t), detached: map[accountName]*account{}, seen: map[uint64]bool{}, known: map[uint64]bool{},
 		lanes: map[*stream]*store.Block{}, unsorted: map[*unsorted]*store.Block{},
 		spent: make([]time.Duration, len(t.routes)), shares: make([]share, len(t.routes)), recording: r.records(),
 	}
+	h.identities = personMemory{stored: h.storedIdentity, learned: map[identityKey]store.Identity{}}
+	return h
 }
 
 // begin clears what the last batch left.
@@ -63,7 +65,7 @@ func (h *handover) begin() {
 	h.now = time.Now()
 	clear(h.seen)
 	clear(h.known)
-	clear(h.identities)
+	clear(h.identities.learned)
 	clear(h.lanes)
 	clear(h.unsorted)
 	clear(h.detached)
@@ -95,7 +97,7 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	h.seen[id] = true
 	h.batch.Seen = append(h.batch.Seen, id)
 	h.count.sorted++
-	h.resolve(ev)
+	h.identities.resolve(ev)
 	if h.r.enricher.Enrich(ev) {
 		h.count.bots[ev.APIKey]++
 	}
@@ -123,11 +125,14 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 
 // eventHash is what an event is known again by. Ids of browsers are apart: one that is guessed must not keep a server's event from counting.
 func (h *handover) eventHash(ev *event.Event) uint64 {
-	kind := "event"
-	if !ev.Server {
-		kind = "browser event"
+	return h.r.store.Hash(eventKind(ev), ev.APIKey, ev.ID)
+}
+
+func eventKind(ev *event.Event) string {
+	if ev.Server {
+		return "event"
 	}
-	return h.r.store.Hash(kind, ev.APIKey, ev.ID)
+	return "browser event"
 }
 
 // tooSlow has a destination set aside, and measures it afresh when it comes back.
@@ -318,7 +323,7 @@ func (h *handover) commit(ctx context.Context) error {
 	for _, b := range h.unsorted {
 		h.batch.Blocks = append(h.batch.Blocks, *b)
 	}
-	for _, id := range h.identities {
+	for _, id := range h.identities.learned {
 		h.batch.Identities = append(h.batch.Identities, id)
 	}
 	if err := h.r.commit(ctx, &h.batch); err != nil {

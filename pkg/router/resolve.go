@@ -27,10 +27,16 @@ var userIDs = [...]struct{ kind, name string }{
 	{kindUser, "id"}, {kindUser, "internal_id"}, {kindUser, "user_id"}, {kindAnonymous, "anonymous_id"},
 }
 
+// personMemory is the memory of whose ids are whose: what the store knows, and what was learned since, which is not in the store yet. One goroutine owns it.
+type personMemory struct {
+	stored  func(identityKey) (store.Identity, bool)
+	learned map[identityKey]store.Identity
+}
+
 // resolve teaches the identity memory the e-mail of an event that has one, and supplies one to an event that has none but carries a
 // user or anonymous id that the memory knows. An alias says that two ids are one person's, and so does an identify with several: what is known of one is
 // taught to the others.
-func (h *handover) resolve(ev *event.Event) {
+func (m *personMemory) resolve(ev *event.Event) {
 	user := ev.User()
 	if !user.IsObject() {
 		return
@@ -55,18 +61,18 @@ func (h *handover) resolve(ev *event.Event) {
 	if previous := previousID(ev); previous.Exists() {
 		keys = appendKey(keys, ev.APIKey, kindUser, previous) // an alias does not say of which kind it is
 		keys = appendKey(keys, ev.APIKey, kindAnonymous, previous)
-		h.share(ev, keys)
+		m.share(ev, keys)
 		return
 	}
 	email, own := ev.OwnEmail()
 	if !own && len(keys) > 1 && ev.Type() == "user_identify" {
-		h.share(ev, keys)
+		m.share(ev, keys)
 		return
 	}
 	for _, key := range keys {
 		if own {
-			h.teach(key, email, ev.Server, ev.Received)
-		} else if known, ok := h.identity(key); ok {
+			m.teach(key, email, ev.Server, ev.Received)
+		} else if known, ok := m.identity(key); ok {
 			ev.Email = known.Email
 			return
 		}
@@ -74,11 +80,11 @@ func (h *handover) resolve(ev *event.Event) {
 }
 
 // share resolves an event whose keys are all one person's. Of several e-mails that are known of them the first one's counts, and each key keeps its own.
-func (h *handover) share(ev *event.Event, keys []identityKey) {
+func (m *personMemory) share(ev *event.Event, keys []identityKey) {
 	email, own := ev.OwnEmail()
 	server := ev.Server
 	for _, key := range keys {
-		known, ok := h.identity(key)
+		known, ok := m.identity(key)
 		if ok && email == "" {
 			// What a server's key taught and a browser's passes on is what a browser's key said.
 			email, server, ev.Email = known.Email, server && known.Server, known.Email
@@ -88,21 +94,21 @@ func (h *handover) share(ev *event.Event, keys []identityKey) {
 		return
 	}
 	for _, key := range keys {
-		if _, ok := h.identity(key); own || !ok {
-			h.teach(key, email, server, ev.Received)
+		if _, ok := m.identity(key); own || !ok {
+			m.teach(key, email, server, ev.Received)
 		}
 	}
 }
 
 // teach lets the memory know the e-mail of a key.
-func (h *handover) teach(key identityKey, email string, server bool, at time.Time) {
-	known, ok := h.identity(key)
+func (m *personMemory) teach(key identityKey, email string, server bool, at time.Time) {
+	known, ok := m.identity(key)
 	switch {
 	case ok && known.Server && !server: // what a browser says never replaces what a server said
 	case ok && known.Email == email && known.Server == server && at.Sub(known.Seen) < identityRefresh:
 	default:
 		// Copies: the store keeps it, and these are parts of the whole user.
-		h.identities[key] = store.Identity{
+		m.learned[key] = store.Identity{
 			APIKey: key.apiKey, Kind: key.kind, Value: strings.Clone(key.value), Email: strings.Clone(email), Server: server, Seen: at,
 		}
 	}
@@ -128,12 +134,17 @@ func appendKey(keys []identityKey, apiKey, kind string, v gjson.Result) []identi
 	return append(keys, identityKey{apiKey, kind, id})
 }
 
-// identity looks in this batch and then in the store. A store that cannot be read is as one that does not know: the event is
-// skipped or waits for no e-mail, and the failing store ends the process.
-func (h *handover) identity(key identityKey) (store.Identity, bool) {
-	if id, ok := h.identities[key]; ok {
+// identity looks in what was learned and then in the store.
+func (m *personMemory) identity(key identityKey) (store.Identity, bool) {
+	if id, ok := m.learned[key]; ok {
 		return id, true
 	}
+	return m.stored(key)
+}
+
+// storedIdentity looks in the store. One that cannot be read is as one that does not know: the event is skipped or waits for no e-mail, and the failing store
+// ends the process.
+func (h *handover) storedIdentity(key identityKey) (store.Identity, bool) {
 	id, ok, err := h.r.store.Identity(key.apiKey, key.kind, key.value)
 	if err != nil {
 		h.failed = fmt.Errorf("read identities: %w", err)

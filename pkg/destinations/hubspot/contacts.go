@@ -27,10 +27,14 @@ type contactSend struct {
 	known   map[string]*known
 	claims  map[claim]string // the id of the write that fills it
 	lag     lag
+	sources map[source]string // in a simulation: the JSON that values are made of; nil: nobody asks
 }
 
 func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
 	s := &contactSend{d: d, permits: ps, batch: batch, out: out}
+	if d.simulation {
+		s.sources = map[source]string{}
+	}
 	var err error
 	if s.schema, err = d.contactSchema(ctx, ps); err == nil {
 		err = s.checkKey(ctx)
@@ -259,7 +263,7 @@ func (s *contactSend) delivered(w *write, u *upserted, correlation string) {
 	if s.d.contacts.ownKey() && isObjectID(u.id) { // events cannot name a contact by its key
 		s.d.account.contactIDs.put(contactKey{s.d.contacts.key, w.id}, u.id)
 	}
-	detail := w.appendDetail(make([]byte, 0, 256), s.d.contacts.key, u, correlation)
+	detail := s.appendDetail(make([]byte, 0, 256), w, u, correlation)
 	memory := s.remember(w)
 	for _, i := range w.entries {
 		s.out[i] = destinations.Outcome{Detail: detail, Memory: memory}

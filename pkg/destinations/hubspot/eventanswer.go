@@ -96,7 +96,7 @@ func (s *eventSend) names(all []*occurrence) []destinations.OutputName {
 func (s *eventSend) delivered(all []*occurrence, a *answer, repeated bool) {
 	s.opaque = 0
 	for _, o := range all {
-		s.out[o.entry] = destinations.Outcome{Detail: o.appendDetail(make([]byte, 0, 256), repeated, a.correlation)}
+		s.out[o.entry] = destinations.Outcome{Detail: o.appendDetail(make([]byte, 0, 256), repeated, s.d.simulation, a.correlation)}
 		for _, p := range o.stripped {
 			s.d.metrics.Stripped(s.d.client.destination, p.name, p.reason)
 		}

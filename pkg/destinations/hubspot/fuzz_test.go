@@ -179,14 +179,15 @@ func FuzzBodies(f *testing.F) {
 		}
 		ev := &event.Event{ID: "1", JSON: event.Normalize(body)}
 		e := destinations.Entry{Event: ev, Plan: destinations.Plan{ID: "a@b.co"}}
-		w, _, _ := (&contactSend{d: d, batch: []destinations.Entry{e}, schema: s}).merge()
+		send := &contactSend{d: d, batch: []destinations.Entry{e}, schema: s, sources: map[source]string{}}
+		w, _, _ := send.merge()
 		var contacts struct {
 			Inputs []struct{ Properties map[string]string }
 		}
 		if err := json.Unmarshal(appendBatch(nil, emailProperty, w), &contacts); err != nil || len(contacts.Inputs) != 1 {
 			t.Errorf("%s: %v in %s", body, err, appendBatch(nil, emailProperty, w))
 		}
-		if detail := w[0].appendDetail(nil, emailProperty, &upserted{}, ""); !json.Valid(detail) {
+		if detail := send.appendDetail(nil, w[0], &upserted{}, ""); !json.Valid(detail) {
 			t.Errorf("detail %s", detail)
 		}
 		o := newOccurrence(0, &e, &person{email: "a@b.co"}, s, d.rules)
@@ -215,7 +216,7 @@ func FuzzBodies(f *testing.F) {
 				t.Errorf("%s has %d characters", name, utf16Len(v))
 			}
 		}
-		if detail := o.appendDetail(nil, false, ""); !json.Valid(detail) {
+		if detail := o.appendDetail(nil, false, true, ""); !json.Valid(detail) {
 			t.Errorf("detail %s", detail)
 		}
 	})

@@ -117,6 +117,8 @@ type Destination struct {
 	client  *client
 	account *account
 	tier    standing
+	// simulation: the remote is a stand-in without lag, and details tell more.
+	simulation bool
 
 	contactPoison, eventPoison suspects
 }
@@ -156,7 +158,7 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 		paths: versions[string(set.APIVersion)], lateAfter: set.LateAfter,
 		terms:  terms{share: set.QuotaShare, daily: set.DailyBudget, patient: true},
 		events: set.Events, contacts: contacts, rules: rules,
-		log: log, cache: env.Cache, metrics: env.Metrics,
+		log: log, cache: env.Cache, metrics: env.Metrics, simulation: env.Simulation,
 	}
 	if d.eventsURL == "" {
 		d.eventsURL = d.baseURL

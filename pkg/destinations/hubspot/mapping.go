@@ -66,7 +66,8 @@ type reading struct {
 // found is what an event has for a property.
 type found struct {
 	written
-	exact bool // the member had the property's own name
+	from  string // the JSON that it was made of
+	exact bool   // the member had the property's own name
 }
 
 func (r *reading) read(ev *event.Event) {
@@ -131,14 +132,14 @@ func (r *reading) take(name string, v gjson.Result, p *property) {
 			r.w.strip(p.name, reasonReadOnly)
 		}
 	case empty:
-		r.put(p, formatted{}, name)
+		r.put(p, formatted{from: v.Raw}, name)
 	case p.name == emailProperty:
 		email := strings.ToLower(strings.TrimSpace(v.Str))
 		if checkEmail(email) != nil {
 			r.w.strip(p.name, reasonValue)
 			return
 		}
-		r.put(p, formatted{text: email}, name)
+		r.put(p, formatted{text: email, from: v.Raw}, name)
 	default:
 		r.format(name, v, p)
 	}
@@ -147,6 +148,7 @@ func (r *reading) take(name string, v gjson.Result, p *property) {
 func (r *reading) format(name string, v gjson.Result, p *property) {
 	c := r.s.d.contacts
 	f, reason := p.formatIn(v, c.zone)
+	f.from = v.Raw
 	if len(f.missing) > 0 {
 		if c.properties.addOption {
 			r.s.lacks.option(p, f.missing)
@@ -200,7 +202,7 @@ func (r *reading) unknown(name string, v gjson.Result) {
 
 // put keeps a value as the property's policy has it. Of several members for one property that counts which has its very name, else the last.
 func (r *reading) put(p *property, f formatted, name string) {
-	v := found{written: written{name: p.name, value: f.text, multi: p.multi, entry: r.entry, how: f.how}, exact: name == p.name}
+	v := found{written: written{name: p.name, value: f.text, multi: p.multi, entry: r.entry, how: f.how}, from: f.from, exact: name == p.name}
 	v.policy = r.s.d.contacts.policyFor(p, r.s.d.log)
 	switch {
 	case v.value == "":

@@ -113,6 +113,7 @@ func (s *contactSend) add(w *write, i int) {
 	r := reading{s: s, w: w, entry: i, values: s.found[:0]}
 	r.read(s.batch[i].Event)
 	for _, v := range r.values {
+		s.tellSource(i, v.name, v.from)
 		s.set(w, v.written)
 	}
 	clear(r.values)
@@ -283,12 +284,16 @@ func appendMembers(dst []byte, values []written) []byte {
 	return dst
 }
 
-// appendDetail appends what became of a write by the property key.
-func (w *write) appendDetail(dst []byte, key string, u *upserted, correlation string) []byte {
-	dst = append(dst, `{"contact_id":`...)
-	dst = event.AppendString(dst, u.id)
-	dst = append(dst, `,"new":`...)
-	dst = strconv.AppendBool(dst, u.created)
+// appendDetail appends what became of a write.
+func (s *contactSend) appendDetail(dst []byte, w *write, u *upserted, correlation string) []byte {
+	key := s.d.contacts.key
+	dst = append(dst, '{')
+	if !s.d.simulation { // there every contact is new
+		dst = append(dst, `"contact_id":`...)
+		dst = event.AppendString(dst, u.id)
+		dst = append(dst, `,"new":`...)
+		dst = append(strconv.AppendBool(dst, u.created), ',')
+	}
 	names := make([]string, 0, 16)
 	if key != objectIDProperty {
 		names = append(names, key)
@@ -296,18 +301,21 @@ func (w *write) appendDetail(dst []byte, key string, u *upserted, correlation st
 	for _, v := range w.values {
 		names = append(names, v.name)
 	}
-	dst = append(dst, `,"written":`...)
+	dst = append(dst, `"written":`...)
 	dst = appendNames(dst, names)
 	dst = appendStripped(dst, w.stripped)
 	dst = w.appendCoerced(dst)
+	dst = s.appendValues(dst, w)
 	if len(w.collided) > 0 {
 		dst = append(dst, `,"collided":`...)
 		dst = appendNames(dst, w.collided)
 	}
 	dst = append(dst, `,"merged":`...)
 	dst = strconv.AppendInt(dst, int64(len(w.entries)), 10)
-	dst = append(dst, `,"correlation_id":`...)
-	dst = event.AppendString(dst, correlation)
+	if !s.d.simulation {
+		dst = append(dst, `,"correlation_id":`...)
+		dst = event.AppendString(dst, correlation)
+	}
 	return append(dst, '}')
 }
 

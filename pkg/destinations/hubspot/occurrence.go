@@ -266,8 +266,8 @@ func appendUUID(dst []byte, u uuid.UUID) []byte {
 	return append(dst, text...)
 }
 
-// appendDetail appends what became of an occurrence.
-func (o *occurrence) appendDetail(dst []byte, repeated bool, correlation string) []byte {
+// appendDetail appends what became of an occurrence; told: in a simulation, with its values.
+func (o *occurrence) appendDetail(dst []byte, repeated, told bool, correlation string) []byte {
 	dst = append(dst, `{"event":`...)
 	dst = event.AppendString(dst, o.def.qualified)
 	dst = append(dst, `,"uuid":"`...)
@@ -289,11 +289,16 @@ func (o *occurrence) appendDetail(dst []byte, repeated bool, correlation string)
 	}
 	dst = append(dst, ']')
 	dst = appendStripped(dst, o.stripped)
+	if told {
+		dst = o.appendValues(dst)
+	}
 	if len(o.cut) > 0 {
 		dst = append(dst, `,"cut":`...)
 		dst = appendNames(dst, o.cut)
 	}
-	dst = append(dst, `,"correlation_id":`...)
-	dst = event.AppendString(dst, correlation)
+	if !told {
+		dst = append(dst, `,"correlation_id":`...)
+		dst = event.AppendString(dst, correlation)
+	}
 	return append(dst, '}')
 }

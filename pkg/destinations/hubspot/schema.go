@@ -34,6 +34,7 @@ type property struct {
 	unique    bool   // no two contacts have the same value
 	typeName  string // as HubSpot has it, to be kept in the cache
 	fieldType string
+	group     string
 	choices   []option
 }
 
@@ -87,7 +88,7 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 
 // parseProperty reads the definition of a property; nil when it is none.
 func parseProperty(r gjson.Result) *property {
-	p := &property{name: r.Get("name").Str, typeName: r.Get("type").Str, fieldType: r.Get("fieldType").Str}
+	p := &property{name: r.Get("name").Str, typeName: r.Get("type").Str, fieldType: r.Get("fieldType").Str, group: r.Get("groupName").Str}
 	if p.name == "" {
 		return nil
 	}
@@ -164,6 +165,10 @@ func (s *schema) encode() []byte {
 		dst = event.AppendString(dst, p.typeName)
 		dst = append(dst, `,"fieldType":`...)
 		dst = event.AppendString(dst, p.fieldType)
+		if p.group != "" {
+			dst = append(dst, `,"groupName":`...)
+			dst = event.AppendString(dst, p.group)
+		}
 		if p.readOnly {
 			dst = append(dst, `,"readOnlyValue":true`...)
 		}

@@ -47,6 +47,7 @@ type choice struct {
 // formatted is a value as it travels.
 type formatted struct {
 	text    string
+	from    string   // the JSON that it was made of
 	how     string   // what was made of it, where that is more than another way to write the same; see the constants
 	missing []string // options that the property lacks, as they were sent
 }

@@ -43,6 +43,12 @@ type Options struct {
 	MissingScopes []string
 	// Properties are custom contact properties that exist from the start, and again after Reset.
 	Properties []Property
+	// OnlyProperties makes Properties all that there are: HubSpot's own are not added to them.
+	OnlyProperties bool
+	// Groups are further groups of properties that exist from the start.
+	Groups []string
+	// Definitions are those of custom events that exist from the start, by their short names.
+	Definitions []Definition
 	// Required are the account's rules for writes. Only version 2026-09 keeps them, as in HubSpot.
 	Required []Requirement
 	// KeepOldEmail makes an e-mail address that is replaced a secondary one of its contact. Modelled: by default it is gone.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -50,16 +51,27 @@ func newState(o *Options) *state {
 		events:      newEventLog(),
 		quota:       newQuota(o),
 	}
+	own := map[string]bool{}
 	for _, p := range defaultProperties() {
-		st.properties.put(p.Name, p)
-		st.groups[p.GroupName] = p.GroupName
+		if own[p.Name] = true; !o.OnlyProperties {
+			st.properties.put(p.Name, p)
+			st.groups[p.GroupName] = p.GroupName
+		}
+	}
+	for _, name := range o.Groups {
+		st.groups[name] = name
 	}
 	created := stampOf(o.Now())
 	for _, p := range o.Properties {
 		p.created, p.updated = created.at, created.at
+		p.HubSpotDefined = p.HubSpotDefined || own[p.Name]
 		p.GroupName = cmp.Or(p.GroupName, "contactinformation")
 		st.groups[p.GroupName] = p.GroupName
 		st.properties.put(p.Name, newProperty(p))
+	}
+	for i, d := range o.Definitions {
+		d.ID, d.FullyQualifiedName, d.PrimaryObject = strconv.Itoa(1000+i), "pe"+o.HubID+"_"+d.Name, "CONTACT"
+		st.definitions.put(d.Name, newDefinition(d, created, created))
 	}
 	return st
 }
