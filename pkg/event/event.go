@@ -51,9 +51,24 @@ type Event struct {
 	// Added is a JSON object of what the router found out beside the client's event: request headers, location, user agent. Its members are seen
 	// behind the client's own, whose names go before. Nil: nothing.
 	Added []byte
+	// Hidden is what of the above the view does not show, although it is there: what a transform removed and the router itself needs.
+	Hidden Hidden
 	// JSON is the client's event: one valid JSON object in UTF-8, write keys removed. Never nil.
 	JSON []byte
 }
+
+// Hidden is a set of parts of the envelope.
+type Hidden uint8
+
+// Parts of the envelope that a view may lack. With HideID the event's JSON says itself what the view shows as ids.
+const (
+	HideID Hidden = 1 << iota
+	HideAPIKey
+	HideTimestamp
+	HideSource
+
+	hideAll = HideID | HideAPIKey | HideTimestamp | HideSource
+)
 
 // Effective is the time at which the event counts, among those of its person: receipt for one that is live and for a replay, which keeps
 // its first receipt, and the event's own time for one from a bulk upload, but never later than its receipt.
@@ -75,6 +90,8 @@ const (
 
 const (
 	flagServer = 1 << 0
+	// Hidden stands in the bits above. An older router does not look at them, and shows what is hidden.
+	hiddenShift = 1
 
 	maxStringBytes = 1 << 20
 )
@@ -85,7 +102,7 @@ var ErrRecord = errors.New("not an event record")
 // AppendTo appends the record of e to dst and returns it. The record carries no checksum of its own: the log and the lanes
 // check every body that they store (CRC-32C).
 func (e *Event) AppendTo(dst []byte) []byte {
-	flags := byte(0)
+	flags := byte(e.Hidden&hideAll) << hiddenShift
 	if e.Server {
 		flags |= flagServer
 	}
@@ -135,7 +152,8 @@ func (e *Event) Decode(rec []byte) error {
 	*e = Event{
 		ID: string(fields[0]), APIKey: string(fields[1]), Source: string(fields[2]), SourceIP: string(fields[3]), UserAgent: string(fields[4]),
 		Email: string(fields[5]), AnonymousHash: string(fields[6]),
-		Received: time.UnixMicro(micros).UTC(), Class: class, Server: flags&flagServer != 0, JSON: rest,
+		Received: time.UnixMicro(micros).UTC(), Class: class, Server: flags&flagServer != 0,
+		Hidden: Hidden(flags>>hiddenShift) & hideAll, JSON: rest,
 	}
 	if len(fields[7]) > 0 {
 		e.Added = fields[7]

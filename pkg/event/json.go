@@ -157,6 +157,7 @@ func (e *Event) AppendView(dst []byte) []byte {
 	var has struct{ id, timestamp, source, sourceIP, userAgent bool }
 	var space [4]addedMember
 	added := e.added(space[:0])
+	idHidden := e.Hidden&HideID != 0
 	start := len(dst)
 	dst = append(dst, '{')
 	comma := func() {
@@ -170,13 +171,15 @@ func (e *Event) AppendView(dst []byte) []byte {
 		case FieldAPIKey: // would shadow the router's own
 			return true
 		case FieldEventID:
-			return true // ID is it, or what stands for it
+			if !idHidden {
+				return true // ID is it, or what stands for it
+			}
 		case FieldHTTPContext:
 			if e.ownContext() {
 				return true // a client must not make up headers
 			}
 		case "event_id":
-			if id := v.String(); id == "" || id == e.ID {
+			if id := v.String(); !idHidden && (id == "" || id == e.ID) {
 				return true // moved, as in Jitsu
 			}
 		case FieldTimestamp:
@@ -215,12 +218,12 @@ func (e *Event) AppendView(dst []byte) []byte {
 		dst = append(dst, ':')
 		dst = AppendString(dst, value)
 	}
-	add(false, FieldAPIKey, e.APIKey)
-	add(has.id, FieldEventID, e.ID)
-	add(has.source, FieldSource, e.Source)
+	add(e.Hidden&HideAPIKey != 0, FieldAPIKey, e.APIKey)
+	add(has.id || idHidden, FieldEventID, e.ID)
+	add(has.source || e.Hidden&HideSource != 0, FieldSource, e.Source)
 	add(has.sourceIP, FieldSourceIP, e.SourceIP)
 	add(has.userAgent, FieldUserAgent, e.UserAgent)
-	if !has.timestamp {
+	if !has.timestamp && e.Hidden&HideTimestamp == 0 {
 		comma()
 		dst = append(dst, `"`+FieldTimestamp+`":"`...)
 		dst = append(e.Received.UTC().AppendFormat(dst, TimestampLayout), '"')
@@ -346,15 +349,25 @@ func (e *Event) appendUser(dst []byte, user gjson.Result) []byte {
 
 // appendContext appends the eventn_ctx object with event_id, user_agent and what was added where the client left them out.
 func (e *Event) appendContext(dst []byte, ctx gjson.Result, added []addedMember) []byte {
-	dst = append(dst, `{"event_id":`...)
-	dst = AppendString(dst, e.ID)
+	start := len(dst)
+	dst = append(dst, '{')
+	comma := func() {
+		if len(dst) > start+1 {
+			dst = append(dst, ',')
+		}
+	}
+	idHidden := e.Hidden&HideID != 0
+	if !idHidden {
+		dst = append(dst, `"event_id":`...)
+		dst = AppendString(dst, e.ID)
+	}
 	userAgent := false
 	ctx.ForEach(func(k, v gjson.Result) bool {
-		if k.Str == "event_id" {
+		if k.Str == "event_id" && !idHidden {
 			return true
 		}
 		userAgent = userAgent || k.Str == FieldUserAgent
-		dst = append(dst, ',')
+		comma()
 		dst = append(dst, k.Raw...)
 		dst = append(dst, ':')
 		if k.Str == "user" && v.IsObject() {
@@ -365,12 +378,13 @@ func (e *Event) appendContext(dst []byte, ctx gjson.Result, added []addedMember)
 		return true
 	})
 	if !userAgent && e.UserAgent != "" {
-		dst = append(dst, `,"user_agent":`...)
+		comma()
+		dst = append(dst, `"user_agent":`...)
 		dst = AppendString(dst, e.UserAgent)
 	}
 	for i := range added {
 		if m := &added[i]; m.inside && !m.shown {
-			dst = append(dst, ',')
+			comma()
 			dst = m.appendTo(dst)
 		}
 	}
