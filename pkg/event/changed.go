@@ -39,6 +39,8 @@ func (e *Event) Changed(view, result []byte, index int) *Event {
 	c.id()
 	c.envelope()
 	c.added()
+	envelope := c.result.value(FieldEnvelope)
+	out.Enveloped = envelope != "" && envelope != c.view.value(FieldEnvelope)
 	out.JSON = c.json(make([]byte, 0, len(result)))
 	return &out
 }

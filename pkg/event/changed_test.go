@@ -414,3 +414,29 @@ func BenchmarkChanged(b *testing.B) {
 	f("one changed", bytes.Replace(view, []byte("pageview"), []byte("visit"), 1))
 	f("anew", []byte(`{"event_type":"visit","user":{"id":1}}`))
 }
+
+// TestEnvelopesAreOfTransforms: what a client says in the name of a transform is data.
+func TestEnvelopesAreOfTransforms(t *testing.T) {
+	f := func(client, result string, want bool) {
+		t.Helper()
+		ev := &Event{ID: "1", APIKey: "k", JSON: []byte(client)}
+		view := ev.AppendView(nil)
+		if result == "" {
+			result = string(view)
+		}
+		got := ev.Changed(view, []byte(result), 0)
+		again := &Event{}
+		if err := again.Decode(got.AppendTo(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if got.Enveloped != want || again.Enveloped != want {
+			t.Errorf("%s to %s: enveloped %v, and %v once it was kept; want %v", client, result, got.Enveloped, again.Enveloped, want)
+		}
+	}
+	f(`{"a":1}`, ``, false)
+	f(`{"a":1}`, `{"a":1,"JITSU_ENVELOP":{"url":"https://a"}}`, true)
+	f(`{"JITSU_ENVELOP":{"url":"https://a"}}`, ``, false)
+	f(`{"JITSU_ENVELOP":{"url":"https://a"}}`, `{"b":2,"JITSU_ENVELOP":{"url":"https://a"}}`, false)
+	f(`{"JITSU_ENVELOP":{"url":"https://a"}}`, `{"b":2,"JITSU_ENVELOP":{"url":"https://b"}}`, true)
+	f(`{"JITSU_ENVELOP":{"url":"https://a"}}`, `{"b":2}`, false)
+}

@@ -38,6 +38,9 @@ type Event struct {
 	Class Class
 	// Server is true when a server secret posted the event; a browser's key gives no trust.
 	Server bool
+	// Enveloped is true when a transform wrote the JITSU_ENVELOP that is in JSON, which says where webhooks send the event. What a client sends under that name
+	// is data: it would choose what the router calls.
+	Enveloped bool
 	// Source is what `src` says where the client's JSON has none: api, jitsu, bulk, ...
 	Source string
 	// SourceIP is the client's address in text form, IPv4 or IPv6, after trusted proxies were taken away; "" if not kept.
@@ -89,8 +92,9 @@ const (
 )
 
 const (
-	flagServer = 1 << 0
-	// Hidden stands in the bits above. An older router does not look at them, and shows what is hidden.
+	flagServer      = 1 << 0
+	flagEnveloped = 1 << 7
+	// Hidden stands in the bits between. An older router does not look at them, and shows what is hidden.
 	hiddenShift = 1
 
 	maxStringBytes = 1 << 20
@@ -105,6 +109,9 @@ func (e *Event) AppendTo(dst []byte) []byte {
 	flags := byte(e.Hidden&hideAll) << hiddenShift
 	if e.Server {
 		flags |= flagServer
+	}
+	if e.Enveloped {
+		flags |= flagEnveloped
 	}
 	dst = append(dst, recordVersion, byte(e.Class), flags)
 	dst = binary.AppendVarint(dst, e.Received.UnixMicro())
@@ -153,7 +160,7 @@ func (e *Event) Decode(rec []byte) error {
 		ID: string(fields[0]), APIKey: string(fields[1]), Source: string(fields[2]), SourceIP: string(fields[3]), UserAgent: string(fields[4]),
 		Email: string(fields[5]), AnonymousHash: string(fields[6]),
 		Received: time.UnixMicro(micros).UTC(), Class: class, Server: flags&flagServer != 0,
-		Hidden: Hidden(flags>>hiddenShift) & hideAll, JSON: rest,
+		Hidden: Hidden(flags>>hiddenShift) & hideAll, Enveloped: flags&flagEnveloped != 0, JSON: rest,
 	}
 	if len(fields[7]) > 0 {
 		e.Added = fields[7]

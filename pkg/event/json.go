@@ -28,6 +28,9 @@ const (
 	FieldLocation = "location"
 	FieldParsedUA = "parsed_ua"
 
+	// FieldEnvelope says where a webhook sends the event, if a transform wrote it.
+	FieldEnvelope = "JITSU_ENVELOP"
+
 	// FieldAnonymousHash is a member of the user object.
 	FieldAnonymousHash = "hashed_anonymous_id"
 )
