@@ -13,7 +13,7 @@ var (
 	settingsType        = reflect.TypeFor[Settings]()
 	deferredType        = reflect.TypeFor[deferred]()
 	wordsType           = reflect.TypeFor[Words]()
-	secretsType         = reflect.TypeFor[secrets]()
+	secretType          = reflect.TypeFor[Secret]()
 	sizeType            = reflect.TypeFor[Size]()
 	durationType        = reflect.TypeFor[time.Duration]()
 	textUnmarshalerType = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -183,7 +183,7 @@ func (d *decoder) decodeMap(n *node, at place, v reflect.Value) {
 }
 
 func (d *decoder) decodeSlice(n *node, at place, v reflect.Value) {
-	if n.kind == scalar && (v.Type() == wordsType || v.Type() == secretsType) {
+	if n.kind == scalar && (v.Type() == wordsType || v.Type().Elem() == secretType) {
 		n = &node{kind: sequence, line: n.line, items: []*node{n}}
 	}
 	if n.kind != sequence {

@@ -7,7 +7,7 @@ import (
 )
 
 // Secret is a token or key. It never prints: not by any verb of fmt, nor as JSON, YAML or in slog. Convert it to string where it
-// is used.
+// is used. A list of them may be a single one in the file.
 //
 // Two holes are Go's. fmt calls no methods on unexported fields, so a struct that keeps a Secret in one must not be printed whole; nor does
 // it for %p and for %w outside of Errorf, which go vet refuses.

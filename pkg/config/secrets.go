@@ -52,8 +52,8 @@ func (n *node) secrets(all []string, secret bool) []string {
 
 // namesSecret says whether values of a key are secrets, by its name.
 func namesSecret(key string) bool {
-	key = strings.ToLower(key)
-	for _, word := range [...]string{"token", "secret", "password", "api_key", "apikey", "private_key", "credential"} {
+	key = strings.ReplaceAll(strings.ToLower(key), "-", "_")
+	for _, word := range [...]string{"token", "secret", "password", "api_key", "apikey", "private_key", "credential", "authorization", "cookie"} {
 		if strings.Contains(key, word) {
 			return true
 		}

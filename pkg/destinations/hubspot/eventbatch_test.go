@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
 )
@@ -131,7 +132,7 @@ func TestHowHubSpotMaySayThatItKnowsAnEvent(t *testing.T) {
 			r := newRig(t, sandbox.Options{}, "")
 			mustDeliver(t, r.run(track("x")))
 			ev := serverEvent(`{"event_type":"x","plan":"pro","user":{"email":"b@b.co"}}`)
-			id := eventUUID(ev, 0).String()
+			id := destinations.EventUUID(ev, 0).String()
 			r.box.Inject(sandbox.Fault{Endpoint: sendEndpoint, Status: status, Match: has(id), Body: strings.ReplaceAll(body, "UUID1", id)})
 			got := r.run(track("x"), ev)
 			if o := outcomeOf(last(got).outcome.Err); o != want {

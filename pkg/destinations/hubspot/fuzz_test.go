@@ -74,8 +74,8 @@ func FuzzParseRefusal(f *testing.F) {
 // FuzzPartialAnswer reads what HubSpot may say of events: an error that names the uuid of one is about it.
 func FuzzPartialAnswer(f *testing.F) {
 	addRecordings(f)
-	o := &occurrence{uuid: eventUUID(&event.Event{ID: "1", APIKey: "k"}, 0), person: &person{email: "a@b.co"}, values: []field{{"plan", "pro"}}}
-	other := &occurrence{uuid: eventUUID(&event.Event{ID: "2", APIKey: "k"}, 0), person: &person{utk: strings.Repeat("ab", 16)}}
+	o := &occurrence{uuid: destinations.EventUUID(&event.Event{ID: "1", APIKey: "k"}, 0), person: &person{email: "a@b.co"}, values: []field{{"plan", "pro"}}}
+	other := &occurrence{uuid: destinations.EventUUID(&event.Event{ID: "2", APIKey: "k"}, 0), person: &person{utk: strings.Repeat("ab", 16)}}
 	f.Add([]byte(`{"numErrors":1,"errors":[{"message":"` + o.uuid.String() + ` already exists"}]}`))
 	f.Add([]byte(`{"errors":[{"subCategory":{"a":1},"context":{"uuid":["` + other.uuid.String() + `",5]}},7,null]}`))
 	f.Add([]byte(`{"errors":{"message":"a@b.co"},"numErrors":"x"}`))

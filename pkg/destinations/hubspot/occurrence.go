@@ -30,19 +30,6 @@ const unknownEvent = "unknown"
 // occurredLayout is RFC 3339 with milliseconds.
 const occurredLayout = "2006-01-02T15:04:05.000Z"
 
-// uuidSpace is the name space of event uuids. It must never change: HubSpot knows for a year which uuids it took.
-var uuidSpace = uuid.MustParse("6d5a4e0c-0d7b-5a0e-9f0e-6b1f6a1c2f3e")
-
-// eventUUID is the same whenever the same output of the same event is sent, whatever happened in between. Ids of browsers are apart: HubSpot would take one
-// that is guessed in place of a server's event.
-func eventUUID(ev *event.Event, index int) uuid.UUID {
-	name := fmt.Appendf(nil, "%s\x00%s\x00%d", ev.APIKey, ev.ID, index)
-	if !ev.Server {
-		name = append(name, "\x00browser"...)
-	}
-	return uuid.NewSHA1(uuidSpace, name)
-}
-
 // eventName writes a client's event type, or a property's name, as HubSpot's internal names are: a letter, then letters, digits and
 // underscores, lower case, at most 50. A name in another script would leave nothing, or just its digits: a hash keeps such names apart.
 func eventName(s string) string {
@@ -116,7 +103,7 @@ func shortName(eventType, hubID string) string {
 // newOccurrence reads the event of entry i, which is about p.
 func newOccurrence(i int, e *destinations.Entry, p *person, s *schema, rules *eventRules) *occurrence {
 	o := &occurrence{
-		entry: i, person: p, uuid: eventUUID(e.Event, e.Name.Index), at: occurredAt(e.Event).Format(occurredLayout),
+		entry: i, person: p, uuid: destinations.EventUUID(e.Event, e.Name.Index), at: occurredAt(e.Event).Format(occurredLayout),
 		candidates: candidates(e.Event, s, &rules.properties), zone: rules.zone,
 	}
 	o.name, o.label = rules.name(e.Event.Type())
