@@ -34,6 +34,8 @@ var allowed = map[string][]string{
 	// HubSpot brings its double along: a dry run sends to that.
 	"pkg/destinations/hubspot":         {"pkg/config", "pkg/destinations", "pkg/destinations/hubspot/sandbox", "pkg/event", "pkg/filters"},
 	"pkg/destinations/hubspot/sandbox": {},
+	"pkg/destinations/webhook":         {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters"},
+	"pkg/destinations/destinationtest": {"pkg/config", "pkg/destinations", "pkg/event"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

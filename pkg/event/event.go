@@ -92,7 +92,7 @@ const (
 )
 
 const (
-	flagServer      = 1 << 0
+	flagServer    = 1 << 0
 	flagEnveloped = 1 << 7
 	// Hidden stands in the bits between. An older router does not look at them, and shows what is hidden.
 	hiddenShift = 1

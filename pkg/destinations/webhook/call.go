@@ -1,0 +1,226 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"eventrouter/pkg/destinations"
+)
+
+const (
+	// maxAnswer is how much of an answer is read: all that is wanted is its status, and words for people.
+	maxAnswer = 64 << 10
+	// maxRedirects is how many redirects are followed.
+	maxRedirects = 3
+	// endpointPost names the calls in metrics.
+	endpointPost = "webhook"
+)
+
+// call is one request to make.
+type call struct {
+	target    *target
+	id        string
+	body      []byte
+	signature string
+}
+
+// exchange makes a call and uses up p. Its error says that no whole answer came.
+func (d *Destination) exchange(ctx context.Context, p *permit, c *call) (*answer, error) {
+	if !p.use() {
+		return nil, errors.New("BUG: a permit is used twice")
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.set.Timeout)
+	defer cancel()
+	req, err := d.request(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	a, err := d.answerTo(req)
+	status := 0
+	if a != nil {
+		status = a.status
+	}
+	d.metrics.Call(d.name, endpointPost, status, time.Since(began))
+	return a, err
+}
+
+// request makes the HTTP request, and signs it for the configuration's own host.
+func (d *Destination) request(ctx context.Context, c *call) (*http.Request, error) {
+	var body io.Reader = http.NoBody
+	if c.body != nil {
+		body = bytes.NewReader(c.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, c.target.method, c.target.url, body)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", plainError(err))
+	}
+	req.Header.Set("User-Agent", userAgent())
+	if c.body != nil {
+		req.Header.Set("Content-Type", c.target.contentType)
+	}
+	for _, h := range c.target.headers {
+		req.Header.Set(h.name, h.value)
+	}
+	now := time.Now()
+	req.Header.Set(headerID, c.id)
+	req.Header.Set(headerTimestamp, strconv.FormatInt(now.Unix(), 10))
+	if len(d.signer.keys) > 0 && !c.target.foreign {
+		c.signature = d.signer.sign(c.id, now, c.body)
+		req.Header.Set(headerSignature, c.signature)
+	}
+	return req, nil
+}
+
+// answerTo sends req and reads the answer, or as much of it as is wanted.
+func (d *Destination) answerTo(req *http.Request) (*answer, error) {
+	res, err := d.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return &answer{status: res.StatusCode, header: res.Header, body: body}, nil
+}
+
+// clean takes out of a text what may be a secret: of the settings, and of the request, which an endpoint may repeat.
+func (d *Destination) clean(c *call, text string) string {
+	hidden := slices.Clone(d.hidden)
+	for _, h := range c.target.headers {
+		hidden = appendSecret(hidden, h.value)
+	}
+	if c.target.made {
+		hidden = appendURLSecrets(hidden, c.target.url)
+	}
+	for signature := range strings.SplitSeq(c.signature, " ") {
+		hidden = appendSecret(hidden, strings.TrimPrefix(signature, "v1,"))
+	}
+	return hide(text, hidden)
+}
+
+// shortestHidden is the length from which on a text is looked for in others: shorter ones would be found in harmless words.
+const shortestHidden = 6
+
+// appendSecret appends a text, and what stands behind its first word, such as that of Authorization.
+func appendSecret(hidden []string, text string) []string {
+	_, behind, _ := strings.Cut(text, " ")
+	for _, s := range [...]string{text, behind} {
+		if s = strings.TrimSpace(s); len(s) >= shortestHidden {
+			hidden = append(hidden, s)
+		}
+	}
+	return hidden
+}
+
+// appendURLSecrets appends what of a URL may be a secret.
+func appendURLSecrets(hidden []string, text string) []string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return hidden
+	}
+	for _, values := range u.Query() {
+		for _, v := range values {
+			hidden = appendSecret(appendSecret(hidden, v), url.QueryEscape(v))
+		}
+	}
+	for segment := range strings.SplitSeq(u.EscapedPath(), "/") {
+		if isKey(segment) {
+			hidden = append(hidden, segment)
+		}
+	}
+	return hidden
+}
+
+// secrets are the texts of the settings that nobody is shown.
+func (d *Destination) secrets() (all []string) {
+	for _, s := range d.set.Secret {
+		all = appendSecret(appendSecret(all, string(s)), strings.TrimPrefix(string(s), secretPrefix))
+	}
+	for _, h := range d.headers {
+		if h.constant {
+			all = appendSecret(all, h.value)
+		}
+	}
+	if u, err := url.Parse(string(d.set.Proxy)); err == nil && u.User != nil {
+		password, _ := u.User.Password()
+		all = appendSecret(appendSecret(all, password), u.User.String())
+	}
+	if d.address.url != nil && d.address.url.Constant() {
+		all = appendURLSecrets(all, d.set.URL)
+	}
+	return all
+}
+
+// hide writes *** for each of the secrets in a text, the longest first. At its end, where the text was cut, there may be the beginning of one.
+func hide(text string, secrets []string) string {
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	pairs := make([]string, 0, 2*len(secrets))
+	for _, s := range secrets {
+		pairs = append(pairs, s, "***")
+	}
+	if len(text) >= maxAnswer {
+		for _, s := range secrets {
+			for n := min(len(s), len(text)); n > 0; n-- {
+				if strings.HasSuffix(text, s[:n]) {
+					text = text[:len(text)-n]
+					break
+				}
+			}
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// plainError takes the URL out of an error of net/http, which would repeat its query.
+func plainError(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// userAgent names this program and its version.
+var userAgent = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return "eventrouter/" + info.Main.Version
+	}
+	return "eventrouter/devel"
+})
+
+// newClient makes the client, with a transport that destinations of one kind share and a reload keeps.
+func (d *Destination) newClient(env destinations.Env) http.Client {
+	transport := env.Transport
+	if transport == nil {
+		transport = destinations.Of(env.Shared, d.transportKey(), func() http.RoundTripper { return d.newTransport() })
+	}
+	return http.Client{Transport: transport, CheckRedirect: follow}
+}
+
+// follow says whether a redirect is followed: to the same host, and with method and body as they were.
+func follow(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	if len(via) > maxRedirects || req.Method != first.Method || req.URL.User != nil || origin(req.URL) != origin(first.URL) && !secured(first.URL, req.URL) {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// secured says whether a URL is another one over TLS, at the usual ports.
+func secured(from, to *url.URL) bool {
+	return strings.EqualFold(from.Hostname(), to.Hostname()) && from.Scheme == "http" && to.Scheme == "https" && portOf(from) == "80" && portOf(to) == "443"
+}
