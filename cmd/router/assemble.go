@@ -29,6 +29,7 @@ type parts struct {
 	transport http.RoundTripper
 	enricher  *enrich.Enricher
 	types     map[string]destinations.Factory // nil: destinationTypes
+	limit     time.Duration                   // of one evaluation of a script; 0: the default
 
 	// earlier is what routes made for another configuration: a destination that is the same is not made again, so that all that it knows goes on.
 	earlier *assembled
@@ -116,13 +117,13 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	if errors.As(err, &more) {
 		problems = append(problems, more...)
 	}
-	w, ps := compile(d, path, &route)
+	w, ps := p.compile(d, path, &route)
 	return route, append(warnings, w...), append(problems, ps...)
 }
 
 // compile puts the destination's transform and filters into route.
-func compile(d config.Destination, path string, route *router.Route) (warnings, problems config.Problems) {
-	options := filters.Options{Destination: d.Name, Type: d.Type}
+func (p parts) compile(d config.Destination, path string, route *router.Route) (warnings, problems config.Problems) {
+	options := filters.Options{Destination: d.Name, Type: d.Type, Limit: p.limit}
 	fail := func(at config.Pos, key string, err error) {
 		var more config.Problems
 		if errors.As(err, &more) {

@@ -14,6 +14,7 @@ import (
 type cli struct {
 	Serve       serveCmd       `cmd:"" default:"withargs" help:"Run the router (also the default command)."`
 	Check       checkCmd       `cmd:"" help:"Check a configuration file and report everything that is wrong with it."`
+	Test        testCmd        `cmd:"" help:"Run a team's own cases: events in, expected requests out."`
 	Demo        demoCmd        `cmd:"" help:"Show the whole way of events into a HubSpot sandbox. Needs no account and no set-up."`
 	Sandbox     sandboxCmd     `cmd:"" help:"Run the HubSpot sandbox alone, to point a router or a HubSpot client at."`
 	Deadletters deadlettersCmd `cmd:"" help:"Look at events that could not be delivered."`
@@ -66,12 +67,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return command.Run(streams{stdout, stderr})
 }
 
-// jitsuFlags turns Jitsu's -cfg FILE and -cfg=FILE into --config.
+// jitsuFlags turns Jitsu's -cfg FILE and -cfg=FILE into --config, and -update, as Go's tests have it, into --update.
 func jitsuFlags(args []string) []string {
 	out := make([]string, 0, len(args))
 	for _, a := range args {
 		name, value, hasValue := strings.Cut(a, "=")
 		switch {
+		case a == "-update":
+			out = append(out, "--update")
 		case name != "-cfg" && name != "--cfg":
 			out = append(out, a)
 		case hasValue:

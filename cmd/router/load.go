@@ -47,6 +47,10 @@ type loader struct {
 	insist bool
 	// strict uses no good version where a fresh one is wrong: for a check.
 	strict bool
+	// withoutGeo does not look at MaxMind databases.
+	withoutGeo bool
+	// options are further ones of reading the file.
+	options config.Options
 }
 
 func kept(a config.Address, dataDir string) (config.Version, error) { return config.Kept(dataDir, a) }
@@ -147,13 +151,15 @@ func (l *loader) attempt(ctx context.Context, answers map[config.Address]answer,
 		out.versions[a] = version
 		return version.Body, nil
 	}
-	cfg, err := config.ParseWith(l.path, l.data, config.Options{Read: read})
+	options := l.options
+	options.Read = read
+	cfg, err := config.ParseWith(l.path, l.data, options)
 	var problems config.Problems
 	if err != nil && (!errors.As(err, &problems) || cfg == nil) {
 		return out, asProblems(err, l.path)
 	}
 	out.cfg = cfg
-	if path := cfg.Geo.MaxMindPath; path != "" {
+	if path := cfg.Geo.MaxMindPath; path != "" && !l.withoutGeo {
 		if err := enrich.CheckGeo(path); err != nil {
 			problems = append(problems, config.Problem{Pos: cfg.Geo.Pos, Path: "geo.maxmind_path", Text: err.Error()})
 		}

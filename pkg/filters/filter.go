@@ -12,6 +12,9 @@ import (
 // DefaultLimit is the wall-clock time that one evaluation may take when [Options] says nothing else.
 const DefaultLimit = 20 * time.Millisecond
 
+// PatientLimit is for where nobody waits behind a script, as in a dry run: there a busy machine must not change what comes out.
+const PatientLimit = 2 * time.Second
+
 // maxSourceBytes bounds the text of a template: parsers of both languages recurse as deep as it nests.
 const maxSourceBytes = 64 << 10
 

@@ -137,6 +137,9 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	}
 	log = log.With("destination", env.Name)
 	options := filters.Options{Destination: env.Name, Type: "hubspot"}
+	if env.Simulation {
+		options.Limit = filters.PatientLimit
+	}
 	contacts, ps := set.compileContacts(s, options, log)
 	problems = append(problems, ps...)
 	rules, ps := set.compileEvents(s, options, contacts.zone, log)
