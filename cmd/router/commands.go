@@ -117,7 +117,7 @@ type deadlettersCmd struct {
 type deadlettersListCmd struct {
 	configFlag
 	Destination string `help:"Only those of this destination."`
-	Reason      string `enum:",rejected,filter,plan,retries,lane_full,panic,poison,record" default:"" help:"Only those with this reason (rejected, filter, plan, retries, lane_full, panic, poison, record)."`
+	Reason      string `enum:",rejected,filter,transform,plan,retries,lane_full,panic,poison,record" default:"" help:"Only those with this reason (rejected, filter, transform, plan, retries, lane_full, panic, poison, record)."`
 	Limit       int    `default:"50" help:"At most so many."`
 	JSON        bool   `help:"One JSON object per line, with the event."`
 }
@@ -162,7 +162,7 @@ func (c *deadlettersListCmd) Run(ctx context.Context, s streams) error {
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tTIME\tDESTINATION\tLANE\tREASON\tATTEMPTS\tEVENT\tEVENT ID\tPERSON\tERROR")
 	for _, d := range letters {
-		d, _ = secrets.shownLetter(d, hidden)
+		d, _, _ = secrets.shownLetter(d, hidden)
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", d.ID, d.At.UTC().Format(time.RFC3339), cell(d.Destination), cell(d.Lane), d.Reason,
 			d.Attempts, cell(d.EventType), cell(d.EventID), cell(d.Person), cell(d.Error))
 	}
@@ -190,7 +190,7 @@ func cell(text string) string {
 // printJSON writes a line per dead letter.
 func printJSON(s streams, letters []store.DeadLetter, hidden *redact.Fields, secrets redactor) error {
 	for _, d := range letters {
-		d, body := secrets.shownLetter(d, hidden)
+		d, body, original := secrets.shownLetter(d, hidden)
 		line := map[string]any{
 			"id": d.ID, "at": d.At.UTC(), "received": d.Received.UTC(), "destination": d.Destination, "hub": d.Hub, "account": d.Account, "lane": d.Lane,
 			"reason": d.Reason, "error": d.Error, "attempts": d.Attempts, "api_key": d.APIKey, "event_id": d.EventID, "event_type": d.EventType,
@@ -198,6 +198,12 @@ func printJSON(s streams, letters []store.DeadLetter, hidden *redact.Fields, sec
 		}
 		if len(body) > 0 {
 			line["event"] = json.RawMessage(body)
+		}
+		if d.Index > 0 {
+			line["output"] = d.Index
+		}
+		if len(original) > 0 {
+			line["original"] = json.RawMessage(original)
 		}
 		data, err := secrets.json(line)
 		if err != nil {

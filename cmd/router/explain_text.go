@@ -126,6 +126,12 @@ func (t *teller) output(o *router.Output) {
 		head += " (" + strings.Join(of, ", ") + ")"
 	}
 	t.printf("\n  %s", line(head))
+	switch what := line(o.EventType); {
+	case what != "" && o.Person != "":
+		t.item("output", what+", of "+line(o.Person))
+	case what != "" || o.Person != "":
+		t.item("output", cmp.Or(what, "of "+line(o.Person)))
+	}
 	settled := ""
 	if o.Settled != nil {
 		settled = at(*o.Settled) + ", " + time.Duration(o.LatencySeconds*float64(time.Second)).Round(time.Millisecond).String() + " after receipt"
@@ -141,9 +147,15 @@ func (t *teller) output(o *router.Output) {
 		}
 		t.item("delivered", settled+attempts)
 	case store.Filtered:
-		t.item("filtered", settled+", by the destination's table_name_template")
-		if o.Reason == filters.LacksMember {
-			t.item("because", "the template "+o.Reason+"; to go on with nothing instead, write ?. as in $.user?.email")
+		switch o.Reason {
+		case "":
+			t.item("filtered", settled+", by the destination's table_name_template")
+		case filters.LacksMember:
+			t.item("filtered", settled+", by the destination's transform or table_name_template")
+			t.item("because", "that "+o.Reason+"; to go on with nothing instead, write ?. as in $.user?.email")
+		default:
+			t.item("filtered", settled)
+			t.item("because", line(o.Reason))
 		}
 	case store.Skipped:
 		t.item("skipped", settled+": "+line(o.Reason))

@@ -119,20 +119,38 @@ func (r redactor) text(text string) string { return r.replacer.Replace(text) }
 // were stored.
 func hidePersons(x *router.Explanation, hidden *redact.Fields) {
 	for i := range x.Receipts {
-		x.Receipts[i].Person = hidden.Person(x.Receipts[i].Person)
+		r := &x.Receipts[i]
+		r.Person = hidden.Person(r.Person)
+		for j := range r.Outputs {
+			r.Outputs[j].Person = hidden.Person(r.Outputs[j].Person)
+		}
 	}
 }
 
-// shownLetter is a dead letter as people may see it, and its event as JSON; nil: that is not to be read.
-func (r redactor) shownLetter(d store.DeadLetter, hidden *redact.Fields) (store.DeadLetter, []byte) {
-	var ev event.Event
-	if len(d.Event) == 0 || ev.Decode(d.Event) != nil {
-		ev.JSON = nil
-	}
-	if ev.JSON != nil && hidden.Active() {
-		d.Error = hidden.Values(ev.JSON, ev.AppendView(nil)).Text(d.Error)
+// shownLetter is a dead letter as people may see it, with its event as JSON, and the event as it came in where a transform changed it; nil: that is not to
+// be read. A transform may have moved a value to a member of another name, where it is hidden all the same.
+func (r redactor) shownLetter(d store.DeadLetter, hidden *redact.Fields) (_ store.DeadLetter, shown, original []byte) {
+	ev, first := eventIn(d.Event), eventIn(d.Original)
+	if hidden.Active() {
+		var values redact.Values
+		if ev.JSON != nil {
+			values = hidden.Values(ev.JSON, ev.AppendView(nil))
+		}
+		if first.JSON != nil {
+			moved := hidden.Values(first.JSON, first.AppendView(nil))
+			d.Error, ev.JSON = moved.Text(d.Error), moved.Detail(ev.JSON)
+		}
+		d.Error = values.Text(d.Error)
 	}
 	d.Error = r.text(d.Error)
 	d.Person, d.EventID, d.EventType = r.text(hidden.Person(d.Person)), r.text(d.EventID), r.text(d.EventType)
-	return d, hidden.JSON(ev.JSON)
+	return d, hidden.JSON(ev.JSON), hidden.JSON(first.JSON)
+}
+
+// eventIn is the event of a record; without JSON: there is none, or it is not to be read.
+func eventIn(record []byte) (ev event.Event) {
+	if len(record) == 0 || ev.Decode(record) != nil {
+		return event.Event{}
+	}
+	return ev
 }

@@ -167,3 +167,21 @@ func (e *Event) Decode(rec []byte) error {
 	}
 	return nil
 }
+
+// RecordID is the ID in a record, "" where that is none. It reads nothing else.
+func RecordID(rec []byte) string {
+	if len(rec) < 3 || rec[0] != recordVersion && rec[0] != recordVersion1 {
+		return ""
+	}
+	rest := rec[3:]
+	_, n := binary.Varint(rest)
+	if n <= 0 {
+		return ""
+	}
+	rest = rest[n:]
+	size, n := binary.Uvarint(rest)
+	if n <= 0 || size > maxStringBytes || size > uint64(len(rest)-n) {
+		return ""
+	}
+	return string(rest[n : n+int(size)])
+}

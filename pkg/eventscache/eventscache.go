@@ -9,6 +9,7 @@ package eventscache
 
 import (
 	"encoding/json"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -145,7 +146,7 @@ func (c *Cache) Failed(destination string, offset uint64, problem string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e := r.byOffset[offset]; e != nil {
+	if e := r.byOffset[offset]; e != nil && e.failed == 0 {
 		e.problem = cut(problem, maxProblemBytes)
 	}
 }
@@ -170,19 +171,39 @@ func (c *Cache) Settled(outcomes []store.Outcome) {
 	}
 }
 
-// settle notes what became of an event in a destination. A contact that is only made ready for it says nothing of it.
+// settle notes what became of an event in a destination. A contact that is only made ready for it says nothing of it. Of several outputs of a transform the
+// delivery of the first is shown, and the failure of the first that failed, whatever became of others.
 func (c *Cache) settle(e *entry, o *store.Outcome) {
-	switch {
-	case o.Status == store.Dead:
-		e.problem = cut(o.Error, maxProblemBytes)
-	case o.Minimal:
-	case o.Status == store.Filtered:
-		e.skip = skipFiltered
-	case o.Status == store.Skipped:
-		e.skip, e.problem = o.Reason, ""
-	case o.Status == store.Delivered:
-		e.success, e.problem = c.success(o), ""
+	if o.Status == store.Dead {
+		if e.failed == 0 || o.Index < e.failed {
+			e.problem, e.failed = cut(outputName(o)+o.Error, maxProblemBytes), o.Index+1
+		}
+		return
 	}
+	if o.Minimal {
+		return
+	}
+	if o.Status != store.Filtered && (e.failed == 0 || e.failed == o.Index+1) {
+		e.problem, e.failed = "", 0
+	}
+	switch o.Status {
+	case store.Filtered:
+		e.skip = skipFiltered
+	case store.Skipped:
+		e.skip = o.Reason
+	case store.Delivered:
+		if e.succeeded == 0 || o.Index < e.succeeded {
+			e.success, e.succeeded = c.success(o), o.Index+1
+		}
+	}
+}
+
+// outputName names an output but the first.
+func outputName(o *store.Outcome) string {
+	if o.Index == 0 {
+		return ""
+	}
+	return fmt.Sprintf("output %d: ", o.Index)
 }
 
 // settleReceipt notes what became of an event that got to no destination.

@@ -138,6 +138,34 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
+// TestOutputs: of several outputs of one event the failure of one is not hidden by what became of the others.
+func TestOutputs(t *testing.T) {
+	f := func(outcomes []store.Outcome, problem, skip string, successLane string) {
+		t.Helper()
+		c := newCache(100)
+		c.Routed("crm", 1, eventOf("e"))
+		for i := range outcomes {
+			outcomes[i].Destination, outcomes[i].Offset = "crm", 1
+			c.Settled(outcomes[i : i+1])
+			c.Failed("crm", 1, "503")
+		}
+		c.Settled([]store.Outcome{{Destination: "crm", Offset: 1, Index: 9, Status: store.Delivered, Lane: "last"}})
+		e := c.Events(Query{Namespace: Destinations, IDs: []string{"crm"}}).Events[0]
+		var success struct{ Lane string }
+		if err := json.Unmarshal(e.Success, &success); err != nil {
+			t.Fatal(err)
+		}
+		want(t, fmt.Sprint(outcomes), []string{e.Error, e.Skip, success.Lane}, []string{problem, skip, successLane})
+	}
+	dead := store.Outcome{Index: 1, Status: store.Dead, Error: "refused"}
+	first, second := store.Outcome{Status: store.Delivered, Lane: "first"}, store.Outcome{Index: 2, Status: store.Delivered, Lane: "second"}
+	f([]store.Outcome{first, dead, second}, "output 1: refused", "", "first")
+	f([]store.Outcome{second, dead, first}, "output 1: refused", "", "first")
+	f([]store.Outcome{dead, {Status: store.Dead, Error: "worse"}}, "worse", "", "last")
+	f([]store.Outcome{dead, {Index: 1, Status: store.Delivered, Lane: "its other lane"}}, "", "", "its other lane")
+	f([]store.Outcome{first, {Index: 1, Status: store.Filtered}, {Index: 2, Status: store.Skipped, Reason: "no identity"}}, "", "no identity", "first")
+}
+
 // TestDuplicateThatIsLeftOut says nothing of the event that came before it.
 func TestDuplicateThatIsLeftOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -43,6 +43,9 @@ type entry struct {
 	success     []byte // JSON
 	skip        string
 	problem     string
+
+	// Of an event of which a transform makes several: of which output success and a final problem are.
+	succeeded, failed int // 1 more than the index; 0: of none
 }
 
 func newRing(capacity int, interval time.Duration) *ring {

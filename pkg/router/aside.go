@@ -287,9 +287,11 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 	route, b := a.route, u.block
 	tooOld := a.tooOld(route, u)
 	progress := store.Progress{Lane: store.LaneID(u.id.Load()), Block: b.id}
-	h.begin()
+	h.begin(ctx)
+	defer h.releaseKV()
 	h.final = u == &a.late
-	for began := time.Now(); b.next < len(b.entries) && (!u.bulk || time.Since(began) < sliceTime) && u.rest(began) <= 0; b.next++ {
+	short := u.bulk || h.kvs[0] != nil // the sorter may wait for $kv
+	for began := time.Now(); b.next < len(b.entries) && (!short || time.Since(began) < sliceTime) && u.rest(began) <= 0; b.next++ {
 		if ctx.Err() != nil {
 			return nil // they are sorted again at the next start
 		}
@@ -305,7 +307,7 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 		e := b.entries[b.next]
 		rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
 		if tooOld(e, time.Now()) {
-			h.bury(route, rec, dead(0, e.Event, reasonLaneFull, errLaneFull))
+			h.bury(route, rec, e.Event, dead(0, e.Event, reasonLaneFull, errLaneFull))
 			continue
 		}
 		if h.final {

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -26,6 +27,8 @@ type Decision struct {
 	Err error
 
 	unidentified bool // it would be otherwise if one knew whose event it is
+	failed       bool // the transform has failed: what it kept counts for nothing
+	changed      bool // the transform has made another event of what it got
 }
 
 // Unidentified says that the decision would be another if one knew whose event it is.
@@ -48,14 +51,24 @@ func (r *Route) Decide(dst []Decision, ev *event.Event, w filters.World) []Decis
 	outputs, why, err := r.transform(enriched, w)
 	switch {
 	case err != nil:
-		return append(dst, dead(0, enriched, reasonOf(err, "transform"), err))
+		d := dead(0, enriched, reasonOf(err, "transform"), err)
+		d.failed = true
+		return append(dst, d)
 	case len(outputs) == 0:
 		return append(dst, Decision{Event: enriched, Status: store.Filtered, Reason: why})
 	}
 	for i := range outputs {
-		dst = append(dst, r.decide(i, &outputs[i]))
+		d := r.decide(i, &outputs[i])
+		d.changed = !sameEvent(outputs[i].Event, enriched)
+		dst = append(dst, d)
 	}
 	return dst
+}
+
+// sameEvent says whether a transform has left an event as it was.
+func sameEvent(a, b *event.Event) bool {
+	return a == b || a.ID == b.ID && a.Received.Equal(b.Received) && a.Class == b.Class && a.Source == b.Source && a.SourceIP == b.SourceIP && a.UserAgent == b.UserAgent &&
+		a.Email == b.Email && a.AnonymousHash == b.AnonymousHash && bytes.Equal(a.Added, b.Added) && bytes.Equal(a.JSON, b.JSON)
 }
 
 func dead(index int, ev *event.Event, reason string, err error) Decision {

@@ -142,7 +142,7 @@ func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 		}
 	}
 	router := l.account.router
-	secret := router.valuesOfBatch(batch)
+	secret := router.valuesOfCall(u.entries)
 	router.redact.Hold(secret)
 	res.outcomes = l.send(ctx, permit, batch)
 	hideOutcomes(res.outcomes, secret)

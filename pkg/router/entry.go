@@ -15,12 +15,15 @@ import (
 // entry is one lane entry in a window.
 type entry struct {
 	destinations.Entry
-	ref     store.Ref
-	stream  *stream
-	block   *block
-	record  []byte // the event as stored; points into its block
-	late    bool   // it was handed over after what came later in its log, so that offsets do not order it
-	persons []*person
+	ref    store.Ref
+	stream *stream
+	block  *block
+	record []byte // the event as stored; points into its block
+	// original is the event's record as it came in, where a transform changed it; nil: it did not. It points into the block, too. Siblings share one.
+	original []byte
+	shared   bool // with the entry before it
+	late     bool // it was handed over after what came later in its log, so that offsets do not order it
+	persons  []*person
 	// effective is when the event counts, among those of its persons, in microseconds. See [event.Event.Effective].
 	effective int64
 	memory    uint64 // the hash of its ID among the store's memories; set by a call, in lanes that have Remembers
@@ -38,7 +41,25 @@ type entry struct {
 
 func (e *entry) bulk() bool { return e.stream.bulk }
 
-// detach moves e to bytes of its own.
+// size is what e takes of its block. Of siblings the first has the original.
+func (e *entry) size() int {
+	if e.shared {
+		return len(e.record)
+	}
+	return len(e.record) + len(e.original)
+}
+
+// eventID is the id that the event came in with. Outputs of a transform have ids of their own.
+func (e *entry) eventID() string {
+	if e.original != nil {
+		if id := event.RecordID(e.original); id != "" {
+			return id
+		}
+	}
+	return e.Event.ID
+}
+
+// detach moves e to bytes of its own, but for its original.
 func (e *entry) detach() error {
 	record, ev := bytes.Clone(e.record), &event.Event{}
 	if err := ev.Decode(record); err != nil {
@@ -48,13 +69,17 @@ func (e *entry) detach() error {
 	return nil
 }
 
-// Block format: version byte, then per entry: offset and output index as uvarints, flags byte, key, ID, count and texts of Also, record; texts
-// and record with their length as uvarint before them. An empty ID stands for one that equals the key.
+// Block format: version byte, then per entry: offset and output index as uvarints, flags byte, key, ID, count and texts of Also, record, and by the flags
+// the original or nothing; texts and records with their length as uvarint before them. An empty ID stands for one that equals the key.
 const (
-	blockVersion = 1
+	blockVersion = 2
+	// blockVersion1 is as 2, without originals. It is still read: lanes of an older router hold it.
+	blockVersion1 = 1
 
-	entryIfNew = 1 << 0
-	entryLate  = 1 << 1
+	entryIfNew    = 1 << 0
+	entryLate     = 1 << 1
+	entryOriginal = 1 << 2
+	entryShared   = 1 << 3 // the original is that of the entry before
 
 	maxAlso = 1 << 10
 )
@@ -66,6 +91,9 @@ type origin struct {
 	offset uint64
 	index  int // of the output
 	late   bool
+
+	original []byte // the record as it came in, where the event was changed; nil: it was not
+	shared   bool   // the entry before in the block has the same one
 }
 
 // appendEntry appends one entry to a block's data, which it begins when dst is empty.
@@ -82,6 +110,13 @@ func appendEntry(dst []byte, o origin, p *destinations.Plan, ev *event.Event, sc
 	if o.late {
 		flags |= entryLate
 	}
+	switch {
+	case o.original == nil:
+	case o.shared:
+		flags |= entryShared
+	default:
+		flags |= entryOriginal
+	}
 	dst = append(dst, flags)
 	dst = appendText(dst, p.Key)
 	if p.ID == p.Key {
@@ -95,7 +130,12 @@ func appendEntry(dst []byte, o origin, p *destinations.Plan, ev *event.Event, sc
 	}
 	scratch = ev.AppendTo(scratch[:0])
 	dst = binary.AppendUvarint(dst, uint64(len(scratch)))
-	return append(dst, scratch...), scratch
+	dst = append(dst, scratch...)
+	if flags&entryOriginal != 0 {
+		dst = binary.AppendUvarint(dst, uint64(len(o.original)))
+		dst = append(dst, o.original...)
+	}
+	return dst, scratch
 }
 
 func appendText(dst []byte, s string) []byte {
@@ -103,9 +143,9 @@ func appendText(dst []byte, s string) []byte {
 	return append(dst, s...)
 }
 
-// decodeBlock reads the entries of a block. Their records point into data. destination, account and lane go into names and plans.
+// decodeBlock reads the entries of a block. Their records and originals point into data. destination, account and lane go into names and plans.
 func decodeBlock(data []byte, destination, account, lane string) ([]*entry, error) {
-	if len(data) == 0 || data[0] != blockVersion {
+	if len(data) == 0 || data[0] != blockVersion && data[0] != blockVersion1 {
 		return nil, fmt.Errorf("%w: version", errBlock)
 	}
 	d := decoder{rest: data[1:]}
@@ -127,7 +167,13 @@ func decodeBlock(data []byte, destination, account, lane string) ([]*entry, erro
 			e.Plan.Also = append(e.Plan.Also, string(d.bytes()))
 		}
 		e.record = d.bytes()
-		if d.failed {
+		switch {
+		case flags&entryOriginal != 0:
+			e.original = d.bytes()
+		case flags&entryShared != 0 && len(entries) > 0:
+			e.original, e.shared = entries[len(entries)-1].original, true
+		}
+		if d.failed || flags&entryShared != 0 && e.original == nil {
 			return nil, fmt.Errorf("%w: entry %d", errBlock, len(entries))
 		}
 		e.Event = &event.Event{}

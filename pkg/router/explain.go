@@ -1,11 +1,12 @@
 package router
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,7 +61,11 @@ type Output struct {
 	Hub         string `json:"hub,omitempty"`
 	Account     string `json:"account,omitempty"`
 	Lane        string `json:"lane,omitempty"`
-	Index       int    `json:"index,omitempty"`
+	// Index of the output, where a transform makes several of an event.
+	Index int `json:"index,omitempty"`
+	// EventType and Person are those of the output, where a transform gave it others than the receipt shows.
+	EventType string `json:"event_type,omitempty"`
+	Person    string `json:"person,omitempty"`
 	// State is a store.Status, or waiting or in_flight.
 	State string `json:"state"`
 	// Minimal: a contact write without the event's data, made only so that the event has a contact.
@@ -143,15 +148,56 @@ func (x *explainer) explain(ctx context.Context) (*Explanation, error) {
 	if q.EventID == "" && q.Person == "" {
 		return nil, errNoQuestion
 	}
-	x.needle = []byte(q.EventID)
-	if q.EventID == "" {
-		x.needle = []byte(q.Person)
-	}
 	if q.Limit <= 0 {
 		q.Limit = personLimit
 		if q.EventID != "" {
 			q.Limit = eventLimit
 		}
+	}
+	e, err := x.search(ctx)
+	if err != nil || e.Found {
+		return e, err
+	}
+	if of, err := x.explainOutput(ctx); of != nil || err != nil {
+		return of, err
+	}
+	e.Notes = append(x.meaningOfUnknown(), e.Notes...)
+	return e, nil
+}
+
+// explainOutput tells of an output of a transform by the id that it has: that of the event with its number. nil: it is none that is known.
+func (x *explainer) explainOutput(ctx context.Context) (*Explanation, error) {
+	asked := x.query.EventID
+	at := strings.LastIndexByte(asked, '_')
+	if at <= 0 {
+		return nil, nil
+	}
+	index, err := strconv.Atoi(asked[at+1:])
+	if err != nil || index <= 0 {
+		return nil, nil
+	}
+	of := explainer{store: x.store, router: x.router, query: x.query, bytes: x.bytes}
+	of.query.EventID = asked[:at]
+	e, err := of.search(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.Receipts = slices.DeleteFunc(e.Receipts, func(r Receipt) bool {
+		return !slices.ContainsFunc(r.Outputs, func(o Output) bool { return o.Index == index })
+	})
+	if len(e.Receipts) == 0 {
+		return nil, nil
+	}
+	e.Notes = append([]string{fmt.Sprintf("%s is the id of output %d that a transform made of event %s", asked, index, e.EventID)}, e.Notes...)
+	return e, nil
+}
+
+// search looks everywhere.
+func (x *explainer) search(ctx context.Context) (*Explanation, error) {
+	q := &x.query
+	x.needle = []byte(q.EventID)
+	if q.EventID == "" {
+		x.needle = []byte(q.Person)
 	}
 	// In the order in which an event goes its way, so that none slips through: what moved on meanwhile is seen further on.
 	if x.router != nil {
@@ -175,9 +221,6 @@ func (x *explainer) explain(ctx context.Context) (*Explanation, error) {
 		e.Person = ""
 	}
 	e.Found = len(e.Receipts) > 0
-	if !e.Found {
-		e.Notes = append(x.meaningOfUnknown(), e.Notes...)
-	}
 	return e, nil
 }
 
@@ -232,139 +275,14 @@ func (x *explainer) deadLetters(ctx context.Context, finished []store.Outcome) (
 	return all, nil
 }
 
-// matches says whether an event is one that is asked for; key is its lane key, "" where it has none yet.
-func (x *explainer) matches(ev *event.Event, key string) bool {
+// matches says whether an event is one that is asked for: id is the one that it came in with, key its lane key, "" where it has none yet.
+func (x *explainer) matches(ev *event.Event, id, key string) bool {
 	q := &x.query
 	if q.APIKey != "" && ev.APIKey != q.APIKey {
 		return false
 	}
 	if q.EventID != "" {
-		return ev.ID == q.EventID
+		return id == q.EventID
 	}
 	return strings.EqualFold(key, q.Person) || key == "" && strings.EqualFold(ev.UserEmail(), q.Person)
-}
-
-// assemble puts together what was found, by the times of receipt.
-func (x *explainer) assemble(finished []store.Outcome, letters []store.DeadLetter) []Receipt {
-	t := telling{receipts: map[receiptKey]*Receipt{}}
-	for i := range finished {
-		t.addOutcome(&finished[i])
-	}
-	for i := range letters {
-		if d := &letters[i]; x.query.APIKey == "" || x.query.APIKey == d.APIKey {
-			t.addLetter(d, x.query.EventID != "")
-		}
-	}
-	for i := range x.waiting {
-		t.addWaiting(&x.waiting[i])
-	}
-	for i := range x.unsorted {
-		if u := &x.unsorted[i]; t.receipts[keyOf(u)] == nil { // else it was sorted meanwhile
-			t.receipt(*u)
-		}
-	}
-	return t.sorted()
-}
-
-// telling gathers receipts.
-type telling struct{ receipts map[receiptKey]*Receipt }
-
-// receiptKey tells receipts apart. Offsets do, but for those of a log that was begun anew.
-type receiptKey struct {
-	offset  uint64
-	apiKey  string
-	eventID string
-}
-
-func keyOf(r *Receipt) receiptKey { return receiptKey{r.Offset, r.APIKey, r.EventID} }
-
-func (t *telling) receipt(r Receipt) *Receipt {
-	key := keyOf(&r)
-	if t.receipts[key] == nil {
-		r.Outputs = []Output{}
-		t.receipts[key] = &r
-	}
-	return t.receipts[key]
-}
-
-func (t *telling) addOutcome(o *store.Outcome) {
-	r := t.receipt(Receipt{
-		Received: o.Received, APIKey: o.APIKey, EventID: o.EventID, EventType: o.EventType, Person: o.Person, Offset: o.Offset, State: ReceiptSorted,
-	})
-	if r.Person == "" {
-		r.Person = o.Person
-	}
-	switch o.Status {
-	case store.Duplicate:
-		r.State = ReceiptDuplicate
-		return
-	case store.Unrouted:
-		r.State = ReceiptUnrouted
-		return
-	}
-	settled := o.Settled
-	out := Output{
-		Destination: o.Destination, Hub: o.Hub, Account: o.Account, Lane: o.Lane, Index: o.Index, State: string(o.Status), Minimal: o.Minimal,
-		Reason: o.Reason, Error: o.Error, Settled: &settled, Attempts: o.Attempts, Detail: o.Detail,
-		LatencySeconds: max(0, o.Settled.Sub(o.Received).Seconds()),
-	}
-	if o.Lane == "" {
-		out.Attempts = 0
-	}
-	if i := r.find(&out); i < 0 { // a record that was sorted again after a crash has one outcome all the same; newest first
-		r.Outputs = append(r.Outputs, out)
-	}
-}
-
-// find returns the output of the same destination and lane.
-func (r *Receipt) find(out *Output) int {
-	return slices.IndexFunc(r.Outputs, func(o Output) bool {
-		return o.Destination == out.Destination && o.Hub == out.Hub && o.Account == out.Account && o.Lane == out.Lane && o.Index == out.Index
-	})
-}
-
-// addLetter gives an outcome the number of its dead letter. A dead letter outlives its outcome: alone says whether it then stands for it.
-func (t *telling) addLetter(d *store.DeadLetter, alone bool) {
-	key := receiptKey{d.Offset, d.APIKey, d.EventID}
-	out := Output{
-		Destination: d.Destination, Hub: d.Hub, Account: d.Account, Lane: d.Lane, Index: d.Index, State: string(store.Dead),
-		Reason: d.Reason, Error: d.Error, Settled: &d.At, Attempts: d.Attempts, DeadLetter: d.ID, LatencySeconds: max(0, d.At.Sub(d.Received).Seconds()),
-	}
-	if r := t.receipts[key]; r != nil {
-		if i := r.find(&out); i >= 0 {
-			if r.Outputs[i].State == string(store.Dead) {
-				r.Outputs[i].DeadLetter = d.ID
-			}
-			return
-		}
-	}
-	if !alone {
-		return
-	}
-	r := t.receipt(Receipt{
-		Received: d.Received, APIKey: d.APIKey, EventID: d.EventID, EventType: d.EventType, Person: strings.ToLower(d.Person), Offset: d.Offset, State: ReceiptSorted,
-	})
-	r.Outputs = append(r.Outputs, out)
-}
-
-func (t *telling) addWaiting(w *found) {
-	r := t.receipt(w.receipt)
-	if r.find(&w.output) < 0 { // else it was finished meanwhile
-		r.Outputs = append(r.Outputs, w.output)
-	}
-}
-
-// sorted returns the receipts in order, and their outputs by destination and lane.
-func (t *telling) sorted() []Receipt {
-	all := make([]Receipt, 0, len(t.receipts))
-	for _, r := range t.receipts {
-		slices.SortFunc(r.Outputs, func(a, b Output) int {
-			return cmp.Or(cmp.Compare(a.Destination, b.Destination), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Index, b.Index))
-		})
-		all = append(all, *r)
-	}
-	slices.SortFunc(all, func(a, b Receipt) int {
-		return cmp.Or(a.Received.Compare(b.Received), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.EventID, b.EventID))
-	})
-	return all
 }

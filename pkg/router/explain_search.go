@@ -44,7 +44,7 @@ func (x *explainer) searchLog(ctx context.Context, in *intake) {
 		}
 		for _, rec := range records {
 			var ev event.Event
-			if !x.mayHold(rec.Data) || ev.Decode(rec.Data) != nil || !x.matches(&ev, "") {
+			if !x.mayHold(rec.Data) || ev.Decode(rec.Data) != nil || !x.matches(&ev, ev.ID, "") {
 				continue
 			}
 			if matched++; matched <= x.query.Limit {
@@ -79,6 +79,15 @@ func receiptOf(ev *event.Event, key string, offset uint64, state string) Receipt
 		key = strings.ToLower(ev.UserEmail())
 	}
 	return Receipt{Received: ev.Received, APIKey: ev.APIKey, EventID: ev.ID, EventType: ev.Type(), Person: key, Offset: offset, State: state}
+}
+
+// tell makes of an entry what waits. out says where.
+func (e *entry) tell(out Output) found {
+	f := found{receipt: receiptOf(e.Event, e.Plan.Key, e.Name.Offset, ReceiptSorted), output: out}
+	f.receipt.EventID = e.eventID()
+	o := &f.output
+	o.Index, o.EventType, o.Person, o.Minimal = e.Name.Index, f.receipt.EventType, f.receipt.Person, e.Plan.IfNew
+	return f
 }
 
 // searchLanes looks for what waits: in the windows, which hold the beginning of each lane, and behind them in the store.
@@ -175,19 +184,15 @@ func (x *explainer) searchWindow(s *stream) *window {
 	defer a.mu.Unlock()
 	w := &window{loaded: s.loaded, entries: len(s.window), more: s.more}
 	for i, e := range s.window {
-		if !x.matches(e.Event, e.Plan.Key) {
+		if !x.matches(e.Event, e.eventID(), e.Plan.Key) {
 			continue
 		}
 		if w.matched++; w.matched > x.query.Limit {
 			continue
 		}
-		f := found{
-			receipt: receiptOf(e.Event, e.Plan.Key, e.Name.Offset, ReceiptSorted),
-			output: Output{
-				Destination: a.route.Name, Hub: a.hub, Account: a.name, Lane: l.spec.Name, Index: e.Name.Index, State: OutputWaiting, Minimal: e.Plan.IfNew,
-				Attempts: e.attempts, Waiting: l.whyLocked(e, now),
-			},
-		}
+		f := e.tell(Output{
+			Destination: a.route.Name, Hub: a.hub, Account: a.name, Lane: l.spec.Name, State: OutputWaiting, Attempts: e.attempts, Waiting: l.whyLocked(e, now),
+		})
 		f.output.Waiting.Before = int64(i)
 		if e.busy {
 			f.output.State = OutputInFlight
@@ -351,7 +356,7 @@ func (s *laneSearch) block(b *store.StoredBlock) error {
 		if i >= b.Entries || done.isDone(i) {
 			continue
 		}
-		if s.matches(e.Event, e.Plan.Key) {
+		if s.matches(e.Event, e.eventID(), e.Plan.Key) {
 			if s.matched++; s.window.matched+s.matched <= s.query.Limit {
 				s.found = append(s.found, s.entry(e, b, i))
 			}
@@ -362,13 +367,10 @@ func (s *laneSearch) block(b *store.StoredBlock) error {
 }
 
 func (s *laneSearch) entry(e *entry, b *store.StoredBlock, i int) found {
-	f := found{
-		receipt: receiptOf(e.Event, e.Plan.Key, e.Name.Offset, ReceiptSorted),
-		output: Output{
-			Destination: s.lane.Name.Destination, Hub: s.lane.Name.Hub, Account: s.lane.Name.Account, Lane: e.Plan.Lane, Index: e.Name.Index,
-			State: OutputWaiting, Minimal: e.Plan.IfNew, Waiting: &Waiting{Before: s.before},
-		},
-	}
+	name := s.lane.Name
+	f := e.tell(Output{
+		Destination: name.Destination, Hub: name.Hub, Account: name.Account, Lane: e.Plan.Lane, State: OutputWaiting, Waiting: &Waiting{Before: s.before},
+	})
 	w := f.output.Waiting
 	for _, r := range b.Retries {
 		if r.Index == i {

@@ -277,9 +277,9 @@ func (l *lane) finishLocked(entries []*entry, now time.Time) {
 	touched := map[*person]bool{}
 	for _, e := range entries {
 		e.finished = true
-		e.stream.bytes -= len(e.record)
+		e.stream.bytes -= e.size()
 		e.block.left--
-		e.block.bytes -= len(e.record)
+		e.block.bytes -= e.size()
 		for _, p := range e.persons {
 			touched[p] = true
 		}

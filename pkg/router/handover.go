@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -31,12 +32,17 @@ type handover struct {
 	seen       map[uint64]bool // event ids of this batch
 	known      map[uint64]bool // keys that this batch makes known
 	identities personMemory
-	lanes      map[*stream]*store.Block
+	lanes      map[*stream]*handed
 	order      []*stream
-	unsorted   map[*unsorted]*store.Block // of destinations that are set aside,
-	slow       []*aside                   // which are these; one may be in it twice
+	unsorted   map[*unsorted]*handed // of destinations that are set aside,
+	slow       []*aside              // which are these; one may be in it twice
 
 	detached map[accountName]*account // by routes that are no longer in force: see Router.account
+
+	stop     <-chan struct{} // closed when the router stops
+	worlds   []filters.World // by route, of its transform
+	kvs      []*kv           // likewise; nil: it does not use $kv
+	consoles []*console
 
 	decisions []Decision      // of the event in hand, by one route
 	spent     []time.Duration // in scripts, by route
@@ -50,19 +56,27 @@ type handover struct {
 
 type identityKey struct{ apiKey, kind, value string }
 
+// handed is a block in the making.
+type handed struct {
+	store.Block
+	original uint64 // 1 more than the offset of the event whose original the last entry has; 0: it has none
+}
+
 func newHandover(r *Router, t *table) *handover {
 	h := &handover{
 		r: r, table: t, count: newCounts(r, t), detached: map[accountName]*account{}, seen: map[uint64]bool{}, known: map[uint64]bool{},
-		lanes: map[*stream]*store.Block{}, unsorted: map[*unsorted]*store.Block{},
+		lanes: map[*stream]*handed{}, unsorted: map[*unsorted]*handed{},
 		spent: make([]time.Duration, len(t.routes)), shares: make([]share, len(t.routes)), recording: r.records(),
 	}
 	h.identities = personMemory{stored: h.storedIdentity, learned: map[identityKey]store.Identity{}}
+	h.newWorlds()
 	return h
 }
 
-// begin clears what the last batch left.
-func (h *handover) begin() {
-	h.now = time.Now()
+// begin clears what the last batch left. When ctx ends nothing is waited for any more.
+func (h *handover) begin(ctx context.Context) {
+	h.now, h.stop = time.Now(), ctx.Done()
+	h.listen()
 	clear(h.seen)
 	clear(h.known)
 	clear(h.identities.learned)
@@ -73,7 +87,7 @@ func (h *handover) begin() {
 	b := &h.batch
 	*b = store.Batch{
 		Seen: b.Seen[:0], Known: b.Known[:0], Identities: b.Identities[:0], Blocks: b.Blocks[:0], DeadLetters: b.DeadLetters[:0],
-		Outcomes: reuse(b.Outcomes),
+		Outcomes: reuse(b.Outcomes), KV: b.KV[:0],
 	}
 }
 
@@ -81,7 +95,7 @@ func (h *handover) begin() {
 func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	ev := &event.Event{}
 	if err := ev.Decode(rec.Data); err != nil {
-		h.bury(nil, rec, dead(0, nil, "record", err))
+		h.bury(nil, rec, nil, dead(0, nil, "record", err))
 		return true
 	}
 	ev.JSON = event.Normalize(ev.JSON)
@@ -91,7 +105,7 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	id := h.eventHash(ev)
 	if h.seen[id] || h.r.store.Seen(id) {
 		h.count.duplicates++
-		h.record(nil, rec, Decision{Event: ev, Status: store.Duplicate})
+		h.record(nil, rec, ev.ID, Decision{Event: ev, Status: store.Duplicate})
 		return true
 	}
 	h.seen[id] = true
@@ -118,7 +132,7 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 		}
 	}
 	if !routed {
-		h.record(nil, rec, Decision{Event: ev, Status: store.Unrouted})
+		h.record(nil, rec, ev.ID, Decision{Event: ev, Status: store.Unrouted})
 	}
 	return true
 }
@@ -159,24 +173,31 @@ func (h *handover) putOff(a *aside, u *unsorted, rec log.Record, ev *event.Event
 		h.unsorted[u] = block
 		h.slow = append(h.slow, a)
 	}
-	h.append(block, rec, 0, &destinations.Plan{}, ev)
+	h.append(block, rec, &Decision{Event: ev}, &destinations.Plan{})
 }
 
 // newBlock begins a block with ev's, in a buffer of an earlier one if there is one left.
-func (h *handover) newBlock(lane store.LaneID, ev *event.Event) *store.Block {
-	block := &store.Block{Lane: lane, Oldest: ev.Received}
+func (h *handover) newBlock(lane store.LaneID, ev *event.Event) *handed {
+	block := &handed{Block: store.Block{Lane: lane, Oldest: ev.Received}}
 	if n := len(h.buffers); n > 0 {
 		block.Data, h.buffers = h.buffers[n-1][:0], h.buffers[:n-1]
 	}
 	return block
 }
 
-// append adds an entry to a block.
-func (h *handover) append(b *store.Block, rec log.Record, index int, p *destinations.Plan, ev *event.Event) {
-	b.Data, h.scratch = appendEntry(b.Data, origin{offset: uint64(rec.Offset), index: index, late: h.final}, p, ev, h.scratch)
+// append adds an entry to a block. Those of one event come one after the other, so that they share its original.
+func (h *handover) append(b *handed, rec log.Record, d *Decision, p *destinations.Plan) {
+	o := origin{offset: uint64(rec.Offset), index: d.Index, late: h.final}
+	original := uint64(0)
+	if d.changed {
+		original = o.offset + 1
+		o.original, o.shared = rec.Data, b.original == original
+	}
+	b.original = original
+	b.Data, h.scratch = appendEntry(b.Data, o, p, d.Event, h.scratch)
 	b.Entries++
-	if ev.Received.Before(b.Oldest) {
-		b.Oldest = ev.Received
+	if d.Event.Received.Before(b.Oldest) {
+		b.Oldest = d.Event.Received
 	}
 }
 
@@ -184,7 +205,7 @@ func (h *handover) append(b *store.Block, rec log.Record, index int, p *destinat
 func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 	defer func() {
 		if p := recover(); p != nil {
-			h.bury(route, rec, dead(0, ev, "panic", caught(p)))
+			h.bury(route, rec, ev, dead(0, ev, "panic", caught(p)))
 		}
 	}()
 	if h.r.redact.Active() { // scripts may log
@@ -192,41 +213,47 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 		h.r.redact.Hold(secret)
 		defer h.r.redact.Release(secret, false)
 	}
-	began := time.Now()
-	h.decisions = route.Decide(h.decisions[:0], ev, h.world(route))
+	began := time.Now() // what the sorter waits for counts as the scripts' own time
+	if kv := h.kvs[i]; kv != nil && !kv.hold(h.stop) {
+		h.failed = context.Canceled
+		return
+	}
+	h.decisions = route.Decide(h.decisions[:0], ev, h.worlds[i])
 	if route.Transform != nil || route.Filter != nil {
 		h.spent[i] += time.Since(began)
 	}
 	if h.mayWait(ev) && slices.ContainsFunc(h.decisions, func(d Decision) bool { return d.Status == store.Filtered || d.unidentified }) {
-		h.wait(i, rec, ev)
+		h.wait(i, rec, ev) // it is decided on again: nothing of this counts, neither what scripts have kept
 		return
 	}
+	if kv := h.kvs[i]; kv != nil && !slices.ContainsFunc(h.decisions, func(d Decision) bool { return d.failed }) {
+		kv.keep()
+	}
 	for d := range h.decisions {
-		h.settle(i, route, rec, &h.decisions[d])
+		h.settle(i, route, rec, ev, &h.decisions[d])
 	}
 }
 
-// world is what a route's transform may reach.
-func (h *handover) world(*Route) filters.World { return filters.World{} }
-
-// settle notes what becomes of one output.
-func (h *handover) settle(i int, route *Route, rec log.Record, d *Decision) {
+// settle notes what becomes of one output of ev.
+func (h *handover) settle(i int, route *Route, rec log.Record, ev *event.Event, d *Decision) {
 	switch d.Status {
 	case store.Filtered:
 		h.count.filtered[i]++
 	case store.Skipped:
 		h.count.skip(i, d.Reason)
 	case store.Dead:
-		h.bury(route, rec, *d)
+		h.bury(route, rec, ev, *d)
 		return
 	}
 	if d.Status != "" {
-		h.record(route, rec, *d)
+		h.record(route, rec, ev.ID, *d)
 		return
 	}
 	for p := range d.Plans {
 		if err := h.enter(route, rec, d, &d.Plans[p]); err != nil {
-			h.bury(route, rec, dead(d.Index, d.Event, "plan", err))
+			failed := *d
+			failed.Reason, failed.Err = "plan", err
+			h.bury(route, rec, ev, failed)
 			return
 		}
 	}
@@ -260,7 +287,7 @@ func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinati
 		h.lanes[st] = block
 		h.order = append(h.order, st)
 	}
-	h.append(block, rec, d.Index, p, ev)
+	h.append(block, rec, d, p)
 	return nil
 }
 
@@ -288,11 +315,22 @@ func (h *handover) isKnown(hash uint64) bool {
 	return known
 }
 
-// bury makes a record, or an output of it for one destination, a dead letter. It holds the record as it was accepted.
-func (h *handover) bury(route *Route, rec log.Record, d Decision) {
+// bury makes a record, or an output of it for one destination, a dead letter. ev is the event as it came in; nil: it can not be read. The letter holds the
+// record as it was accepted; beside an output that a transform has made of it.
+func (h *handover) bury(route *Route, rec log.Record, ev *event.Event, d Decision) {
 	err := hide(d.Err, h.r.valuesOf(d.Event))
-	letter := deadLetter(route, uint64(rec.Offset), d.Event, append([]byte(nil), rec.Data...), d.Reason, err, h.now)
+	if d.Event != ev { // its values may stand there under other names
+		err = hide(err, h.r.valuesOf(ev))
+	}
+	accepted := bytes.Clone(rec.Data)
+	letter := deadLetter(route, uint64(rec.Offset), d.Event, accepted, d.Reason, err, h.now)
 	letter.Index = d.Index
+	if ev != nil {
+		letter.EventID = ev.ID
+	}
+	if d.changed {
+		letter.Event, letter.Original = d.Event.AppendTo(nil), accepted
+	}
 	h.batch.DeadLetters = append(h.batch.DeadLetters, letter)
 	if h.recording {
 		h.batch.Outcomes = recordDead(h.batch.Outcomes, &letter)
@@ -306,11 +344,12 @@ func (h *handover) poison(rec log.Record, deaths int) {
 	if ev.Decode(rec.Data) != nil {
 		ev = nil
 	}
-	h.bury(nil, rec, dead(0, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths)))
+	h.bury(nil, rec, ev, dead(0, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths)))
 }
 
 // commit makes the batch durable and tells the lanes.
 func (h *handover) commit(ctx context.Context) error {
+	defer h.releaseKV()
 	if h.failed != nil {
 		return h.failed
 	}
@@ -318,13 +357,18 @@ func (h *handover) commit(ctx context.Context) error {
 	slices.SortStableFunc(h.order, func(a, b *stream) int { return a.lane.index - b.lane.index })
 	for _, s := range h.order {
 		s.expect()
-		h.batch.Blocks = append(h.batch.Blocks, *h.lanes[s])
+		h.batch.Blocks = append(h.batch.Blocks, h.lanes[s].Block)
 	}
 	for _, b := range h.unsorted {
-		h.batch.Blocks = append(h.batch.Blocks, *b)
+		h.batch.Blocks = append(h.batch.Blocks, b.Block)
 	}
 	for _, id := range h.identities.learned {
 		h.batch.Identities = append(h.batch.Identities, id)
+	}
+	for _, k := range h.kvs {
+		if k != nil {
+			h.batch.KV = k.appendTo(h.batch.KV)
+		}
 	}
 	if err := h.r.commit(ctx, &h.batch); err != nil {
 		return fmt.Errorf("hand records over: %w", err)

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -56,7 +57,7 @@ type block struct {
 
 	// Guarded by account.mu.
 	left    int
-	bytes   int      // of the records that are left
+	bytes   int      // of the entries that are left
 	size    int      // of the data that they came in
 	entries []*entry // whose records point into it
 }
@@ -188,11 +189,24 @@ func (b *block) thinLocked() {
 	if 4*b.bytes > b.size {
 		return
 	}
+	var in, own []byte // an original in the block, and the copy of it that its siblings share
 	b.entries = slices.DeleteFunc(b.entries, func(e *entry) bool {
 		if e.busy && !e.finished {
 			return false // a call reads it; its turn comes when that is over
 		}
-		return e.finished || e.detach() == nil
+		if e.finished {
+			return true
+		}
+		if e.detach() != nil {
+			return false
+		}
+		if len(e.original) > 0 {
+			if len(in) == 0 || &in[0] != &e.original[0] {
+				in, own = e.original, bytes.Clone(e.original)
+			}
+			e.original = own
+		}
+		return true
 	})
 }
 

@@ -172,6 +172,9 @@ var (
 	outcomes      = prometheus.NewDesc("router_outcomes", "Outcomes that are kept.", nil, nil)
 	outcomeBytes  = prometheus.NewDesc("router_outcome_bytes", "Bytes of the outcomes on disk.", nil, nil)
 	outcomesGone  = prometheus.NewDesc("router_outcomes_dropped_total", "Outcomes taken away because of a bound: size, age.", []string{"bound"}, nil)
+	kvEntries     = prometheus.NewDesc("router_kv_entries", "Entries that the destination's transform keeps in $kv.", []string{"destination"}, nil)
+	kvBytes       = prometheus.NewDesc("router_kv_bytes", "Bytes of their keys and values.", []string{"destination"}, nil)
+	kvDropped     = prometheus.NewDesc("router_kv_dropped_total", "Entries of $kv that went because of a bound.", []string{"destination"}, nil)
 	refusedAPIKey = prometheus.NewDesc("router_api_keys_refused", "API keys that are refused because a lane is full.", nil, nil)
 )
 
@@ -179,7 +182,7 @@ var (
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		laneEntries, laneBytes, laneOldest, laneState, logBytes, logUnsorted, storeBytes, jitsuQueue, refusedAPIKey,
-		outcomes, outcomeBytes, outcomesGone,
+		outcomes, outcomeBytes, outcomesGone, kvEntries, kvBytes, kvDropped,
 	} {
 		ch <- d
 	}
@@ -214,6 +217,11 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(outcomeBytes, float64(kept.OutcomeBytes))
 	for bound, n := range map[string]int64{"size": kept.OutcomesTooMany, "age": kept.OutcomesTooOld} {
 		ch <- prometheus.MustNewConstMetric(outcomesGone, prometheus.CounterValue, float64(n), bound)
+	}
+	for destination, use := range r.store.KVUse() {
+		gauge(kvEntries, float64(use.Entries), destination)
+		gauge(kvBytes, float64(use.Bytes), destination)
+		ch <- prometheus.MustNewConstMetric(kvDropped, prometheus.CounterValue, float64(use.Dropped), destination)
 	}
 	refused := 0
 	if m := r.refusals.Load(); m != nil {

@@ -35,14 +35,14 @@ func (r *Router) records() bool {
 	return r.store.KeepsOutcomes() || !none
 }
 
-// record notes what the sorter itself has decided. route is nil where the event got to no destination.
-func (h *handover) record(route *Route, rec log.Record, d Decision) {
+// record notes what the sorter itself has decided on an output of the event called id. route is nil where that got to no destination.
+func (h *handover) record(route *Route, rec log.Record, id string, d Decision) {
 	if !h.recording {
 		return
 	}
 	ev := d.Event
 	o := store.Outcome{
-		Received: ev.Received, Settled: h.now, APIKey: ev.APIKey, EventID: ev.ID, EventType: ev.Type(), Person: strings.ToLower(ev.UserEmail()),
+		Received: ev.Received, Settled: h.now, APIKey: ev.APIKey, EventID: id, EventType: ev.Type(), Person: strings.ToLower(ev.UserEmail()),
 		Offset: uint64(rec.Offset), Index: d.Index, Status: d.Status, Reason: d.Reason,
 	}
 	if route != nil {
@@ -67,7 +67,7 @@ func (s *settlement) record(e *entry, attempts int, status store.Status, reason 
 	}
 	a := s.lane.account
 	s.batch.Outcomes = append(s.batch.Outcomes, store.Outcome{
-		Received: e.Event.Received, Settled: s.now, APIKey: e.Event.APIKey, EventID: e.Event.ID, EventType: e.Event.Type(), Person: e.Plan.Key,
+		Received: e.Event.Received, Settled: s.now, APIKey: e.Event.APIKey, EventID: e.eventID(), EventType: e.Event.Type(), Person: e.Plan.Key,
 		Destination: a.route.Name, Hub: a.hub, Account: a.name, Lane: s.lane.spec.Name, Offset: e.Name.Offset, Index: e.Name.Index,
 		Status: status, Minimal: e.Plan.IfNew, Reason: reason, Attempts: attempts, Detail: detail,
 	})
@@ -101,9 +101,12 @@ func reuse(all []store.Outcome) []store.Outcome {
 	return all[:0]
 }
 
-// expireOutcomes has the store take away what it keeps for too long, also when nothing is written.
-func (r *Router) expireOutcomes(ctx context.Context) error {
+// expire has the store take away what it keeps for too long, also when nothing is written.
+func (r *Router) expire(ctx context.Context) error {
 	err := r.store.ExpireOutcomes(ctx)
+	if err == nil {
+		err = r.store.ExpireKV(ctx)
+	}
 	if ctx.Err() != nil || errors.Is(err, store.ErrFull) {
 		return nil // in a minute again
 	}

@@ -44,14 +44,19 @@ func (r *Router) valuesOf(ev *event.Event) redact.Values {
 	return r.redact.Values(ev.JSON, ev.AppendView(nil))
 }
 
-// valuesOfBatch are those of a call. One entry's error may repeat the value of another.
-func (r *Router) valuesOfBatch(batch []destinations.Entry) redact.Values {
+// valuesOfCall are those of a call. One entry's error may repeat the value of another. A transform may have moved a value to a member of another name, so
+// that the events as they came in count too.
+func (r *Router) valuesOfCall(entries []*entry) redact.Values {
 	if !r.redact.Active() {
 		return nil
 	}
-	events := make([][]byte, 0, 2*len(batch))
-	for i := range batch {
-		events = append(events, batch[i].Event.JSON, batch[i].Event.AppendView(nil))
+	events := make([][]byte, 0, 2*len(entries))
+	for _, e := range entries {
+		events = append(events, e.Event.JSON, e.Event.AppendView(nil))
+		var original event.Event
+		if e.original != nil && original.Decode(e.original) == nil {
+			events = append(events, original.JSON, original.AppendView(nil))
+		}
 	}
 	return r.redact.Values(events...)
 }

@@ -91,8 +91,8 @@ func (r *Router) nextTableLocked(old *table, routes []Route) *table {
 		t.routes[i], t.byName[route.Name] = &route, i
 		j := old.index(route.Name)
 		route.filtering = make(chan struct{}, 1)
-		if j >= 0 && same(route.Transform, old.routes[j].Transform) && same(route.Filter, old.routes[j].Filter) {
-			route.filtering = old.routes[j].filtering // an aside of the former route may be at work
+		if j >= 0 && (same(route.Transform, old.routes[j].Transform) || same(route.Filter, old.routes[j].Filter)) {
+			route.filtering = old.routes[j].filtering // an aside of the former route may be at work with what they share
 		}
 		if j < 0 || !sameDestination(&route, old.routes[j]) {
 			r.epochs++
@@ -245,4 +245,5 @@ func (h *handover) reroute(t *table) {
 	}
 	h.table, h.spent, h.shares = t, spent, shares
 	h.count = newCounts(h.r, t)
+	h.newWorlds()
 }

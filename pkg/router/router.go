@@ -93,6 +93,7 @@ type Router struct {
 	wanted     []Route                  // by Reload, until the sorter takes them up; nil: none
 	probing    bool                     // Probe was called, until the sorter has seen to it
 	epochs     uint64                   // given to routes so far
+	scriptings map[string]*scripting    // by destination
 	interrupt  context.CancelFunc       // ends what the sorter waits for
 	start      func(*account)           // starts the account's goroutines; nil until Run
 	startAside func(*aside)
@@ -106,7 +107,7 @@ func New(o Options) (*Router, error) {
 	r := &Router{
 		live:  newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
-		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{},
+		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
 		rerouted: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {

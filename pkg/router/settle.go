@@ -280,6 +280,7 @@ func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err er
 	s.finish(u, e)
 	l := s.lane
 	d := deadLetter(l.account.route, e.Name.Offset, e.Event, e.record, reason, err, s.now)
+	d.EventID, d.Original = e.eventID(), e.original
 	d.Hub, d.Account, d.Lane, d.Index, d.Person, d.Attempts = l.account.hub, l.account.name, l.spec.Name, e.Name.Index, e.Plan.Key, attempts
 	s.batch.DeadLetters = append(s.batch.DeadLetters, d)
 	if s.recording {

@@ -125,7 +125,7 @@ func (s *sorter) handOver(ctx context.Context, in *intake, until time.Time) erro
 	if err != nil {
 		return err
 	}
-	h.begin()
+	h.begin(ctx)
 	n := 0
 	if deaths >= maxDeaths {
 		h.poison(records[0], deaths)

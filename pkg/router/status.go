@@ -158,6 +158,7 @@ func (r *Router) watch(ctx context.Context) error {
 			r.refuse(time.Now())
 		case now := <-tick.C:
 			r.refuse(now)
+			r.tellLeftOut(now)
 			if now.Sub(swept) < sweepInterval {
 				continue
 			}
@@ -165,7 +166,7 @@ func (r *Router) watch(ctx context.Context) error {
 			if err := r.forgetHolds(ctx, now); err != nil {
 				return err
 			}
-			if err := r.expireOutcomes(ctx); err != nil {
+			if err := r.expire(ctx); err != nil {
 				return err
 			}
 		case <-ctx.Done():

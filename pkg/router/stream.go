@@ -24,7 +24,7 @@ type stream struct {
 
 	// Guarded by account.mu.
 	window    []*entry // unfinished, oldest first
-	bytes     int      // of the records in the window
+	bytes     int      // of the entries in the window
 	loaded    store.BlockID
 	more      bool  // the store may hold blocks that are not loaded
 	coming    int   // hand-overs that are being committed, with blocks that others may see before they are announced
@@ -221,10 +221,10 @@ func (s *stream) addBlock(b *store.StoredBlock) error {
 			e.busy = true
 		}
 		kept.left++
-		kept.bytes += len(e.record)
+		kept.bytes += e.size()
 		kept.entries = append(kept.entries, e)
 		s.window = append(s.window, e)
-		s.bytes += len(e.record)
+		s.bytes += e.size()
 		l.enqueueLocked(e)
 	}
 	kept.thinLocked()
