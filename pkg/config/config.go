@@ -1,7 +1,7 @@
 // Package config reads and checks the router's YAML file.
 //
 // Defaults are one value; the file is decoded over it. Every unknown key is an error at every depth, with file, line and the
-// nearest known name, and all problems are reported at once. A destination's own settings stay undecoded ([Settings]) until its
+// Nearest known name, and all problems are reported at once. A destination's own settings stay undecoded ([Settings]) until its
 // package decodes them by the same rules.
 package config
 

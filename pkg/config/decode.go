@@ -267,7 +267,7 @@ func (fs fields) unknown(key string, secret bool) string {
 	for i, f := range fs {
 		names[i] = f.name
 	}
-	if near := nearest(key, names); near != "" {
+	if near := Nearest(key, names); near != "" {
 		return fmt.Sprintf("unknown key %q (did you mean %q?)", cut(key), near)
 	}
 	known := strings.Join(names, ", ")

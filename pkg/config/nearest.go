@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// nearest returns the candidate that word is most likely a misspelling of, "" if none is near: one slip in up to three letters, one more
-// for every three further.
-func nearest(word string, candidates []string) string {
+// Nearest returns the candidate that word is most likely a misspelling of, "" if none is near: one slip in up to three letters, one more
+// for every three further. The candidates are in lower case.
+func Nearest(word string, candidates []string) string {
 	const longest = 64 // the distance takes quadratic time, and no key is as long
 	if len(word) > longest {
 		return ""

@@ -77,6 +77,71 @@ func (s Settings) Problem(key, format string, args ...any) Problem {
 	return p
 }
 
+// Shape is how a part is written.
+type Shape uint8
+
+// Shapes of parts. What the file does not have is Nothing, as is null.
+const (
+	Nothing Shape = iota
+	Single        // one value
+	Map
+	List
+)
+
+// Shape says how the part is written, for components whose keys are not known beforehand.
+func (s Settings) Shape() Shape {
+	switch {
+	case s.node == nil || s.node.null:
+		return Nothing
+	case s.node.kind == mapping:
+		return Map
+	case s.node.kind == sequence:
+		return List
+	}
+	return Single
+}
+
+// Member is one key of a map with its value.
+type Member struct {
+	Key   string
+	Value Settings
+}
+
+// Members lists what a map holds, in the order of the file; nothing for other shapes.
+func (s Settings) Members() []Member {
+	if s.Shape() != Map {
+		return nil
+	}
+	members := make([]Member, len(s.node.pairs))
+	for i, p := range s.node.pairs {
+		members[i] = Member{p.key, Settings{path: joinPath(s.path, cut(p.key)), file: s.file, line: p.line, node: p.value}}
+	}
+	return members
+}
+
+// Items lists the elements of a list; nothing for other shapes.
+func (s Settings) Items() []Settings {
+	if s.Shape() != List {
+		return nil
+	}
+	items := make([]Settings, len(s.node.items))
+	for i, item := range s.node.items {
+		items[i] = Settings{path: fmt.Sprintf("%s[%d]", s.path, i), file: s.file, line: item.line, node: item}
+	}
+	return items
+}
+
+// Text is a single value as it is written, with variables replaced, as for a string field; "" for other shapes.
+func (s Settings) Text() string {
+	if s.Shape() != Single {
+		return ""
+	}
+	return s.node.text
+}
+
+// FromVariable says whether a variable has filled in a single value: messages should not show it.
+func (s Settings) FromVariable() bool { return s.Shape() == Single && s.node.source != s.node.text }
+
 // find follows names down from n.
 func find(n *node, names []string) (*node, bool) {
 	if n == nil || len(names) == 0 {

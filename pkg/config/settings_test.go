@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"strings"
@@ -271,7 +272,7 @@ func TestNearest(t *testing.T) {
 	known := []string{"access_token", "hub_id", "events", "on"}
 	f := func(word, want string) {
 		t.Helper()
-		if got := nearest(word, known); got != want {
+		if got := Nearest(word, known); got != want {
 			t.Errorf("%q: %q, want %q", word, got, want)
 		}
 	}
@@ -286,4 +287,34 @@ func TestNearest(t *testing.T) {
 	f("", "")
 	f("base_url", "")
 	f(strings.Repeat("access_token", 1000), "")
+}
+
+func TestSettingsShapes(t *testing.T) {
+	t.Setenv("WORD", "from-env")
+	s := mustSettings(t, "b: 1\na: [x, null, '']\nc:\n  d: ${env.WORD}\ne:\n")
+	var got []string
+	var walk func(key string, s Settings)
+	walk = func(key string, s Settings) {
+		got = append(got, fmt.Sprintf("%s %s %d %d %q %t", key, s.Path(), s.Pos().Line, s.Shape(), s.Text(), s.FromVariable()))
+		for _, m := range s.Members() {
+			walk(m.Key, m.Value)
+		}
+		for _, item := range s.Items() {
+			walk("-", item)
+		}
+	}
+	walk("", s)
+	walk("none", Settings{})
+	const at = "destinations.crm.hubspot"
+	want := []string{
+		` ` + at + ` 1 2 "" false`,
+		`b ` + at + `.b 1 1 "1" false`,
+		`a ` + at + `.a 2 3 "" false`, `- ` + at + `.a[0] 2 1 "x" false`, `- ` + at + `.a[1] 2 0 "" false`, `- ` + at + `.a[2] 2 1 "" false`,
+		`c ` + at + `.c 3 2 "" false`, `d ` + at + `.c.d 4 1 "from-env" true`,
+		`e ` + at + `.e 5 0 "" false`,
+		`none  0 0 "" false`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }

@@ -109,7 +109,7 @@ func OwnEmail(user gjson.Result) (string, bool) {
 // time of receipt. They are texts or numbers since 1970. A client's time that does not parse, or lies more than a day after receipt, is not used.
 func (e *Event) Time() time.Time {
 	for _, path := range [...]string{"utc_time", "timestamp", "eventn_ctx.utc_time", FieldTimestamp} {
-		t, ok := parseTime(gjson.GetBytes(e.JSON, path))
+		t, ok := ParseTime(gjson.GetBytes(e.JSON, path))
 		if ok && t.Year() > 1970 && t.Before(e.Received.Add(24*time.Hour)) {
 			return t.UTC()
 		}
@@ -123,7 +123,8 @@ var timeLayouts = [...]string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-
 // secondsBelow tells seconds since 1970 from milliseconds: as seconds it is the year 5138, as milliseconds 1973.
 const secondsBelow = 1e11
 
-func parseTime(v gjson.Result) (time.Time, bool) {
+// ParseTime reads a time as clients write it: a text, or a number of seconds or milliseconds since 1970.
+func ParseTime(v gjson.Result) (time.Time, bool) {
 	number := v.Num
 	switch v.Type {
 	case gjson.Number:
@@ -262,7 +263,7 @@ func (e *Event) added(list []addedMember) []addedMember {
 	if len(e.Added) == 0 {
 		return list
 	}
-	inside := bytes.Contains(e.JSON, []byte(fieldContext)) && gjson.GetBytes(e.JSON, fieldContext).IsObject()
+	inside := strings.HasPrefix(Member(unsafe.String(unsafe.SliceData(e.JSON), len(e.JSON)), fieldContext), "{")
 	gjson.Parse(unsafe.String(unsafe.SliceData(e.Added), len(e.Added))).ForEach(func(k, v gjson.Result) bool {
 		list = append(list, addedMember{
 			name: k.Str, rawName: k.Raw, raw: v.Raw, inside: inside && (k.Str == FieldLocation || k.Str == FieldParsedUA),
