@@ -109,7 +109,7 @@ func (l *Lookup) get(i int) string {
 		return l.fromEnvelope(i, name)
 	case fromEventID:
 		own := l.ownValue(i)
-		if id := gjson.Parse(own).String(); own != "" && (id == "" || id == l.event.ID) {
+		if id := gjson.Parse(own).String(); own != "" && !l.hides(HideID) && (id == "" || id == l.event.ID) {
 			own = ""
 		}
 		return l.withAdded(name, own)
@@ -137,7 +137,7 @@ func (l *Lookup) get(i int) string {
 
 // fromEnvelope returns a member that the envelope has, unless the client's own goes before.
 func (l *Lookup) fromEnvelope(i int, name string) string {
-	if l.names.kinds[i] == fromEither {
+	if l.names.kinds[i] == fromEither || name == FieldEventID && l.hides(HideID) {
 		if own := l.ownValue(i); own != "" {
 			return l.withAdded(name, own)
 		}
@@ -155,13 +155,21 @@ func (l *Lookup) fromEnvelope(i int, name string) string {
 	case FieldUserAgent:
 		value = l.event.UserAgent
 	case FieldTimestamp:
+		if l.hides(HideTimestamp) {
+			break
+		}
 		return l.made(append(l.event.Received.UTC().AppendFormat(append(l.space, '"'), TimestampLayout), '"'))
 	}
-	if value == "" || dependsOnContext(name) && l.hasContext() {
+	if value == "" || l.hides(hiders[name]) || dependsOnContext(name) && l.hasContext() {
 		return l.withAdded(name, "")
 	}
 	return l.made(AppendString(l.space, value))
 }
+
+// hiders are the parts of the envelope that an event may hide.
+var hiders = map[string]Hidden{FieldAPIKey: HideAPIKey, FieldEventID: HideID, FieldSource: HideSource}
+
+func (l *Lookup) hides(part Hidden) bool { return l.event.Hidden&part != 0 }
 
 // hasContext says whether the client's event is of the compatibility format.
 func (l *Lookup) hasContext() bool { return strings.HasPrefix(l.ownValue(l.names.context), "{") }
@@ -297,58 +305,3 @@ func isNamed(name, text string) bool {
 }
 
 func isEscaped(name string) bool { return strings.IndexByte(name, '\\') >= 0 }
-
-// skipValue returns where the value that begins at at ends.
-func skipValue(json string, at int) int {
-	if at >= len(json) {
-		return at
-	}
-	switch json[at] {
-	case '"':
-		return skipString(json, at)
-	case '{', '[':
-		return skipNested(json, at)
-	}
-	for at < len(json) && json[at] > ' ' && json[at] != ',' && json[at] != '}' && json[at] != ']' {
-		at++
-	}
-	return at
-}
-
-// skipString returns where the string that begins at at ends, behind its closing quote.
-func skipString(json string, at int) int {
-	for start := at + 1; ; {
-		n := strings.IndexByte(json[at+1:], '"')
-		if n < 0 {
-			return len(json)
-		}
-		if at += n + 1; json[at-1] != '\\' || at > start && !escapes(json[start:at]) {
-			return at + 1
-		}
-	}
-}
-
-// escapes says whether the backslashes at the end of text escape what follows.
-func escapes(text string) bool { return (len(text)-len(strings.TrimRight(text, `\`)))%2 == 1 }
-
-// nesting is what skipNested stops at.
-var nesting = [256]int8{'"': 2, '{': 1, '[': 1, '}': -1, ']': -1}
-
-// skipNested returns where the object or array that begins at at ends.
-func skipNested(json string, at int) int {
-	depth := 0
-	for at < len(json) {
-		switch n := nesting[json[at]]; n {
-		case 0:
-			at++
-		case 2:
-			at = skipString(json, at)
-		default:
-			at++
-			if depth += int(n); depth == 0 {
-				return at
-			}
-		}
-	}
-	return len(json)
-}

@@ -68,7 +68,7 @@ func TestLookup(t *testing.T) {
 	for range 20000 {
 		ev := &Event{
 			ID: pick("", "e1"), APIKey: pick("", `k"1`), Received: time.Unix(1600000000, 123000), Source: pick("", "api"), SourceIP: pick("", "10.0.0.1"),
-			UserAgent: pick("", "curl"), Email: pick("", "a@b.co"), AnonymousHash: pick("", "h"),
+			UserAgent: pick("", "curl"), Email: pick("", "a@b.co"), AnonymousHash: pick("", "h"), Hidden: Hidden(rng.IntN(2) * rng.IntN(16)),
 			JSON: []byte(pick("", " ") + object(lookupNames)),
 		}
 		if rng.IntN(2) == 0 {
@@ -86,12 +86,12 @@ func TestLookup(t *testing.T) {
 }
 
 func FuzzLookup(f *testing.F) {
-	f.Add([]byte(`{"user":{"email":"x"},"a":1}`), []byte(`{"location":{}}`), "a@b.co")
-	f.Add([]byte(`{"eventn_ctx":{"user":{}}}`), []byte(``), "")
-	f.Add([]byte(`{"a`), []byte(`{"b":`), "")
-	f.Add([]byte(`{"a":"b\"`), []byte(`[`), "")
-	f.Fuzz(func(t *testing.T, object, added []byte, email string) {
-		ev := &Event{ID: "e1", APIKey: "k1", Source: "api", UserAgent: "u", Email: email, Added: added, JSON: object}
+	f.Add([]byte(`{"user":{"email":"x"},"a":1}`), []byte(`{"location":{}}`), "a@b.co", byte(0))
+	f.Add([]byte(`{"eventn_ctx":{"user":{}}}`), []byte(``), "", byte(1))
+	f.Add([]byte(`{"a`), []byte(`{"b":`), "", byte(2))
+	f.Add([]byte(`{"a":"b\"`), []byte(`[`), "", byte(2))
+	f.Fuzz(func(t *testing.T, object, added []byte, email string, hidden byte) {
+		ev := &Event{ID: "e1", APIKey: "k1", Source: "api", UserAgent: "u", Email: email, Added: added, JSON: object, Hidden: Hidden(hidden) & hideAll}
 		sound := json.Valid(object) && gjson.ParseBytes(object).IsObject() && (len(added) == 0 || json.Valid(added) && added[0] == '{')
 		ev.JSON = Normalize(ev.JSON)
 		if sound && len(added) > 0 {

@@ -56,52 +56,56 @@ func skipSpace(json string, i int) int {
 	return i
 }
 
-// skipString returns the index behind the string that opens at i.
-func skipString(json string, i int) int {
-	start := i + 1
-	for {
-		n := strings.IndexByte(json[i+1:], '"')
+// skipValue returns where the value that begins at at ends.
+func skipValue(json string, at int) int {
+	if at >= len(json) {
+		return at
+	}
+	switch json[at] {
+	case '"':
+		return skipString(json, at)
+	case '{', '[':
+		return skipNested(json, at)
+	}
+	for at < len(json) && json[at] > ' ' && json[at] != ',' && json[at] != '}' && json[at] != ']' {
+		at++
+	}
+	return at
+}
+
+// skipString returns where the string that begins at at ends, behind its closing quote.
+func skipString(json string, at int) int {
+	for start := at + 1; ; {
+		n := strings.IndexByte(json[at+1:], '"')
 		if n < 0 {
 			return len(json)
 		}
-		i += 1 + n
-		slashes := 0
-		for j := i - 1; j >= start && json[j] == '\\'; j-- {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return i + 1
+		if at += n + 1; json[at-1] != '\\' || at > start && !escapes(json[start:at]) {
+			return at + 1
 		}
 	}
 }
 
-// skipValue returns the index behind the value that begins at i.
-func skipValue(json string, i int) int {
+// escapes says whether the backslashes at the end of text escape what follows.
+func escapes(text string) bool { return (len(text)-len(strings.TrimRight(text, `\`)))%2 == 1 }
+
+// nesting is what skipNested stops at.
+var nesting = [256]int8{'"': 2, '{': 1, '[': 1, '}': -1, ']': -1}
+
+// skipNested returns where the object or array that begins at at ends.
+func skipNested(json string, at int) int {
 	depth := 0
-	for i < len(json) {
-		switch json[i] {
-		case '"':
-			i = skipString(json, i)
-		case '{', '[':
-			depth++
-			i++
-		case '}', ']':
-			if depth--; depth < 0 {
-				return i
-			}
-			i++
-		case ',', ' ', '\t', '\n', '\r':
-			if depth == 0 {
-				return i
-			}
-			i++
-			continue
+	for at < len(json) {
+		switch n := nesting[json[at]]; n {
+		case 0:
+			at++
+		case 2:
+			at = skipString(json, at)
 		default:
-			i++
-			continue
-		}
-		if depth == 0 {
-			return i
+			at++
+			if depth += int(n); depth == 0 {
+				return at
+			}
 		}
 	}
 	return len(json)
