@@ -22,6 +22,8 @@ type cli struct {
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
+
+	ImportConfig importConfigCmd `cmd:"" help:"Make a configuration of one of Jitsu's, and report what it could not carry over."`
 }
 
 // configFlag is the flag that names the configuration file.

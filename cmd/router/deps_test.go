@@ -22,6 +22,7 @@ var allowed = map[string][]string{
 	"pkg/testcase": {"pkg/config"},
 
 	"pkg/filters":      {"pkg/config", "pkg/event"},
+	"pkg/jitsuconfig":  {"pkg/config", "pkg/filters"},
 	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/ingest/segment", "pkg/log"},
 	"pkg/destinations": {"pkg/config", "pkg/event"},
 	"pkg/eventscache":  {"pkg/event", "pkg/redact", "pkg/store"},

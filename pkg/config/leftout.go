@@ -112,13 +112,13 @@ func (destination) leftOut() map[string]leftOut { return destinationLeftOut }
 
 // Ignoring what changes the data would deliver other data than the file says.
 const (
-	noMappings = "mappings are not in this version"
-	harmful    = ", and without them the destination would get other data than this file says; "
+	noMappings = "there are no mappings here"
+	harmful    = ", and without them the destination would get other data than this file says; `router import-config` makes a transform of them"
 )
 
 var dataLayoutLeftOut = map[string]leftOut{
-	"mappings":           {advice: noMappings, harm: noMappings + harmful + "remove this and send the fields under the names that you want", matters: maps},
-	"mapping":            {advice: noMappings, harm: noMappings + harmful + "remove this and send the fields under the names that you want", matters: mapsOldStyle},
+	"mappings":           {advice: noMappings, harm: noMappings + harmful, matters: maps},
+	"mapping":            {advice: noMappings, harm: noMappings + harmful, matters: mapsOldStyle},
 	"mapping_type":       {advice: noMappings},
 	"max_columns":        {advice: "there are no SQL destinations"},
 	"primary_key_fields": {advice: "there are no SQL destinations"},
