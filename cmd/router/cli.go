@@ -19,6 +19,8 @@ type cli struct {
 	Sandbox     sandboxCmd     `cmd:"" help:"Run the HubSpot sandbox alone, to point a router or a HubSpot client at."`
 	Deadletters deadlettersCmd `cmd:"" help:"Look at events that could not be delivered."`
 	Send        sendCmd        `cmd:"" help:"Upload files of events to a router."`
+	Try         tryCmd         `cmd:"" help:"Show what would become of events, and what would be sent, without sending anything."`
+	Schema      schemaCmd      `cmd:"" help:"Store what is known of the remote accounts, for try."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

@@ -106,7 +106,7 @@ func testDestination(ctx context.Context, cfg *config.Config, name string, p par
 
 // quiet are parts for destinations that only look: nothing is logged, counted or kept. The quota is that of shared.
 func quiet(shared *destinations.Shared, transport http.RoundTripper) parts {
-	return parts{logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), shared: shared, transport: transport}
+	return parts{logger: quietLogger(), metrics: discardMetrics(), shared: shared, transport: transport}
 }
 
 // destinationTest answers POST /api/v1/destinations/test, with {"destination":"name"} for one of the configuration, or a destination as
@@ -227,3 +227,5 @@ func plainProblems(err error) string {
 	}
 	return strings.Join(all, "; ")
 }
+
+func quietLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }

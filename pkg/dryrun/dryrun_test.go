@@ -11,7 +11,6 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot"
 	"eventrouter/pkg/event"
-	"eventrouter/pkg/filters"
 	"eventrouter/pkg/router"
 )
 
@@ -30,14 +29,6 @@ func hubspotTarget(t *testing.T, name, settings string) Target {
 	}
 }
 
-func (t Target) transform(tb testing.TB, src string) Target {
-	tb.Helper()
-	var err error
-	if t.Route.Transform, err = filters.CompileTransform(src, filters.Options{Destination: t.Route.Name, Type: "hubspot"}); err != nil {
-		tb.Fatal(err)
-	}
-	return t
-}
 
 var received = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 

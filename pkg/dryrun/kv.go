@@ -1,11 +1,33 @@
 package dryrun
 
 import (
+	"errors"
 	"maps"
 	"time"
 
 	"eventrouter/pkg/filters"
+	"eventrouter/pkg/store"
 )
+
+// remembered is what the scripts of a destination have kept in a store. It is only read.
+type remembered struct {
+	store       *store.Store
+	destination string
+}
+
+// Load implements [filters.KV].
+func (r remembered) Load(key string) (string, bool, error) {
+	v, ok, err := r.store.KV(r.destination, key)
+	return v.Value, ok, err
+}
+
+// Store implements [filters.KV]: an overlay stands before it.
+func (remembered) Store(string, string, time.Duration) error { return errReadOnly }
+
+// Delete implements [filters.KV].
+func (remembered) Delete(string) error { return errReadOnly }
+
+var errReadOnly = errors.New("BUG: a dry run writes into the memory of the router")
 
 // overlay keeps what scripts write over another KV, which it only reads. One goroutine owns it.
 type overlay struct {
@@ -16,7 +38,8 @@ type overlay struct {
 
 type kept struct {
 	json  string
-	until time.Time // zero: deleted
+	until time.Time // zero: for ever
+	gone  bool
 }
 
 func newOverlay(under filters.KV, now func() time.Time) *overlay {
@@ -26,7 +49,7 @@ func newOverlay(under filters.KV, now func() time.Time) *overlay {
 // Load implements [filters.KV].
 func (o *overlay) Load(key string) (string, bool, error) {
 	if v, ok := o.values[key]; ok {
-		return v.json, o.now().Before(v.until), nil
+		return v.json, !v.gone && (v.until.IsZero() || o.now().Before(v.until)), nil
 	}
 	if o.under == nil {
 		return "", false, nil
@@ -36,13 +59,17 @@ func (o *overlay) Load(key string) (string, bool, error) {
 
 // Store implements [filters.KV].
 func (o *overlay) Store(key, json string, ttl time.Duration) error {
-	o.values[key] = kept{json, o.now().Add(ttl)}
+	v := kept{json: json}
+	if ttl > 0 {
+		v.until = o.now().Add(ttl)
+	}
+	o.values[key] = v
 	return nil
 }
 
 // Delete implements [filters.KV].
 func (o *overlay) Delete(key string) error {
-	o.values[key] = kept{}
+	o.values[key] = kept{gone: true}
 	return nil
 }
 

@@ -68,8 +68,9 @@ const (
 type Output struct {
 	Index int    `json:"index"`
 	ID    string `json:"event_id"`
-	// Event is the output as the destination would get it.
-	Event json.RawMessage `json:"event,omitempty"`
+	// Event is the output as the destination would get it; Changed says that it is not as it came.
+	Event   json.RawMessage `json:"event,omitempty"`
+	Changed bool            `json:"changed,omitempty"`
 	// Status says what would become of it, and Reason why.
 	Status store.Status `json:"status"`
 	Reason string       `json:"reason,omitempty"`
@@ -117,16 +118,16 @@ type Header struct {
 	Value string `json:"value"`
 }
 
-// Dead says whether an output of any event would become a dead letter.
-func (r *Report) Dead() bool {
+// DeadLetters is how many outputs would become dead letters.
+func (r *Report) DeadLetters() (n int) {
 	for i := range r.Events {
 		for j := range r.Events[i].Destinations {
 			for k := range r.Events[i].Destinations[j].Outputs {
 				if r.Events[i].Destinations[j].Outputs[k].Status == store.Dead {
-					return true
+					n++
 				}
 			}
 		}
 	}
-	return false
+	return n
 }

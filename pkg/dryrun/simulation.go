@@ -1,6 +1,7 @@
 package dryrun
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,8 +35,6 @@ type Target struct {
 	From   string
 	// Notes are what else a person should know, for the report.
 	Notes []string
-	// KV is what its scripts have kept. It is only read. nil: nothing.
-	KV filters.KV
 }
 
 // Options of a Simulation. The zero value plays through nothing.
@@ -43,7 +42,7 @@ type Options struct {
 	Targets []Target
 	// Enricher adds what the router's does; nil: nothing.
 	Enricher *enrich.Enricher
-	// Memory is what the router remembers; nil: nothing.
+	// Memory is what the router remembers, and what its scripts have kept. It is only read; nil: nothing.
 	Memory *store.Store
 	// Redact says what the report does not show of events; nil: it shows all.
 	Redact *redact.Fields
@@ -94,9 +93,14 @@ func New(o Options) (*Simulation, error) {
 
 func (s *Simulation) newTarget(from Target) (*target, error) {
 	t := &target{
-		Target: from, route: from.Route, recorder: &recorder{}, kv: newOverlay(from.KV, s.opts.Now), memories: map[memoryName][]byte{},
+		Target: from, route: from.Route, recorder: &recorder{}, memories: map[memoryName][]byte{},
 		notes: slices.Clone(from.Notes),
 	}
+	var kept filters.KV
+	if s.opts.Memory != nil {
+		kept = remembered{s.opts.Memory, from.Route.Name}
+	}
+	t.kv = newOverlay(kept, s.opts.Now)
 	env := destinations.Env{
 		Name: from.Route.Name, Log: slog.New(slog.DiscardHandler), Transport: t.recorder, Cache: noCache{}, Shared: &destinations.Shared{},
 		Metrics: s.metrics, Simulation: true,
@@ -204,6 +208,7 @@ func (p *playing) decide(t *target, place int, ev *event.Event) Result {
 	if res.NotFed != "" {
 		return res
 	}
+	view := ev.AppendView(nil)
 	kv := newOverlay(t.kv, p.s.opts.Now)
 	decisions := t.route.Decide(nil, ev, filters.World{KV: kv, Log: func(level, line string) {
 		res.Logs = append(res.Logs, Line{level, line})
@@ -219,6 +224,10 @@ func (p *playing) decide(t *target, place int, ev *event.Event) Result {
 		out := Output{
 			Index: d.Index, ID: d.Event.ID, Event: p.s.opts.Redact.JSON(d.Event.AppendView(nil)), Status: d.Status, Reason: d.Reason,
 			Unidentified: d.Unidentified(),
+		}
+		out.Changed = !bytes.Equal(d.Event.AppendView(nil), view)
+		if d.Status == store.Filtered && d.Reason == "" {
+			out.Reason = "table_name_template is empty, null or false"
 		}
 		if d.Err != nil {
 			out.Error = d.Err.Error()

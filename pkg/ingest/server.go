@@ -64,6 +64,9 @@ type Options struct {
 	// Admin are further pages for who may see admin pages, by method and path: "POST /api/v1/destinations/test".
 	Admin map[string]fasthttp.RequestHandler
 
+	// DryRun answers a dry run whose body was read. The ctx is its own until it returns. nil: the route does not exist.
+	DryRun func(ctx *fasthttp.RequestCtx, tried Tried)
+
 	// Certificate makes the server speak HTTPS. nil: HTTP.
 	Certificate *Certificate
 
@@ -169,6 +172,9 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 	path := trimSlash(ctx.Path())
 	e := endpointOf(path)
 	switch {
+	case string(path) == dryRunPath && ctx.IsPost() && s.opts.DryRun != nil:
+		s.dryRun(ctx)
+		return // with the body read
 	case e == bulkUpload && ctx.IsPost():
 		s.upload(ctx)
 		return // with the body read

@@ -56,7 +56,8 @@ type credential struct {
 type sourceTable struct {
 	k0, k1         uint64
 	client, server map[uint64]credential
-	unfed          []string // ids of keys that feed no destination
+	keys           []*source // in their order
+	unfed          []string  // ids of keys that feed no destination
 	limits         map[string]*rateLimit
 }
 
@@ -83,6 +84,7 @@ func newSourceTable(keys []config.APIKey, dests []config.Destination, m *metrics
 			src.origins = append(src.origins, newOriginRule(pattern))
 		}
 		m.resolve(src)
+		t.keys = append(t.keys, src)
 		if !src.feeds {
 			t.unfed = append(t.unfed, k.ID)
 		}

@@ -53,16 +53,19 @@ type snapshotDefinition struct {
 // tierOrScope is why an account has no custom events.
 const tierOrScope = "HubSpot refuses custom events (403): the token lacks the scope for them, or the account the Enterprise tier"
 
-// Schema implements [destinations.Simulated]. What was loaded in the last minutes is used, and the rest read from the account, in at most three calls, which take
+// Schema implements [destinations.Simulated]. What was loaded in the last minutes is used, and the rest read from the account, in a few calls, which take
 // their quota like all others.
 func (d *Destination) Schema(ctx context.Context) (json.RawMessage, error) {
 	ps := &permits{d: d}
 	out := snapshot{Type: "hubspot", HubID: d.hubID, Events: []snapshotDefinition{}}
-	properties, err := d.freshSchema(ctx, ps)
+	properties, loaded, err := d.freshSchema(ctx, ps)
 	if err != nil {
 		return nil, err
 	}
-	groups := d.groups(ctx, ps)
+	groups := map[string]bool{}
+	if !loaded || !d.loadGroups(ctx, ps, groups) {
+		groups[d.contacts.properties.group] = true // whether it exists, the live check tells
+	}
 	for _, p := range properties.properties {
 		out.Properties = append(out.Properties, p.snapshot())
 		if p.group != "" {
@@ -103,20 +106,21 @@ func (d *Destination) withoutToken(data []byte) []byte {
 	return data
 }
 
-// freshSchema returns the account's properties as they were a few minutes ago, or are.
-func (d *Destination) freshSchema(ctx context.Context, ps *permits) (*schema, error) {
+// freshSchema returns the account's properties as they were a few minutes ago, or are: then loaded is true.
+func (d *Destination) freshSchema(ctx context.Context, ps *permits) (s *schema, loaded bool, err error) {
 	d.account.schema.restore(d.cache, d.cacheKey("properties"))
 	if s := d.account.schema.get(); s != nil && !s.stale(time.Now()) && s.grouped() {
-		return s, nil
+		return s, false, nil
 	}
 	c := &d.account.schema
 	select {
 	case c.loading <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	}
 	defer func() { <-c.loading }()
-	return d.loadSchema(ctx, ps)
+	s, err = d.loadSchema(ctx, ps)
+	return s, true, err
 }
 
 // grouped says whether it is known of properties to which group they belong: what an older router has kept does not tell.
@@ -158,14 +162,11 @@ func (c *definitionCache) list() []*definition {
 	return all
 }
 
-// groups are the names of the account's property groups, also of those without a property. Where they can not be read, that of the settings is taken to exist: the
-// live check tells of it.
-func (d *Destination) groups(ctx context.Context, ps *permits) map[string]bool {
-	found := map[string]bool{}
+// loadGroups adds the names of the account's property groups, also of those without a property, to found, and says whether they could be read.
+func (d *Destination) loadGroups(ctx context.Context, ps *permits, found map[string]bool) bool {
 	a, err := d.call(ctx, ps, request{endpoint: endpointGroups, method: http.MethodGet, url: d.baseURL + d.paths.properties + "/groups"})
 	if err != nil {
-		found[d.contacts.properties.group] = true
-		return found
+		return false
 	}
 	gjson.GetBytes(a.body, "results").ForEach(func(_, g gjson.Result) bool {
 		if name := g.Get("name").Str; name != "" && !g.Get("archived").Bool() {
@@ -173,7 +174,7 @@ func (d *Destination) groups(ctx context.Context, ps *permits) map[string]bool {
 		}
 		return true
 	})
-	return found
+	return true
 }
 
 func (p *property) snapshot() snapshotProperty {

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/dryrun"
+	"eventrouter/pkg/store"
+)
+
+// seen is a request that a remote got, as far as a dry run shows it.
+type seen struct{ Method, URL, ContentType, Body string }
+
+// watchedHub is a sandbox that notes what is posted to it.
+type watchedHub struct {
+	url string
+	box *sandbox.Sandbox
+
+	mu    sync.Mutex
+	posts []seen
+	calls int // reads too
+}
+
+func watchHub(t *testing.T, o sandbox.Options) *watchedHub {
+	t.Helper()
+	o.HubID, o.Token = demoHub, demoToken
+	w := &watchedHub{box: sandbox.New(o)}
+	remote := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.mu.Lock()
+		w.calls++
+		if r.Method != http.MethodGet {
+			w.posts = append(w.posts, seen{r.Method, w.url + r.URL.String(), r.Header.Get("Content-Type"), string(body)})
+		}
+		w.mu.Unlock()
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		w.box.ServeHTTP(out, r)
+	}))
+	t.Cleanup(remote.Close)
+	w.url = remote.URL
+	return w
+}
+
+// take returns the posts since the last one.
+func (w *watchedHub) take() []seen {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	posts := w.posts
+	w.posts = nil
+	return posts
+}
+
+func (w *watchedHub) made() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls
+}
+
+// ask posts to a page and returns its answer.
+func (r *running) ask(path, body string, headers ...string) (status int, answer string) {
+	r.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, r.url+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res.StatusCode, string(data)
+}
+
+// try makes a dry run.
+func (r *running) try(query, body string) *dryrun.Report {
+	r.t.Helper()
+	status, answer := r.ask("/api/v1/events/dry-run?token=s2s.x"+query, body)
+	if status != http.StatusOK {
+		r.t.Fatalf("a dry run of %s is answered %d: %s", body, status, answer)
+	}
+	if strings.Contains(answer, demoToken) || strings.Contains(answer, "s2s.x") {
+		r.t.Fatalf("a secret is in %s", answer)
+	}
+	var report dryrun.Report
+	if err := json.Unmarshal([]byte(answer), &report); err != nil {
+		r.t.Fatal(err)
+	}
+	return &report
+}
+
+// shown are the requests of a report as a remote gets them.
+func shown(r *dryrun.Report) (all []seen) {
+	for _, q := range r.Requests {
+		all = append(all, seen{q.Method, q.URL, q.ContentType, string(q.Body) + q.Text})
+	}
+	return all
+}
+
+const dryRunConfig = `
+server: {data_dir: %s, min_free_bytes: 1MiB, admin_token: letmein-admin}
+api_keys: [{id: web, server_secret: s2s.x, client_secret: js.x}, {id: other, server_secret: s2s.other}]
+destinations:
+  crm:
+    type: hubspot
+    only_tokens: [web]
+    data_layout:
+      table_name_template: '$.event_type == "pageview" ? "" : $.event_type'
+      transform: |
+        if ($.event_type == "both") return [{...$, event_type: "first"}, {...$, event_type: "second"}]
+        if ($.event_type == "broken") {
+          throw new Error("no " + $.user.email)
+        }
+        return {...$, moved: 1}
+    hubspot:
+      access_token: %s
+      hub_id: %q
+      base_url: %q
+      contact_events: [order]
+      properties:
+        unknown: create
+        map: {jobtitle: $.user.title}
+        write: {city: if_empty}
+`
+
+// TestDryRunIsExact: what a dry run shows of an event is what the remote gets when the event is posted.
+func TestDryRunIsExact(t *testing.T) {
+	hub := watchHub(t, sandbox.Options{
+		Burst: 190, Properties: demoProperties(), Definitions: []sandbox.Definition{{Name: "order", Label: "Order", IncludeDefaults: true}},
+	})
+	cfg, err := load(write(t, fmt.Sprintf(dryRunConfig, t.TempDir(), demoToken, demoHub, hub.url)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := startService(t, cfg)
+	at := `"utc_time":"2026-05-04T12:00:00.000Z"`
+	n := 0
+	f := func(event string) {
+		t.Helper()
+		n++
+		body := fmt.Sprintf(`{"event_id":"e%d",%s,%s`, n, at, event[1:])
+		report := r.try("", body)
+		if got := hub.take(); len(got) > 0 {
+			t.Errorf("a dry run of %s has sent %v", body, got)
+		}
+		r.post("s2s.x", body)
+		r.settle()
+		got := hub.take()
+		if diff := cmp.Diff(shown(report), got); diff != "" {
+			told, _ := json.Marshal(report.Events)
+			t.Errorf("%s: what the dry run shows and what is sent differ (-shown +sent):\n%s\n%s", body, diff, told)
+		}
+		if len(got) == 0 {
+			t.Errorf("%s: nothing is sent", body)
+		}
+	}
+	f(`{"event_type":"user_identify","user":{"email":" A@b.co","firstname":"Ada","title":"Eng","annualrevenue":1.5e3,"hs_lead_status":"nonsense","createdate":"x"}}`)
+	f(`{"event_type":"user_identify","user":{"email":"a@b.co","city":"Paris","shoe_size":43}}`)          // a property is made, and one is read before it is written
+	f(`{"event_type":"order","user":{"email":"a@b.co","id":7,"lastname":"L"},"revenue":12.50,"n":null}`) // contact and event
+	f(`{"event_type":"order","user":{"id":7},"revenue":3}`)                                              // who it is, is remembered
+	f(`{"event_type":"Signed Up","user":{"email":"new@b.co"},"plan":"x","deep":{"a":1}}`)                // a definition is made
+	f(`{"event_type":"Signed Up","user":{"email":"new@b.co"},"plan":"x","more":"2026-05-04T12:00:00Z"}`) // and a property of it
+	f(`{"event_type":"both","user":{"email":"new@b.co"},"plan":"x"}`)                                    // several outputs
+
+	// Together, as one request: writes of one contact are merged.
+	body := `[{"event_id":"t1",` + at + `,"event_type":"user_identify","user":{"email":"t@b.co","firstname":"T"}},` +
+		`{"event_id":"t2",` + at + `,"event_type":"user_identify","user":{"email":"t@b.co","lastname":"U"}},` +
+		`{"event_id":"t3",` + at + `,"event_type":"order","user":{"email":"t@b.co"}}]`
+	report := r.try("&together=true", body)
+	r.post("s2s.x", body)
+	r.settle()
+	if diff := cmp.Diff(shown(report), hub.take()); diff != "" {
+		t.Errorf("together: what the dry run shows and what is sent differ (-shown +sent):\n%s", diff)
+	}
+}
+
+// TestDryRunLeavesNoTrace: neither the memory of the router nor its quota, lanes, log, outcomes and counters know of a dry run.
+func TestDryRunLeavesNoTrace(t *testing.T) {
+	hub := watchHub(t, sandbox.Options{Burst: 190, Properties: demoProperties()})
+	cfg, err := load(write(t, fmt.Sprintf(dryRunConfig, t.TempDir(), demoToken, demoHub, hub.url)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := startService(t, cfg)
+	r.post("s2s.x", `[{"event_id":"1","event_type":"user_identify","user":{"email":"a@b.co"}},{"event_id":"2","event_type":"seen","user":{"email":"a@b.co"}}]`)
+	r.settle()
+	before, calls := r.metrics(), hub.made()
+	for range 3 {
+		r.try("", `{"event_id":"3","event_type":"seen","user":{"id":"u1","email":"b@b.co"}}`)
+		r.try("", `[{"event_id":"4","event_type":"broken","user":{"email":"b@b.co"}},{"event_id":"5","event_type":"pageview"},{"event_id":"1","event_type":"x"}]`)
+	}
+	if report := r.try("", `{"event_type":"seen","user":{"id":"u1"}}`); report.Events[0].Email != "" {
+		t.Errorf("a dry run taught the identity memory %q", report.Events[0].Email)
+	}
+	if after := r.metrics(); after != before {
+		t.Errorf("counters differ:\n%s", cmp.Diff(before, after))
+	}
+	if got := hub.made(); got != calls {
+		t.Errorf("%d calls were made", got-calls)
+	}
+	letters, err := r.srv.store.DeadLetters(t.Context(), store.DeadLetterQuery{Limit: 10})
+	if err != nil || len(letters) > 0 {
+		t.Errorf("dead letters %v, %v", letters, err)
+	}
+	if status, answer := r.ask("/api/v1/events/explain?event_id=3", ""); status == http.StatusOK && strings.Contains(answer, "b@b.co") {
+		t.Errorf("explain knows of a dry run: %s", answer)
+	}
+}
+
+// metrics are those of the router that tell of events, destinations and quotas.
+func (r *running) metrics() string {
+	r.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, r.url+"/metrics", nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("X-Admin-Token", "letmein-admin")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var kept []string
+	for line := range strings.Lines(string(data)) {
+		if strings.HasPrefix(line, "router_") && !strings.Contains(line, "connections") && !strings.HasPrefix(line, "router_quota_remaining") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
+}

@@ -1,0 +1,191 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"eventrouter/pkg/event"
+)
+
+// dryRunPath is Jitsu's.
+const dryRunPath = "/api/v1/events/dry-run"
+
+// maxTried bounds the events of one dry run: it is for a person who looks at them.
+const maxTried = 100
+
+// Tried is a body of a dry run, read as any other; nothing of it is stored or counted.
+type Tried struct {
+	APIKey string
+	Events []*event.Event // as the log would hold them; the caller's
+	// LeftOut says of each element that a batch of messages would be taken without, which it is and why.
+	LeftOut []string
+}
+
+// dryRun answers POST /api/v1/events/dry-run, to who has a server secret or may see admin pages: an answer shows how destinations are configured, and a client
+// secret can be read by anybody.
+func (s *Server) dryRun(ctx *fasthttp.RequestCtx) {
+	received := s.opts.Now()
+	b := acquireBatch()
+	defer b.release()
+	b.heavy = s.heavy
+	e, r := triedEndpoint(string(ctx.QueryArgs().Peek("route")))
+	var src access
+	if r == nil {
+		src, r = s.mayTry(ctx, b, e)
+	}
+	var tried Tried
+	if r == nil {
+		tried, r = s.try(ctx, b, e, src, received)
+	}
+	if r != nil {
+		s.refuse(ctx, nil, r)
+		return
+	}
+	s.opts.DryRun(ctx, tried)
+}
+
+// triedEndpoint is the endpoint whose bodies a dry run is of; "" is that of servers.
+func triedEndpoint(route string) (*endpoint, *refusal) {
+	if route == "" {
+		return jitsuServer, nil
+	}
+	e := endpointOf(trimSlash([]byte(route)))
+	if e == nil || e == bulkUpload || !strings.HasPrefix(route, "/") {
+		return nil, &refusal{
+			status: fasthttp.StatusBadRequest, reason: reasonBody, message: "route: no events are posted there",
+			detail: "write a path such as /api/v1/s2s/event, /api/v1/event or /v1/batch",
+		}
+	}
+	return e, nil
+}
+
+var (
+	refuseClientTry = &refusal{
+		status: fasthttp.StatusForbidden, reason: reasonToken, message: "A client secret may not try events",
+		detail: "anybody can read it in a page, and the answer shows how destinations are configured: use the API key's server secret, or the admin token",
+	}
+	refuseTry = &refusal{
+		status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "The token is not found",
+		detail: "send an API key's server secret as ?token=, X-Auth-Token or Authorization: Bearer, or the admin token",
+	}
+)
+
+// mayTry returns as whom a dry run is made: the API key whose server secret it brings, or for who may see admin pages the one that it names, and else the
+// first. Events count as a browser's where the endpoint is for browsers, or the request says so.
+func (s *Server) mayTry(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) (access, *refusal) {
+	t := s.sources.Load()
+	token := b.token(ctx)
+	server := e.secret != clientSecret && string(ctx.QueryArgs().Peek("browser")) != "true"
+	if len(token) > 0 {
+		if key, _ := t.find(t.server, token); key != nil {
+			return access{key: key, server: server}, nil
+		}
+	}
+	if r := s.refuseAdmin(ctx); r != nil {
+		if key, _ := t.find(t.client, token); key != nil && len(token) > 0 {
+			return access{}, refuseClientTry
+		}
+		return access{}, refuseTry
+	}
+	key, r := t.named(string(ctx.QueryArgs().Peek("api_key_id")))
+	return access{key: key, server: server}, r
+}
+
+// named returns the key with an id; "" is the first.
+func (t *sourceTable) named(id string) (*source, *refusal) {
+	for _, key := range t.keys {
+		if id == "" || key.id == id {
+			return key, nil
+		}
+	}
+	text := fmt.Sprintf("API key with id=[%s] does not exist", id)
+	if id == "" {
+		text = "There is no API key"
+	}
+	return nil, &refusal{status: fasthttp.StatusBadRequest, reason: reasonBody, message: text}
+}
+
+// try reads a body up to where its events would be stored.
+func (s *Server) try(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access, received time.Time) (Tried, *refusal) {
+	tried := Tried{APIKey: src.key.id}
+	body, r := b.read(ctx, s.limitsOf(ctx, e).body, s.pace())
+	if r == nil {
+		r = s.parse(ctx, b, e, body)
+	}
+	if r != nil {
+		return tried, r
+	}
+	if len(b.elements) > maxTried {
+		r := refuseEventCount(maxTried)
+		return tried, &refusal{status: r.status, reason: r.reason, message: r.message, detail: "a dry run is of a few events"}
+	}
+	if r := s.encode(b, e, s.envelope(ctx, b, e, src, received)); r != nil {
+		return tried, r
+	}
+	for _, rec := range b.recs {
+		ev := &event.Event{}
+		if err := ev.Decode(append([]byte(nil), rec...)); err != nil {
+			return tried, &refusal{status: fasthttp.StatusInternalServerError, reason: reasonInternal, message: "Internal error"}
+		}
+		tried.Events = append(tried.Events, ev)
+	}
+	for _, bad := range b.messages.bad[:min(len(b.messages.bad), maxToldMessages)] {
+		tried.LeftOut = append(tried.LeftOut, fmt.Sprintf("element %d: %s", bad.index, strings.TrimPrefix(bad.why.message, bodyMessage)))
+	}
+	return tried, nil
+}
+
+// Posted is a request that nobody has sent.
+type Posted struct {
+	Route     string // path; "": /api/v1/s2s/event
+	APIKey    string // id; "": the first
+	Browser   bool   // it has no server's trust
+	Received  time.Time
+	Addr      netip.Addr // the client's; zero: this machine's
+	UserAgent string
+	Body      []byte
+}
+
+// Read makes events of a request as if it had come, and stores and counts nothing.
+func (s *Server) Read(p Posted) (Tried, error) {
+	e, r := triedEndpoint(p.Route)
+	if r != nil {
+		return Tried{}, r.err()
+	}
+	key, r := s.sources.Load().named(p.APIKey)
+	if r != nil {
+		return Tried{}, r.err()
+	}
+	var req fasthttp.Request
+	req.Header.SetMethod(fasthttp.MethodPost)
+	req.Header.SetUserAgent(p.UserAgent)
+	req.SetRequestURI(p.Route)
+	req.SetBodyRaw(p.Body)
+	var ctx fasthttp.RequestCtx
+	if !p.Addr.IsValid() {
+		p.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	ctx.Init(&req, net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.Addr, 1)), nil)
+	b := acquireBatch()
+	defer b.release()
+	tried, r := s.try(&ctx, b, e, access{key: key, server: !p.Browser && e.secret != clientSecret}, p.Received)
+	if r != nil {
+		return tried, r.err()
+	}
+	return tried, nil
+}
+
+// err is what the answer would say.
+func (r *refusal) err() error {
+	text := strings.TrimPrefix(r.message, bodyMessage)
+	if r.detail != "" {
+		text += ": " + r.detail
+	}
+	return errors.New(text)
+}
