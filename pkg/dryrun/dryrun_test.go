@@ -29,7 +29,6 @@ func hubspotTarget(t *testing.T, name, settings string) Target {
 	}
 }
 
-
 var received = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
 func posted(id, json string) *event.Event {
