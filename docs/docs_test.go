@@ -59,6 +59,7 @@ type page struct {
 //
 //	yaml             a configuration, perhaps in part: it must load
 //	yaml bad         it must not; the next block shows the messages
+//	yaml jitsu       a file of Jitsu's: the two blocks after it are what router import-config makes of it, and its report
 //	yaml file=NAME   it must load, and the shell examples of the page find it under that name
 //	sh run           runs alone
 //	sh served        runs beside a router with router.yaml and a sandbox
@@ -235,7 +236,7 @@ func absolute(t *testing.T, path string) string {
 // TestFences: every block is of a kind that a test knows, so that none is left unchecked by a slip.
 func TestFences(t *testing.T) {
 	known := map[string]bool{
-		"sh": true, "sh run": true, "sh served": true, "sh store": true, "yaml": true, "yaml bad": true, "text": true, "text output": true, "text demo": true,
+		"sh": true, "sh run": true, "sh served": true, "sh store": true, "yaml": true, "yaml bad": true, "yaml jitsu": true, "text": true, "text output": true, "text demo": true,
 		"js sdk": true, "go": true, "go example": true, "json": true, "ini": true, "dockerfile": true,
 	}
 	for _, p := range loadAll(t) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/jitsuconfig"
@@ -124,6 +125,7 @@ func (c *importConfigCmd) tell(ctx context.Context, w io.Writer, data []byte) er
 	var problems config.Problems
 	switch {
 	case errors.As(err, &problems):
+		problems = slices.Compact(problems)
 		fmt.Fprintf(w, "router check does not pass it yet, with %s in the new file:\n", count(len(problems), "problem"))
 		for _, p := range problems {
 			fmt.Fprintf(w, "  %s\n", p)
