@@ -19,6 +19,7 @@ func TestDifferences(t *testing.T) {
 		"table_name":                      "../testdata/jitsu/templates.json",
 		"upstream-tests.js_expression":    "../testdata/jitsu/templates.json",
 		"hubspot":                         "../testdata/jitsu/hubspot.json",
+		"mappings":                        "../testdata/jitsu/mappings.json",
 
 		"upstream-tests.api_keys_forms": "../testdata/jitsu/config.json",
 	}

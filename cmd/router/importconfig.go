@@ -48,6 +48,7 @@ func (c *importConfigCmd) Run(ctx context.Context, s streams) error {
 	if result.YAML == nil {
 		return usageError{fmt.Errorf("%s: %w", c.File, errNothingCame)}
 	}
+	fmt.Fprintln(s.err, "what differs whatever the file says, such as ip_policy=strict, is listed in docs/from-jitsu.md, under What differs on purpose")
 	if c.Out == "" {
 		_, err = s.out.Write(result.YAML)
 	} else {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"eventrouter/docs"
 )
 
 // TestJitsuCases: what Jitsu was seen to make of an event by its mappings, and of mappings that are wrong.
@@ -33,7 +35,11 @@ func TestJitsuCases(t *testing.T) {
 	if len(g.Cases) != 2 {
 		t.Errorf("%d cases, want 2", len(g.Cases))
 	}
+	listed := docs.Differences("mappings")
 	for _, c := range g.Cases {
+		if (listed[c.Case] != "") != (c.HTTP != 200) {
+			t.Errorf("%s: the documentation lists it among the differences, or does not, and the code does otherwise", c.Case)
+		}
 		layout := layoutOf(t, c.DataLayout)
 		if c.HTTP != 200 {
 			// Jitsu does not start such a destination: here it gets no events, and the report says why.
