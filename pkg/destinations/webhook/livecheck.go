@@ -56,7 +56,7 @@ func (d *Destination) testTLS(ctx context.Context, conn net.Conn) destinations.F
 		f.Level, f.Text, f.Fix = destinations.FindingWarning, "events go over the network unencrypted", "write an https:// url"
 		return f
 	}
-	secure := tls.Client(conn, &tls.Config{ServerName: d.address.host})
+	secure := tls.Client(conn, &tls.Config{ServerName: d.address.host, RootCAs: d.roots})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		f.Level, f.Text, f.Fix = destinations.FindingError, err.Error(), "the receiver needs a certificate for its host that this machine trusts"
 		return f

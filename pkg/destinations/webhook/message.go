@@ -34,18 +34,23 @@ type target struct {
 	enveloped bool
 	// foreign says that it leads to another host than the configuration's: signatures are not for that.
 	foreign bool
+
+	text string // what key says, once it was asked
 }
 
 type pair struct{ name, value string }
 
 // key is the same for the same targets.
 func (t *target) key() string {
-	var b strings.Builder
-	b.WriteString(t.url)
-	for _, h := range t.headers {
-		b.WriteString("\n" + h.name + ": " + h.value)
+	if t.text == "" {
+		var b strings.Builder
+		b.WriteString(t.url)
+		for _, h := range t.headers {
+			b.WriteString("\n" + h.name + ": " + h.value)
+		}
+		t.text = b.String()
 	}
-	return b.String()
+	return t.text
 }
 
 // fixedTarget is the target of all events, where no template makes it.
@@ -54,6 +59,7 @@ func (d *Destination) fixedTarget() *target {
 	for _, h := range d.headers {
 		t.headers = append(t.headers, pair{h.name, h.value})
 	}
+	t.key() // many share it
 	return t
 }
 

@@ -9,6 +9,7 @@ package webhook
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,6 +79,7 @@ type Destination struct {
 	log     *slog.Logger
 	metrics *destinations.Metrics
 	http    http.Client
+	roots   *x509.CertPool // that the live check trusts; nil: the machine's
 	gate    *gate
 }
 
