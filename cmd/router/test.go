@@ -21,7 +21,7 @@ import (
 
 type testCmd struct {
 	configFlag
-	Schema string            `placeholder:"DIR" help:"Folder of what router schema pull has stored of accounts, a file NAME.json for each destination. Without one, an account is a new one."`
+	Schema string            `placeholder:"DIR" help:"Folder of account schemas, from router schema pull. Default: schemas beside the configuration."`
 	Update bool              `help:"Rewrite what the cases expect to what comes out. Also -update."`
 	Env    map[string]string `placeholder:"NAME=VALUE" mapsep:"none" help:"A variable of the configuration; may be given several times. Those of the process are not used."`
 	Cases  []string          `arg:"" name:"file" help:"Cases, and folders of them: all *.txtar in and below."`

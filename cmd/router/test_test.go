@@ -90,7 +90,7 @@ contacts: delivered
   }
 
 event 2: user_identify of eve@corp.example
-filtered
+filtered: table_name_template is empty, null or false
 -- tests/more/keys.txtar --
 == events.jsonl ==
 @ key=web from=browser
@@ -302,7 +302,7 @@ func TestTestBadFiles(t *testing.T) {
 	f("a.txtar", events+"-- schema/slack.json --\n{}\n", "a.txtar:3: the configuration has no destination slack")
 	f("a.txtar", events+"-- schema/crm.json --\n{\n", "a.txtar: schema of destination crm: is not valid JSON")
 	f("a.txtar", events+"-- schema/crm.json --\n{}\n", "the schema is none of a HubSpot account")
-	f("a.txtar", "-- events.jsonl --\n@ key=nobody\n{}\n", "a.txtar:3: the configuration has no API key with the id nobody")
+	f("a.txtar", "-- events.jsonl --\n@ key=nobody\n{}\n", "a.txtar:3: is refused: API key with id=[nobody] does not exist")
 
 	g := func(want string, args ...string) {
 		t.Helper()

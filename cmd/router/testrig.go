@@ -1,18 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
-	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/tidwall/gjson"
 	"github.com/tidwall/sjson"
 	"gopkg.in/yaml.v3"
@@ -22,7 +24,7 @@ import (
 	"eventrouter/pkg/dryrun"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
-	"eventrouter/pkg/ingest/segment"
+	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/testcase"
 )
 
@@ -40,6 +42,7 @@ type caseRig struct {
 	used    map[string]bool // sections of the case that were read
 	dir     string          // what names of files in the configuration are relative to
 	texts   []*caseText
+	front   offline
 }
 
 // newCaseRig reads the configuration and makes the destinations. It returns the rig beside an error too.
@@ -48,7 +51,11 @@ func newCaseRig(ctx context.Context, cmd *testCmd, c *testcase.Case) (*caseRig, 
 	if err := r.load(ctx, cmd); err != nil {
 		return r, err
 	}
-	targets, err := r.targets(cmd.Schema)
+	schemas := cmd.Schema
+	if schemas == "" && c.Config == nil {
+		schemas = schemaDir(cmd.Config)
+	}
+	targets, err := r.targets(schemas)
 	if err != nil {
 		return r, err
 	}
@@ -112,11 +119,12 @@ func (r *caseRig) problem(line int, format string, args ...any) config.Problem {
 	return config.Problem{Pos: config.Pos{File: r.c.Path, Line: line}, Text: fmt.Sprintf(format, args...)}
 }
 
-// madeUpValue is what stands for a variable that is not set, the same wherever the case runs. Digits do for tokens, secrets and numbers of accounts.
+// madeUpValue is what stands for a variable that is not set, the same wherever the case runs. So many digits do for
+// tokens, secrets and numbers of accounts.
 func madeUpValue(name string) string {
-	h := fnv.New32a()
+	h := fnv.New64a()
 	h.Write([]byte(name))
-	return fmt.Sprintf("9%08d", h.Sum32()%1e8)
+	return fmt.Sprintf("9%017d", h.Sum64()%1e17)
 }
 
 // script reads a transform file out of the case; what the case does not have comes from the disk.
@@ -194,7 +202,7 @@ func baseOf(c *testcase.Case) []byte {
 }
 
 // targets are the destinations that the case is about.
-func (r *caseRig) targets(schemaDir string) ([]dryrun.Target, error) {
+func (r *caseRig) targets(schemas string) ([]dryrun.Target, error) {
 	var problems config.Problems
 	for _, name := range r.c.Destinations {
 		if !slices.ContainsFunc(r.cfg.Destinations, func(d config.Destination) bool { return d.Name == name }) {
@@ -206,30 +214,22 @@ func (r *caseRig) targets(schemaDir string) ([]dryrun.Target, error) {
 			problems = append(problems, r.problem(s.Line-1, "the configuration has no destination %s", name))
 		}
 	}
-	p := parts{
-		logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{}, enricher: newEnricher(r.cfg, nil),
-		limit: filters.PatientLimit,
-	}
+	p := quiet(&destinations.Shared{}, noNetwork{})
+	p.cache, p.enricher, p.limit = noCache{}, newEnricher(r.cfg, nil), filters.PatientLimit
 	var targets []dryrun.Target
 	for _, d := range r.cfg.Destinations {
 		if r.c.Destinations != nil && !slices.Contains(r.c.Destinations, d.Name) {
 			continue
 		}
-		route, _, more := p.route(d)
-		if len(more) > 0 { // found by load before
-			return nil, r.located(more)
+		t, err := p.dryRunTarget(d)
+		if err != nil { // found by load before
+			return nil, r.located(err)
 		}
-		schema, err := r.schema(d, route.Destination, schemaDir)
-		if err != nil {
+		if t.Schema, err = r.schema(d, t.Route.Destination, schemas); err != nil {
 			problems = append(problems, r.problem(0, "schema of destination %s: %v", d.Name, err))
 			continue
 		}
-		targets = append(targets, dryrun.Target{
-			Route: route, Staged: d.Staged, Schema: schema,
-			Make: func(env destinations.Env) (destinations.Destination, error) {
-				return destinationTypes[d.Type](d.Settings, env)
-			},
-		})
+		targets = append(targets, t)
 		r.texts = append(r.texts, &caseText{destination: d.Name, typ: d.Type})
 	}
 	return targets, problems.Sorted().Err()
@@ -241,7 +241,7 @@ func (r *caseRig) schema(d config.Destination, made destinations.Destination, di
 	if s := r.c.Schemas[d.Name]; s != nil {
 		schema = s.Text
 	} else if dir != "" {
-		data, err := os.ReadFile(filepath.Join(dir, d.Name+".json"))
+		data, err := os.ReadFile(schemaFile(dir, d.Name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -315,33 +315,36 @@ func (r *caseRig) printed(destination string) string {
 	return ""
 }
 
-// event is an event of the case as ingest would have made it.
+// event is an event of the case as ingest makes it.
 func (r *caseRig) event(i int) (*event.Event, error) {
 	from := &r.c.Events[i]
-	ev := &event.Event{
-		APIKey: from.APIKey, Received: from.At, Server: from.Server, Source: "api", SourceIP: from.IP, UserAgent: from.UserAgent, JSON: from.JSON,
+	p := ingest.Posted{APIKey: from.APIKey, Browser: !from.Server, Received: from.At, UserAgent: from.UserAgent, Body: from.JSON}
+	if from.IP != "" {
+		p.Addr = netip.MustParseAddr(from.IP) // found to be one when the case was read
 	}
-	switch known := slices.ContainsFunc(r.cfg.APIKeys, func(k config.APIKey) bool { return k.ID == from.APIKey }); {
-	case ev.APIKey == "" && len(r.cfg.APIKeys) > 0:
-		ev.APIKey = r.cfg.APIKeys[0].ID
-	case ev.APIKey == "":
-		ev.APIKey = "test"
-	case !known && len(r.cfg.APIKeys) > 0:
-		return nil, config.Problems{r.problem(from.Line, "the configuration has no API key with the id %s", from.APIKey)}
+	switch {
+	case from.Protocol == "jitsu" && from.Server:
+		p.Route = "/api/s/s2s/event"
+	case from.Protocol == "jitsu":
+		p.Route = "/api/s/event"
+	case from.Protocol != "":
+		p.Route, p.Body = "/v1/batch", slices.Concat([]byte(`{"batch":[`), from.JSON, []byte("]}"))
+	case !from.Server:
+		p.Route = "/api/v1/event"
 	}
-	ids := []string{"eventn_ctx.event_id", event.FieldEventID, "event_id"}
-	if from.Protocol != "" {
-		ids = []string{from.Protocol + ".messageId"}
-		var converter segment.Converter
-		ev.JSON, _ = converter.Append(nil, from.JSON, &segment.Options{Protocol: from.Protocol, Received: from.At})
-		ev.Source = from.Protocol
+	tried, err := r.front.read(r.cfg, p)
+	switch {
+	case err != nil:
+		return nil, config.Problems{r.problem(from.Line, "is refused: %v", err)}
+	case len(tried.LeftOut) > 0:
+		return nil, config.Problems{r.problem(from.Line, "is refused: %s", tried.LeftOut[0])}
+	case len(tried.Events) != 1:
+		return nil, config.Problems{r.problem(from.Line, "is %d events; write each on a line of its own", len(tried.Events))}
 	}
-	for _, path := range ids {
-		if id := gjson.GetBytes(ev.JSON, path); ev.ID == "" && (id.Type == gjson.String || id.Type == gjson.Number) {
-			ev.ID = id.String()
-		}
+	ev := tried.Events[0]
+	if id, err := uuid.Parse(ev.ID); err == nil && id.Version() == 4 && !bytes.Contains(ev.JSON, []byte(ev.ID)) { // drawn by ingest
+		ev.ID = fmt.Sprintf("event-%d", i+1)
 	}
-	ev.ID = cmp.Or(ev.ID, fmt.Sprintf("event-%d", i+1))
 	return ev, nil
 }
 

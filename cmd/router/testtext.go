@@ -53,10 +53,15 @@ func (t *caseText) add(heading string, report *dryrun.Report) {
 		}
 	}
 	for i := range report.Requests {
-		if report.Requests[i].Destination == t.destination {
+		if report.Requests[i].Destination == t.destination && !t.reads(&report.Requests[i]) {
 			t.request(&report.Requests[i])
 		}
 	}
+}
+
+// reads says of a request that it only finds out what is there: whether it is made depends on what is remembered.
+func (t *caseText) reads(r *dryrun.Request) bool {
+	return t.typ == "hubspot" && strings.Contains(r.URL, "/batch/read")
 }
 
 // output tells what becomes of one output, of so many.
@@ -85,7 +90,7 @@ func outcomeText(status store.Status, reason, text string) string {
 	if !ok {
 		words = string(status)
 	}
-	if reason != "" {
+	if reason = strings.TrimPrefix(reason, "filter: "); reason != "" {
 		words += ": " + line(reason)
 	}
 	if text != "" {
@@ -133,7 +138,7 @@ func (t *caseText) request(r *dryrun.Request) {
 // usualHeader says of a header that every request has it, or that it differs with every call.
 func usualHeader(name string) bool {
 	switch name {
-	case "Accept", "Accept-Encoding", "Authorization", "Content-Length", "User-Agent":
+	case "Accept", "Accept-Encoding", "Authorization", "Content-Length", "User-Agent", "Webhook-Id", "Webhook-Timestamp":
 		return true
 	}
 	return false
