@@ -7,11 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/tidwall/gjson"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/dryrun"
@@ -248,4 +250,84 @@ func (r *running) metrics() string {
 		}
 	}
 	return strings.Join(kept, "")
+}
+
+func TestDryRunRefusals(t *testing.T) {
+	r := startEvaluating(t)
+	f := func(path string, status int, message string, headers ...string) {
+		t.Helper()
+		got, answer := r.ask(path, `{"event_type":"t","user":{"email":"a@b.co"}}`, headers...)
+		if got != status || !strings.Contains(answer, message) || strings.Contains(answer, "js.x") {
+			t.Errorf("%s: %d %s, want %d %s", path, got, answer, status, message)
+		}
+	}
+	const path = "/api/v1/events/dry-run"
+	f(path, 401, `"message":"The token is not found"`)
+	f(path+"?token=nobody", 401, `"message":"The token is not found"`)
+	f(path+"?token=js.x", 403, `"message":"A client secret may not try events"`)
+	f(path, 200, `"api_key":"web"`, "X-Admin-Token", "letmein-admin")
+	f(path+"?api_key_id=other", 200, `"api_key":"other"`, "X-Admin-Token", "letmein-admin")
+	f(path+"?api_key_id=zz", 400, `API key with id=[zz] does not exist`, "X-Admin-Token", "letmein-admin")
+	f(path+"?token=s2s.other", 200, `"destinations":[]`)
+	f(path+"?token=s2s.other&destination_id=crm", 200, `"not_fed":"only events of these API keys go to it (only_tokens): web"`)
+	f(path+"?token=s2s.x&route=/nowhere", 400, `no events are posted there`)
+	f(path+"?token=s2s.x&route=/api/v1/events/bulk", 400, `no events are posted there`)
+	if status, answer := r.ask(path+"?token=s2s.x", `[`+strings.Repeat(`{"a":1},`, 100)+`{"a":1}]`); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("101 events: %d %s", status, answer)
+	}
+	if status, answer := r.ask(path+"?token=s2s.x", `{"a":`); status != http.StatusBadRequest || !strings.Contains(answer, "Error parsing events body") {
+		t.Errorf("half an event: %d %s", status, answer)
+	}
+	// As Jitsu answers.
+	data, err := os.ReadFile("../../testdata/jitsu/ingest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded := gjson.GetBytes(data, `ingest_http.#(name=="dry run unknown dest")`)
+	status, answer := r.ask(strings.Replace(recorded.Get("request.path").String(), "s2s.secret", "s2s.x", 1), recorded.Get("request.body").Raw)
+	if want := recorded.Get("response.body").String(); status != int(recorded.Get("response.status").Int()) || answer != want {
+		t.Errorf("an unknown destination: %d %s, Jitsu %s", status, answer, want)
+	}
+}
+
+// TestDryRunTells: decisions with their reasons, per destination and output, also of staged ones; Segment's messages; what server.redact hides.
+func TestDryRunTells(t *testing.T) {
+	cfg, err := load(write(t, fmt.Sprintf(strings.Replace(dryRunConfig, "admin_token", "redact: [phone], admin_token", 1)+`
+  later: {type: hubspot, staged: true, hubspot: {access_token: pat-of-later, hub_id: "777", base_url: "http://127.0.0.1:1"}}
+`, t.TempDir(), demoToken, demoHub, "http://127.0.0.1:1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := startService(t, cfg)
+	f := func(query, body string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, ev := range r.try(query, body).Events {
+			for _, d := range ev.Destinations {
+				for _, o := range d.Outputs {
+					got = append(got, strings.Join(strings.Fields(fmt.Sprint(d.Destination, " ", o.ID, " ", o.Status, " ", o.Reason, " ", o.Error)), " "))
+				}
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", body, diff)
+		}
+	}
+	f("", `{"event_id":"1","event_type":"pageview","user":{"email":"a@b.co"}}`, "crm 1 filtered table_name_template is empty, null or false", "later 1 delivered")
+	f("&destination_id=crm", `{"event_id":"1","event_type":"both","user":{"email":"a@b.co"}}`, "crm 1 delivered", "crm 1_1 delivered")
+	f("&destination_id=crm", `{"event_id":"1","event_type":"broken","user":{"email":"a@b.co"}}`, "crm 1 dead_letter transform line 3, column 9: Error: no a@b.co")
+	f("&destination_id=crm", `{"event_id":"1","event_type":"x"}`, "crm 1 skipped no identity")
+	f("&destination_id=later", `{"event_id":"1","event_type":"user_identify","user":{"email":"no address"}}`,
+		"later 1 dead_letter plan the e-mail address has no @")
+	f("&destination_id=later&route=/v1/batch", `{"batch":[{"type":"identify","messageId":"m1","userId":"u","traits":{"email":"a@b.co"}},{"type":"track","event":"Bought","messageId":"m2","userId":"u"}]}`,
+		"later m1 delivered", "later m2 delivered") // the second one's e-mail is what the first one taught
+	status, answer := r.ask("/api/v1/events/dry-run?token=s2s.x", `{"event_type":"user_identify","user":{"email":"a@b.co","phone":"+49 555 1234"}}`)
+	if status != http.StatusOK || strings.Contains(answer, "555 1234") || !strings.Contains(answer, `"phone":"***"`) {
+		t.Errorf("a hidden value is shown: %d %s", status, answer)
+	}
+	for _, want := range []string{`"staged":true`, `"note`, "that of a new account: the account's can not be read", "connection refused"} {
+		if !strings.Contains(answer, want) {
+			t.Errorf("the answer lacks %s: %s", want, answer)
+		}
+	}
 }

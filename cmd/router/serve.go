@@ -178,6 +178,8 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err != nil {
 		return srv, err
 	}
+	runs := newDryRuns(srv)
+	evaluates := &evaluatePage{runs: runs, hidden: func() redactor { return srv.state.Load().redact }}
 	srv.ingest, err = ingest.New(ingest.Options{
 		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,
 		Refused: srv.router.Refused, Ready: srv.ready,
@@ -186,9 +188,10 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 			"GET " + explainPath:             srv.explainPage,
 			"GET /api/v1/events/cache":       srv.eventsCachePage,
 			"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
+			"POST " + evaluatePath:           fasthttpadaptor.NewFastHTTPHandler(evaluates),
 			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
 		},
-		DryRun: newDryRuns(srv).page,
+		DryRun: runs.page,
 		Place:  srv.geo.Country, Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err

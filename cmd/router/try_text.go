@@ -184,14 +184,13 @@ func requestNumbers(numbers []int) string {
 // properties writes a table of what is written and what is left out.
 func (t *tryTeller) properties(detail json.RawMessage) {
 	values, stripped := gjson.GetBytes(detail, "values"), gjson.GetBytes(detail, "stripped")
-	if !values.IsObject() && !stripped.IsObject() {
-		return
-	}
 	var b bytes.Buffer
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%sPROPERTY\tFROM\tTO\t\n", tableIndent)
 	coerced := gjson.GetBytes(detail, "coerced")
+	rows := 0
 	values.ForEach(func(name, v gjson.Result) bool {
+		rows++
 		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\n", tableIndent, cell(name.String()), shownFrom(v.Get("from")), cell(v.Get("to").String()), madeOf(member(coerced, name.String())))
 		return true
 	})
@@ -199,10 +198,14 @@ func (t *tryTeller) properties(detail json.RawMessage) {
 		if member(values, name.String()).Exists() { // only some of its options are left out
 			return true
 		}
+		rows++
 		fmt.Fprintf(w, "%s%s\t\tleft out\t%s\n", tableIndent, cell(name.String()), line(reason.String()))
 		return true
 	})
 	_ = w.Flush() // to memory
+	if rows == 0 {
+		return
+	}
 	for l := range strings.Lines(b.String()) {
 		t.printf("%s", strings.TrimRight(l, " \n"))
 	}

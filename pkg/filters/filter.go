@@ -122,6 +122,24 @@ func (f *Filter) Eval(ev *event.Event) (Result, error) {
 	return f.evalView(string(f.view))
 }
 
+// Text evaluates the template for ev and returns what it prints, as it is: "null" where that is no text, and "" where it reads a member of something that the event
+// does not have.
+func (f *Filter) Text(ev *event.Event) (string, error) {
+	if c, ok := f.engine.(constant); ok {
+		return string(c), nil
+	}
+	text, ok, err := f.engine.eval(string(ev.AppendView(nil)))
+	switch {
+	case errors.Is(err, errSkip):
+		return "", nil
+	case err != nil:
+		return "", err
+	case !ok:
+		return "null", nil
+	}
+	return text, nil
+}
+
 func (f *Filter) evalView(view string) (Result, error) {
 	text, ok, err := f.engine.eval(view)
 	if errors.Is(err, errTime) {
