@@ -62,7 +62,7 @@ func TestCompileErrors(t *testing.T) {
 	f("return require('crypto')", "1:8", "require is not defined; scripts have no modules")
 	f("await fetch('http://x')", "1:7", "fetch is not defined; scripts have no network")
 	f("process.env['HOME']", "1:1", "process is not defined; scripts do not see the environment")
-	f("$kv.get('a')", "1:1", "$kv is not defined; scripts keep nothing between events")
+	f("$kv.get('a')", "1:1", "$kv is not defined; only a transform keeps something between events: data_layout.transform")
 	f("eval('1')", "1:1", "eval is not defined; scripts run only what stands in the configuration")
 	f("x = 1; return x", "1:1", "x is not defined")
 	f("for (i = 0; i < 1; i++) {}", "1:6", "i is not defined")

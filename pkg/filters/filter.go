@@ -35,6 +35,7 @@ var errTime = fmt.Errorf("%w: still running when its time was up", ErrLimit)
 type Options struct {
 	Destination string // name of the destination: destinationId in JavaScript
 	Type        string // type of the destination: destinationType in JavaScript
+	File        string // of a transform, for its errors; "": it stands in the configuration
 	// Limit is the wall-clock time of one evaluation; 0: DefaultLimit. A single match of a backtracking regular expression ends after
 	// 50 ms as if there were none, so a longer limit is of use only for scripts without them.
 	Limit time.Duration
@@ -92,7 +93,7 @@ func Compile(src string, o Options) (*Filter, error) {
 	case isConstant(src):
 		return &Filter{format: Constant, engine: constant(src), warnings: constantWarnings(src)}, nil
 	default:
-		s, warnings, err := compileScript(src, o)
+		s, warnings, err := compileScript(src, o, dialect{})
 		if err != nil {
 			return nil, err
 		}

@@ -28,6 +28,7 @@ func boundIn(v reflect.Value, repeats bool) {
 		if !v.IsNil() {
 			boundIn(v.Elem(), repeats || isRepeated(v.Interface()))
 			boundPower(v.Interface())
+			fillEmpty(v.Interface())
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
@@ -57,6 +58,25 @@ func isRepeated(n any) bool {
 		return true
 	}
 	return false
+}
+
+// fillEmpty puts something into an empty loop, for else the engine can not say on which line it was when it ran away.
+func fillEmpty(n any) {
+	fill := func(at ast.Node, body *ast.Statement) {
+		block, ok := (*body).(*ast.BlockStatement)
+		if _, empty := (*body).(*ast.EmptyStatement); !empty && (!ok || len(block.List) > 0) {
+			return
+		}
+		*body = &ast.ExpressionStatement{Expression: callGrown(&ast.NumberLiteral{Idx: at.Idx0(), Literal: "0", Value: int64(0)})}
+	}
+	switch n := n.(type) {
+	case *ast.ForStatement:
+		fill(n, &n.Body)
+	case *ast.WhileStatement:
+		fill(n, &n.Body)
+	case *ast.DoWhileStatement:
+		fill(n, &n.Body)
+	}
 }
 
 // makesString tells whether e can be a string longer than its parts. Adding a number, as in i + 1, makes nothing grow fast.

@@ -13,8 +13,11 @@ import (
 	"eventrouter/pkg/event"
 )
 
-// maxResultDepth bounds how deep a script's result nests. One that contains itself has no end.
-const maxResultDepth = 100
+// Bounds of how deep a script's result nests. One that contains itself has no end; an event may be as deep as ingest lets one in.
+const (
+	maxResultDepth = 100
+	maxEventDepth  = 128
+)
 
 var ownType = reflect.TypeFor[*object]()
 
@@ -35,21 +38,33 @@ func (s *script) json(view string) (text string, err error) {
 	return text, nil
 }
 
+// errNoValue stands for what JSON leaves out: undefined, a function, a symbol.
+var errNoValue = errors.New("no value")
+
 // appendJSON appends v. It may run code of the script, so the limit must still hold.
 func (s *script) appendJSON(dst []byte, v goja.Value, depth int) ([]byte, error) {
+	deepest := maxResultDepth
+	if s.lenient {
+		deepest = maxEventDepth
+	}
 	switch {
 	case len(dst) > maxOutputBytes:
 		return dst, errTooLong
-	case depth > maxResultDepth:
-		return dst, fmt.Errorf("the result is nested more than %d deep, or contains itself", maxResultDepth)
-	case v == nil || goja.IsNull(v) || goja.IsUndefined(v):
+	case depth > deepest:
+		return dst, fmt.Errorf("the result is nested more than %d deep, or contains itself", deepest)
+	case v == nil || goja.IsUndefined(v):
+		if s.lenient {
+			return dst, errNoValue
+		}
+		return append(dst, "null"...), nil
+	case goja.IsNull(v):
 		return append(dst, "null"...), nil
 	}
 	if o, ok := v.(*goja.Object); ok {
 		return s.appendObject(dst, o, depth)
 	}
 	if text, ok := v.(goja.String); ok {
-		return event.AppendString(dst, text.String()), nil
+		return s.appendText(dst, text), nil
 	}
 	switch x := v.Export().(type) {
 	case bool:
@@ -61,6 +76,9 @@ func (s *script) appendJSON(dst []byte, v goja.Value, depth int) ([]byte, error)
 	case *big.Int:
 		return x.Append(dst, 10), nil
 	}
+	if s.lenient {
+		return dst, errNoValue
+	}
 	return dst, errors.New("the result is or holds a symbol, which is no value")
 }
 
@@ -69,6 +87,9 @@ func (s *script) appendNumber(dst []byte, f float64, v goja.Value) ([]byte, erro
 		return append(dst, raw...), nil
 	}
 	if goja.IsNaN(v) || goja.IsInfinity(v) {
+		if s.lenient {
+			return append(dst, "null"...), nil
+		}
 		return dst, fmt.Errorf("the result is or holds %s, which is no number", v)
 	}
 	return append(dst, v.String()...), nil
@@ -79,34 +100,78 @@ func (s *script) appendObject(dst []byte, o *goja.Object, depth int) ([]byte, er
 	case "Array":
 		return s.appendArray(dst, o, depth)
 	case "String":
-		return event.AppendString(dst, o.String()), nil
+		text, _ := o.ToString().(goja.String)
+		return s.appendText(dst, text), nil
 	case "Number":
 		return s.appendNumber(dst, o.ToFloat(), o.ToNumber())
 	case "Boolean":
 		return strconv.AppendBool(dst, o.String() == "true"), nil
 	case "Date":
 		at, ok := o.Export().(time.Time)
-		if !ok {
-			return dst, errors.New("the result is or holds an invalid date")
+		switch {
+		case ok:
+			return at.UTC().AppendFormat(dst, `"2006-01-02T15:04:05.000Z"`), nil
+		case s.lenient:
+			return append(dst, "null"...), nil
 		}
-		return at.UTC().AppendFormat(dst, `"2006-01-02T15:04:05.000Z"`), nil
+		return dst, errors.New("the result is or holds an invalid date")
 	case "Object":
+	case "Function":
+		if s.lenient {
+			return dst, errNoValue
+		}
+		return dst, errors.New("the result is or holds a Function, which is no value")
+	case "Promise":
+		return dst, errors.New("the result is or holds a Promise; write await before it")
 	default:
-		return dst, fmt.Errorf("the result is or holds a %s, which is no value", class)
+		if s.lenient && (class == "Error" || class == "RegExp") { // as JSON has them
+			return append(dst, "{}"...), nil
+		}
+		return dst, fmt.Errorf("the result is or holds %s, which is no value", kindOf(o))
 	}
-	switch t := o.ExportType(); {
-	case t == ownType:
+	t := o.ExportType()
+	if t == ownType {
 		return s.appendOwn(dst, o.Export().(*object), depth)
-	case t == nil || t.Kind() == reflect.Slice:
-		return dst, errors.New("the result is or holds a collection, which is no value; write [...it] for a list")
-	case t.Kind() != reflect.Map:
-		return dst, fmt.Errorf("the result is or holds a %s, which is no value", t.Name())
 	}
+	if err := isPlain(o); err != nil {
+		return dst, err
+	}
+	if s.lenient {
+		if f, ok := goja.AssertFunction(o.Get("toJSON")); ok {
+			v, err := f(o)
+			if err != nil {
+				return dst, err
+			}
+			return s.appendJSON(dst, v, depth+1)
+		}
+	}
+	return s.appendPlain(dst, o, depth, "")
+}
+
+// isPlain gives an error for an object that is a collection or of a kind that is no value.
+func isPlain(o *goja.Object) error {
+	switch t := o.ExportType(); {
+	case t == nil || t.Kind() == reflect.Slice:
+		return errors.New("the result is or holds a collection, which is no value; write [...it] for a list")
+	case t.Kind() != reflect.Map:
+		if t == promiseType {
+			return errors.New("the result is or holds a Promise; write await before it")
+		}
+		return fmt.Errorf("the result is or holds a %s, which is no value", kindName(o))
+	}
+	return nil
+}
+
+// appendPlain appends an object of the script, but for the member called without.
+func (s *script) appendPlain(dst []byte, o *goja.Object, depth int, without string) ([]byte, error) {
 	dst = append(dst, '{')
 	comma := false
 	for _, key := range o.Keys() {
+		if key == without && without != "" {
+			continue
+		}
 		var err error
-		if dst, comma, err = s.appendMember(dst, key, o.Get(key), comma, depth); err != nil {
+		if dst, comma, err = s.appendMember(dst, &member{key: key, cell: cell{value: o.Get(key)}}, comma, depth); err != nil {
 			return dst, err
 		}
 	}
@@ -118,19 +183,20 @@ func (s *script) appendOwn(dst []byte, o *object, depth int) ([]byte, error) {
 	if !o.read {
 		return append(dst, o.json...), nil
 	}
+	return s.appendMembers(dst, o, depth, "")
+}
+
+// appendMembers appends an object of the event, but for the member called without.
+func (s *script) appendMembers(dst []byte, o *object, depth int, without string) ([]byte, error) {
 	dst = append(dst, '{')
 	comma := false
-	for _, m := range o.members {
-		if m.value == nil {
-			if comma {
-				dst = append(dst, ',')
-			}
-			comma = true
-			dst = append(append(event.AppendString(dst, m.key), ':'), m.json...)
+	for i := range o.members {
+		m := &o.members[i]
+		if m.key == without && without != "" {
 			continue
 		}
 		var err error
-		if dst, comma, err = s.appendMember(dst, m.key, m.value, comma, depth); err != nil {
+		if dst, comma, err = s.appendMember(dst, m, comma, depth); err != nil {
 			return dst, err
 		}
 	}
@@ -138,14 +204,31 @@ func (s *script) appendOwn(dst []byte, o *object, depth int) ([]byte, error) {
 }
 
 // appendMember appends a member of an object, unless it is undefined.
-func (s *script) appendMember(dst []byte, key string, v goja.Value, comma bool, depth int) ([]byte, bool, error) {
-	if v == nil || goja.IsUndefined(v) {
+func (s *script) appendMember(dst []byte, m *member, comma bool, depth int) ([]byte, bool, error) {
+	in := m.in()
+	if in.json == "" && (in.value == nil || goja.IsUndefined(in.value)) {
 		return dst, comma, nil
 	}
+	from := len(dst)
 	if comma {
 		dst = append(dst, ',')
 	}
-	dst, err := s.appendJSON(append(event.AppendString(dst, key), ':'), v, depth+1)
+	if m.rawKey != "" {
+		dst = append(dst, m.rawKey...)
+	} else {
+		dst = event.AppendString(dst, m.key)
+	}
+	dst = append(dst, ':')
+	if _, ok := in.value.(*goja.Object); !ok && in.json != "" { // what can be changed only by being replaced
+		if len(dst)+len(in.json) > maxOutputBytes {
+			return dst, true, errTooLong
+		}
+		return append(dst, in.json...), true, nil
+	}
+	dst, err := s.appendJSON(dst, in.value, depth+1)
+	if errors.Is(err, errNoValue) {
+		return dst[:from], comma, nil
+	}
 	return dst, true, err
 }
 
@@ -154,15 +237,33 @@ func (s *script) appendArray(dst []byte, o *goja.Object, depth int) ([]byte, err
 	if n > maxElements {
 		return dst, fmt.Errorf("%w: an array is too long", ErrLimit)
 	}
+	of := s.space.lists[o]
 	dst = append(dst, '[')
 	for i := range n {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
+		v := o.Get(strconv.FormatInt(i, 10))
+		if i < int64(len(of.json)) && unchanged(v, of.values[i]) {
+			dst = append(dst, of.json[i]...)
+			continue
+		}
 		var err error
-		if dst, err = s.appendJSON(dst, o.Get(strconv.FormatInt(i, 10)), depth+1); err != nil {
+		if dst, err = s.appendJSON(dst, v, depth+1); errors.Is(err, errNoValue) {
+			dst, err = append(dst, "null"...), nil
+		}
+		if err != nil {
 			return dst, err
 		}
 	}
 	return append(dst, ']'), nil
+}
+
+// unchanged says whether v is the text, number or other thing without parts that was.
+func unchanged(v goja.Value, was any) bool {
+	if _, ok := v.(*goja.Object); ok || v == nil {
+		return false
+	}
+	before, ok := was.(goja.Value)
+	return ok && v.SameAs(before)
 }

@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"math"
 	"slices"
 	"strings"
 
@@ -24,10 +25,35 @@ type object struct {
 // thousands of members would take seconds, in engine code that nothing interrupts.
 const manyMembers = 64
 
+// member is a member of an object. One of the event has its JSON, and a value when the script asked for it; one that the script wrote has only a value.
 type member struct {
-	key   string
+	key    string
+	rawKey string // as the event has it; "" when the script wrote it
+	cell
+	shared *cell // in place of the above, when a copy of the object has it as well; nil: it has not
+}
+
+// cell is what a member holds.
+type cell struct {
 	json  string
-	value goja.Value // nil until it is asked for
+	value goja.Value
+}
+
+// in returns what m holds.
+func (m *member) in() *cell {
+	if m.shared != nil {
+		return m.shared
+	}
+	return &m.cell
+}
+
+// share returns m for a copy of its object. What the two hold is one thing, as in JavaScript, without a look into it: a text or a number cannot be told
+// from another, so only objects and arrays need to be shared.
+func (m *member) share() member {
+	if m.shared == nil && (m.json == "" || m.json[0] == '{' || m.json[0] == '[') {
+		m.shared = &cell{m.json, m.value}
+	}
+	return *m
 }
 
 // space is where the values of one event live.
@@ -36,6 +62,14 @@ type space struct {
 	// numbers are those that the engine would print in another way than the event has them: beyond 53 bits it rounds. Nil: nobody wants to know.
 	// Two that it takes for one have "".
 	numbers map[float64]string
+	// lists are the arrays of the event that the script asked for.
+	lists map[*goja.Object]list
+}
+
+// list is an array as the event has it.
+type list struct {
+	json   []string
+	values []any
 }
 
 // value makes a JSON value one of the engine. Arrays are real ones, so that all their methods work.
@@ -45,14 +79,21 @@ func (s *space) value(v gjson.Result) goja.Value {
 	case v.IsObject():
 		return rt.NewDynamicObject(&object{space: s, json: v.Raw})
 	case v.IsArray():
-		var elements []any
+		var of list
 		v.ForEach(func(_, e gjson.Result) bool {
-			elements = append(elements, s.value(e))
+			of.values = append(of.values, s.value(e))
+			if s.lists != nil {
+				of.json = append(of.json, e.Raw)
+			}
 			return true
 		})
-		return rt.NewArray(elements...)
+		array := rt.NewArray(of.values...)
+		if s.lists != nil {
+			s.lists[array] = of
+		}
+		return array
 	case v.Type == gjson.String:
-		return rt.ToValue(v.Str)
+		return scriptText(rt, v)
 	case v.Type == gjson.Number:
 		s.keep(v)
 		return rt.ToValue(v.Num)
@@ -63,9 +104,9 @@ func (s *space) value(v gjson.Result) goja.Value {
 	}
 }
 
-// keep remembers how the event writes a number.
+// keep remembers how the event writes a number. One that is whole and not large is not worth it: 1.0 should not be how a script's own 1 comes out.
 func (s *space) keep(v gjson.Result) {
-	if s.numbers == nil || len(v.Raw) <= maxExactDigits && !strings.ContainsAny(v.Raw, ".eE") {
+	if s.numbers == nil || len(v.Raw) <= maxExactDigits && !strings.ContainsAny(v.Raw, ".eE") || v.Num == math.Trunc(v.Num) && math.Abs(v.Num) < 1<<53 {
 		return
 	}
 	if raw, ok := s.numbers[v.Num]; ok && raw != v.Raw {
@@ -84,7 +125,7 @@ func (o *object) readMembers() {
 	}
 	o.read = true
 	gjson.Parse(o.json).ForEach(func(k, v gjson.Result) bool {
-		o.members = append(o.members, member{key: k.Str, json: v.Raw})
+		o.members = append(o.members, member{key: k.Str, rawKey: k.Raw, cell: cell{json: v.Raw}})
 		return true
 	})
 }
@@ -112,11 +153,11 @@ func (o *object) Get(key string) goja.Value {
 	if i < 0 {
 		return nil
 	}
-	m := &o.members[i]
-	if m.value == nil {
-		m.value = o.space.value(gjson.Parse(m.json))
+	in := o.members[i].in()
+	if in.value == nil {
+		in.value = o.space.value(gjson.Parse(in.json))
 	}
-	return m.value
+	return in.value
 }
 
 // Set writes a member of this object alone.
@@ -124,15 +165,34 @@ func (o *object) Set(key string, v goja.Value) bool {
 	if v == nil { // Object.defineProperty without a value
 		v = goja.Undefined()
 	}
-	if i := o.index(key); i >= 0 {
-		o.members[i].value = v
-		return true
+	if i := o.index(key); i >= 0 && unchanged(v, o.members[i].in().value) {
+		return true // and it stays as the event writes it
 	}
-	o.members = append(o.members, member{key: key, value: v})
-	if o.places != nil {
-		o.places[key] = len(o.members) - 1
-	}
+	o.put(member{key: key, cell: cell{value: v}})
 	return true
+}
+
+// put makes m a member, in the place of one with its key.
+func (o *object) put(m member) {
+	if i := o.index(m.key); i >= 0 {
+		m.rawKey = o.members[i].rawKey
+		o.members[i] = m
+		return
+	}
+	o.members = append(o.members, m)
+	if o.places != nil {
+		o.places[m.key] = len(o.members) - 1
+	}
+}
+
+// copy returns an object with the same members.
+func (o *object) copy() *object {
+	o.readMembers()
+	c := &object{space: o.space, read: true, members: make([]member, len(o.members), len(o.members)+4)}
+	for i := range o.members {
+		c.members[i] = o.members[i].share()
+	}
+	return c
 }
 
 // Has tells whether the object has the member.

@@ -4,7 +4,7 @@
   "use strict";
 
   const { apply, construct, defineProperty, getOwnPropertyDescriptor, getPrototypeOf, ownKeys } = Reflect;
-  const { limit, checkDepth, formatTime, header, maxString, maxElements } = host;
+  const { limit, checkDepth, formatTime, header, maxString, maxElements, print, kvGet, kvSet, kvDel } = host;
   const global = globalThis;
 
   // Code made from text could not be checked beforehand; buffers are of no use to a filter and can be huge.
@@ -87,8 +87,10 @@
   hidden(global, "destinationId", host.destination);
   hidden(global, "destinationType", host.type);
   hidden(global, "$context", { header(name) { return header(String(name)); } });
-  const quiet = () => {};
-  hidden(global, "console", { log: quiet, info: quiet, warn: quiet, error: quiet, debug: quiet, trace: quiet });
+  const printing = (level) => print ? (...values) => print(level, ...values) : () => {};
+  hidden(global, "console", {
+    log: printing("info"), info: printing("info"), warn: printing("warn"), error: printing("error"), debug: printing("debug"), trace: printing("debug"),
+  });
   hidden(global, "json", (value) => JSON.stringify(value));
   hidden(global, "json_indent", (value) => JSON.stringify(value, null, 2));
   hidden(global, "json_indent_quote", (value) => JSON.stringify(JSON.stringify(value, null, 2) ?? "null").slice(1, -1));
@@ -101,6 +103,49 @@
       if (value !== undefined && value !== null) return value;
     }
     return fallback;
+  });
+
+  // What Jitsu's toSegment makes of an event: the name of each field and where its value is found, @ in the event or in its eventn_ctx. The first that is something counts.
+  const segmentFields = [
+    ["name", "/src_payload/name", "/src_payload/obj/traits/name"],
+    ["title", "@/page_title", "/src_payload/obj/context/page/title"],
+    ["url", "@/url", "/src_payload/obj/context/page/url"],
+    ["user_id", "@/user/id", "@/user/internal_id", "/src_payload/obj/userId"],
+    ["anonymous_id", "@/user/anonymous_id", "/src_payload/obj/anonymousId"],
+    ["context_library_version", "/src_payload/obj/context/library/version"],
+    ["context_page_referrer", "/src_payload/obj/context/page/referrer"],
+    ["context_page_url", "/src_payload/obj/context/page/url"],
+    ["context_user_agent", "@/user_agent", "/src_payload/obj/context/page/userAgent"],
+    ["referrer", "@/referer", "/src_payload/obj/context/page/referrer"],
+    ["context_page_search", "/src_payload/obj/context/page/search"],
+    ["timestamp", "/src_payload/obj/timestamp"],
+    ["context_ip", "/source_ip"],
+    ["context_library_name", "/src_payload/obj/context/library/name"],
+    ["id", "/src_payload/obj/messageId"],
+    ["sent_at", "@/utc_time", "/src_payload/obj/sentAt"],
+    ["context_locale", "@/user_language", "/src_payload/obj/context/locale"],
+    ["context_page_path", "/src_payload/obj/context/page/path"],
+    ["context_page_title", "/src_payload/obj/context/page/title"],
+    ["email", "@/user/email", "/src_payload/obj/traits/email"],
+    ["context_campaign_source", "@/utm/campaign"],
+    ["app", "/app"],
+    ["path", "@/doc_path"],
+    ["search", "@/doc_search"],
+    ["context_utm_source", "@/utm/source"],
+  ];
+  const segmentTables = { user_identify: "identifies", identify: "identifies", page: "pages", pageview: "pages" };
+  hidden(global, "toSegment", (event) => {
+    const context = event.eventn_ctx || event;
+    const made = { JITSU_TABLE_NAME: Object.hasOwn(segmentTables, event.event_type) ? segmentTables[event.event_type] : event.event_type };
+    for (const [name, ...paths] of segmentFields) {
+      let value;
+      for (const path of paths) {
+        value = path.startsWith("@") ? global.get(context, path.slice(1)) : global.get(event, path);
+        if (value) break;
+      }
+      made[name] = value && (name === "timestamp" || name === "sent_at") ? new Date(value) : value;
+    }
+    return made;
   });
 
   // On a frozen prototype a plain property would keep objects that inherit from it from having one of the same name by
@@ -144,9 +189,16 @@
     }
   };
   freeze(global);
+  const kv = {
+    async get(key) { return kvGet(key); },
+    async set(key, value, options) { kvSet(key, value, options); },
+    async del(key) { kvDel(key); },
+  };
+  freeze(kv);
   // Prototypes that no global name leads to.
   for (const value of [...functionKinds, [].values(), new Map().entries(), new Set().values(), ""[Symbol.iterator](),
     /a/[Symbol.matchAll]("a"), (function* () {})()]) {
     freeze(getPrototypeOf(value));
   }
+  return kv; // no global: a script that does not name it does not have it
 })

@@ -17,52 +17,72 @@ var errSkip = errors.New(LacksMember)
 // errEngine is wrapped by the error of an evaluation on which the script engine itself failed.
 var errEngine = errors.New("the script engine failed")
 
+// lacksMember is an error because of which filters skip, with the words of the engine.
+type lacksMember string
+
+func (l lacksMember) Error() string   { return string(l) }
+func (lacksMember) Is(err error) bool { return err == errSkip }
+
 // engineError is the error for what the engine panicked with.
-func engineError(x any) error {
+func (s *script) engineError(x any) error {
 	err, ok := x.(error)
 	if !ok {
 		return fmt.Errorf("%w: %v", errEngine, x)
 	}
-	if limit := limitError(err); limit != nil {
+	if limit := s.limitError(err); limit != nil {
 		return limit
+	}
+	if exception, ok := errors.AsType[*goja.Exception](err); ok { // of a getter of the result, say
+		return s.runError(exception)
 	}
 	return fmt.Errorf("%w: %w", errEngine, err)
 }
 
-// limitError returns what stopped a script that ran away, without the engine's own words, and nil for all other errors.
-func limitError(err error) error {
+// limitError returns what stopped a script that ran away, with the line that it was on and without the engine's own words, and nil for all other errors.
+func (s *script) limitError(err error) error {
 	var interrupted *goja.InterruptedError
 	var overflow *goja.StackOverflowError
 	switch {
 	case errors.As(err, &interrupted):
-		return interrupted.Unwrap()
+		if err := interrupted.Unwrap(); err != nil {
+			return fmt.Errorf("%s%w", s.place(framePosition(interrupted.Stack())), err)
+		}
 	case errors.As(err, &overflow):
-		return fmt.Errorf("%w: functions call each other more than %d deep", ErrLimit, maxCallDepth)
+		return fmt.Errorf("%s%w: functions call each other more than %d deep", s.place(framePosition(overflow.Stack())), ErrLimit, maxCallDepth)
 	}
 	return nil
 }
 
+// place is how an error begins that has a position: "transform line 3, column 7: ". Without one, it is "" or the name.
+func (s *script) place(position string) string {
+	parts := strings.Fields(s.dialect.name + " " + position)
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, " ") + ": "
+}
+
 // runError makes of what the engine reports an error for a person, with the line and column of the script. It may run code
 // of the script, so the limit must still hold.
-func runError(rt *goja.Runtime, err error) error {
-	if limit := limitError(err); limit != nil {
+func (s *script) runError(err error) error {
+	if limit := s.limitError(err); limit != nil {
 		return limit
 	}
 	var exception *goja.Exception
 	var rejected *rejection
 	switch {
 	case errors.As(err, &exception):
-		return thrown(rt, exception.Value(), framePosition(exception.Stack()))
+		return s.thrown(exception.Value(), framePosition(exception.Stack()))
 	case errors.As(err, &rejected):
-		return thrown(rt, rejected.value, "")
+		return s.thrown(rejected.value, "")
 	}
-	return err
+	return fmt.Errorf("%s%w", s.place(""), err)
 }
 
 // thrown is the error for a value that the script throws. position is "line 1, column 2", or "" to take it from an Error's stack.
-func thrown(rt *goja.Runtime, v goja.Value, position string) error {
+func (s *script) thrown(v goja.Value, position string) error {
 	text, name, stack := "", "", ""
-	if ex := rt.Try(func() {
+	if ex := s.runtime.Try(func() {
 		text = v.String()
 		if o, ok := v.(*goja.Object); ok {
 			name, stack = property(o, "name"), property(o, "stack")
@@ -70,16 +90,13 @@ func thrown(rt *goja.Runtime, v goja.Value, position string) error {
 	}); ex != nil {
 		text = "an object that can not be printed"
 	}
-	if name == "TypeError" && readsUndefined(text) {
-		return errSkip
-	}
 	if position == "" {
 		position = stackPosition(stack)
 	}
-	if position != "" {
-		position += ": "
+	if name == "TypeError" && readsUndefined(text) {
+		return lacksMember(fmt.Sprintf("%s%.200s; write ?. for what may be missing", s.place(position), text))
 	}
-	return fmt.Errorf("%s%.200s", position, text)
+	return fmt.Errorf("%s%.200s", s.place(position), text)
 }
 
 func property(o *goja.Object, name string) string {

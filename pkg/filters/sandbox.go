@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,18 +47,28 @@ var limitRegexps = sync.OnceFunc(func() {
 type script struct {
 	program   *goja.Program
 	options   Options
-	path      []step // of the field that is all it reads; nil for others
-	timestamp bool   // it mentions _timestamp, which makes the field mandatory
+	dialect   dialect
+	uses      map[string]bool // names of the dialect
+	path      []step          // of the field that is all it reads; nil for others
+	timestamp bool            // it mentions _timestamp, which makes the field mandatory
+	lenient   bool            // what it returns is written as JSON.stringify does: what is no value is left out, or null
 
 	runtime *goja.Runtime // nil: to be made before the next run
 	main    goja.Callable
 	grown   goja.Value
+	copied  goja.Value // of events; nil for others
+	merged  goja.Value
+	kvs     goja.Value // $kv
 	timer   *time.Timer
 	members []member      // of the event in hand; reused
 	space   space         // of the event in hand
 	view    string        // the event in hand
 	out     []byte        // the last result as JSON; reused
 	fired   chan struct{} // receives one value each time that timer fires
+
+	kv       session         // of the event in hand, as what follows
+	printed  []logLine       // at most maxLogLines and one that says so
+	rejected []*goja.Promise // that nobody awaits
 }
 
 // start makes a fresh engine with nothing in it but the prelude and the script.
@@ -84,9 +95,15 @@ func (s *script) start() error {
 		},
 		"formatTime": func(text, layout string) string { return formatTime(rt, text, layout) },
 	}
+	if s.dialect.events {
+		s.makesEvents(rt, host)
+	}
 	call, _ := goja.AssertFunction(setUp)
-	if _, err := call(goja.Undefined(), rt.ToValue(host)); err != nil {
+	if s.kvs, err = call(goja.Undefined(), rt.ToValue(host)); err != nil {
 		panic("BUG: prelude.js: " + err.Error())
+	}
+	if !s.dialect.events {
+		s.kvs = goja.Undefined()
 	}
 	function, err := rt.RunProgram(s.program)
 	if err != nil {
@@ -105,6 +122,20 @@ func (s *script) start() error {
 	return nil
 }
 
+// makesEvents gives an engine what only scripts that make events have.
+func (s *script) makesEvents(rt *goja.Runtime, host map[string]any) {
+	host["print"], host["kvGet"], host["kvSet"], host["kvDel"] = s.print, s.kvGet, s.kvSet, s.kvDel
+	s.copied = rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.copyOf(c.Argument(0)) })
+	s.merged = rt.ToValue(func(c goja.FunctionCall) goja.Value { return s.mergeOf(c.Arguments) })
+	rt.SetPromiseRejectionTracker(func(p *goja.Promise, is goja.PromiseRejectionOperation) {
+		if is == goja.PromiseRejectionReject {
+			s.rejected = append(s.rejected, p)
+		} else {
+			s.rejected = slices.DeleteFunc(s.rejected, func(other *goja.Promise) bool { return other == p })
+		}
+	})
+}
+
 // checkGrown stops the script when v has become too large; see boundStrings.
 func checkGrown(rt *goja.Runtime, v goja.Value) goja.Value {
 	if text, ok := v.(goja.String); ok && text.Length() > maxString {
@@ -118,7 +149,7 @@ func checkGrown(rt *goja.Runtime, v goja.Value) goja.Value {
 
 func (s *script) eval(view string) (text string, ok bool, err error) {
 	err = s.on(view, func(v goja.Value) (err error) {
-		text, ok, err = scriptText(v)
+		text, ok, err = nameText(v)
 		return err
 	})
 	if err != nil {
@@ -140,6 +171,7 @@ func (s *script) on(view string, take func(goja.Value) error) error {
 	s.space.runtime = s.runtime
 	s.view = view
 	clear(s.space.numbers)
+	clear(s.space.lists)
 	root := &object{space: &s.space, json: view, members: s.members[:0]}
 	err := s.run(s.runtime.NewDynamicObject(root), take)
 	s.view = "" // which may be large
@@ -161,7 +193,7 @@ func (s *script) run(ev *goja.Object, take func(goja.Value) error) (err error) {
 			<-s.fired
 		}
 		if x := recover(); x != nil {
-			err = engineError(x)
+			err = s.engineError(x)
 		}
 		if !errors.Is(err, ErrLimit) && time.Since(began) >= s.options.Limit {
 			err = errTime // whatever it came to: a regular expression may have given up
@@ -170,14 +202,33 @@ func (s *script) run(ev *goja.Object, take func(goja.Value) error) (err error) {
 			s.runtime = nil
 		}
 	}()
-	v, err := s.main(goja.Undefined(), ev, ev, ev, s.grown)
+	s.rejected = s.rejected[:0]
+	main, err := s.main(goja.Undefined(), ev, ev, ev, s.grown, s.copied, s.merged, s.kvs)
+	v := main
 	if err == nil {
-		v, err = settled(v)
+		v, err = settled(main)
+	}
+	if err == nil && len(s.rejected) > 0 { // else what was not written with $kv would go unnoticed
+		err = &rejection{s.rejected[0].Result()}
 	}
 	if err != nil {
-		return runError(rt, err)
+		return s.runError(err)
 	}
-	return take(v)
+	if err := take(v); err != nil {
+		return s.taken(err)
+	}
+	return nil
+}
+
+// taken is the error of what was made of the script's result, which may have run code of the script.
+func (s *script) taken(err error) error {
+	if limit := s.limitError(err); limit != nil {
+		return limit
+	}
+	if exception, ok := errors.AsType[*goja.Exception](err); ok {
+		return s.runError(exception)
+	}
+	return err
 }
 
 // settled returns what the promise v came to, and v itself when it is none. All jobs have run by now, and nothing outside
@@ -205,9 +256,9 @@ type rejection struct{ value goja.Value }
 
 func (r *rejection) Error() string { return "promise rejected" }
 
-// scriptText is what a script's result prints, as Jitsu sees it after a passage through JSON: objects, arrays, functions, undefined, null
+// nameText is what a script's result prints, as Jitsu sees it after a passage through JSON: objects, arrays, functions, undefined, null
 // and NaN are no text.
-func scriptText(v goja.Value) (text string, ok bool, err error) {
+func nameText(v goja.Value) (text string, ok bool, err error) {
 	switch {
 	case v == nil || goja.IsUndefined(v) || goja.IsNull(v) || goja.IsNaN(v) || goja.IsInfinity(v):
 		return "", false, nil

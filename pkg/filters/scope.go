@@ -30,9 +30,11 @@ func (s *scope) declares(name unistring.String) bool {
 // resolver finds the names that a script uses without anybody declaring them: in JavaScript those are run-time errors, or silent
 // globals when they are assigned to.
 type resolver struct {
-	finding *finding // the first, nil while there is none
-	awaits  bool     // the script's own function uses await
-	depth   int      // of functions around the node in hand
+	finding *finding        // the first, nil while there is none
+	names   map[string]bool // that the dialect has beside builtins,
+	uses    map[string]bool // and those of them that the script uses
+	awaits  bool            // the script's own function uses await
+	depth   int             // of functions around the node in hand
 }
 
 // finding is what a resolver objects to.
@@ -48,7 +50,12 @@ func (r *resolver) report(at file.Idx, what, fix string) {
 }
 
 func (r *resolver) use(id *ast.Identifier, s *scope) {
-	if name := id.Name.String(); !s.declares(id.Name) && !builtins[name] {
+	name := id.Name.String()
+	switch {
+	case s.declares(id.Name) || builtins[name]:
+	case r.names[name]:
+		r.uses[name] = true
+	default:
 		r.report(id.Idx, name+" is not defined", unknownNameFix(name))
 	}
 }
@@ -318,17 +325,22 @@ func set(names ...string) map[string]bool {
 
 // absent are names that scripts for Jitsu or for Node.js may use, and why they are not here.
 var absent = map[string]string{
-	"require":    "scripts have no modules",
-	"module":     "scripts have no modules",
-	"exports":    "scripts have no modules",
-	"process":    "scripts do not see the environment",
-	"fetch":      "scripts have no network",
-	"$kv":        "scripts keep nothing between events",
-	"setTimeout": "scripts have no timers",
-	"eval":       "scripts run only what stands in the configuration",
-	"Function":   "scripts run only what stands in the configuration",
-	"Buffer":     "scripts have no binary data",
-	"arguments":  "outside functions there are none",
+	"require":        "scripts have no modules",
+	"module":         "scripts have no modules",
+	"exports":        "scripts have no modules",
+	"process":        "scripts do not see the environment",
+	"fetch":          "scripts have no network",
+	"$kv":            "only a transform keeps something between events: data_layout.transform",
+	"toSegment":      "only a transform has it: data_layout.transform",
+	"setTimeout":     "scripts have no timers",
+	"setInterval":    "scripts have no timers",
+	"XMLHttpRequest": "scripts have no network",
+	"WebSocket":      "scripts have no network",
+	"Deno":           "scripts do not see the environment",
+	"eval":           "scripts run only what stands in the configuration",
+	"Function":       "scripts run only what stands in the configuration",
+	"Buffer":         "scripts have no binary data",
+	"arguments":      "outside functions there are none",
 }
 
 func unknownNameFix(name string) string {

@@ -17,13 +17,13 @@ import (
 
 // A script runs inside a function of its own, so that `return` and `await` work and the names of the outer function can be declared again:
 //
-//	($, _, event, «grown») => (async () => (    ($, _, event, «grown») => (async () => {
+//	($, _, event, «…») => (async () => (        ($, _, event, «…») => (async () => {
 //	$.event_type                           or   if (…) { return $.event_type }
 //	))()                                        })()
 //
 // The opening takes one whole line, so positions in the script are those of the user, one line down.
 const (
-	opening         = "($, _, event, " + grown + ") => (async () => "
+	opening         = "($, _, event, " + grown + ", " + copied + ", " + merged + ", $kv) => (async () => "
 	openExpression  = opening + "(\n"
 	closeExpression = "\n))()"
 	openBody        = opening + "{\n"
@@ -35,7 +35,14 @@ const (
 const grown = "$__grown"
 
 // scriptName is what stack frames of the user's script carry.
-const scriptName = "table_name_template"
+const scriptName = "script"
+
+// dialect is what scripts of one kind have that others have not.
+type dialect struct {
+	name   string          // of the script in errors, before the line; ""
+	names  map[string]bool // beside builtins
+	events bool            // the result is one event or several: copies of the event are made lazily, and JSON is as JSON.stringify has it
+}
 
 // parsed is a script's syntax tree. function is the user's part of program.
 type parsed struct {
@@ -131,7 +138,7 @@ var (
 func isNameLike(src string) bool { return words.MatchString(src) && !statement.MatchString(src) }
 
 // compileScript checks src and makes its engine.
-func compileScript(src string, o Options) (s *script, warnings []string, err error) {
+func compileScript(src string, o Options, d dialect) (s *script, warnings []string, err error) {
 	defer func() {
 		if x := recover(); x != nil { // the engine's parser and compiler, on a script they were not ready for
 			s, err = nil, &SyntaxError{Line: 1, Column: 1, What: fmt.Sprintf("the script can not be compiled: %v", x)}
@@ -142,19 +149,29 @@ func compileScript(src string, o Options) (s *script, warnings []string, err err
 	if syntaxErr != nil {
 		return nil, nil, syntaxErr
 	}
-	awaits, syntaxErr := resolve(src, p.function)
+	found, syntaxErr := resolve(src, p.function, d)
 	if syntaxErr != nil {
 		return nil, nil, syntaxErr
 	}
 	warnings = completeBody(p.function)
 	path := fieldPath(p.function)
-	p.function.Async = awaits // without one, no promise is needed, which is faster
+	p.function.Async = found.awaits // without one, no promise is needed, which is faster
+	if d.events {
+		path = nil
+		if syntaxErr := notCalled(src, p.function); syntaxErr != nil {
+			return nil, nil, syntaxErr
+		}
+		warnings = append(warnings, assignmentWarning(p.function)...)
+		copyLazily(p.function)
+	}
 	boundStrings(p.function)
 	program, err := goja.CompileAST(p.program, false)
 	if err != nil {
 		return nil, nil, compileError(src, err)
 	}
-	s = &script{program: program, options: o, path: path, timestamp: strings.Contains(src, event.FieldTimestamp)}
+	s = &script{
+		program: program, options: o, dialect: d, uses: found.uses, path: path, timestamp: !d.events && strings.Contains(src, event.FieldTimestamp), lenient: d.events,
+	}
 	if len(path) > 0 {
 		return s, warnings, nil // mostly nobody needs its engine
 	}
@@ -164,18 +181,43 @@ func compileScript(src string, o Options) (s *script, warnings []string, err err
 	return s, warnings, nil
 }
 
-// resolve checks the names that the script uses and finds out whether it awaits anything.
-func resolve(src string, f *ast.ArrowFunctionLiteral) (awaits bool, _ *SyntaxError) {
-	var r resolver
+// notCalled refuses a script that is a function: its result would be that function.
+func notCalled(src string, f *ast.ArrowFunctionLiteral) *SyntaxError {
+	body, ok := f.Body.(*ast.ExpressionBody)
+	if !ok {
+		return nil
+	}
+	switch e := body.Expression.(type) {
+	case *ast.FunctionLiteral, *ast.ArrowFunctionLiteral:
+		return errorAt(src, offsetInScript(src, e.Idx0()), "the script is a function, which nobody calls", "write only what stands inside it; the event is $")
+	}
+	return nil
+}
+
+// assignmentWarning is for a script that changes the event and does not return it.
+func assignmentWarning(f *ast.ArrowFunctionLiteral) []string {
+	body, ok := f.Body.(*ast.ExpressionBody)
+	if !ok {
+		return nil
+	}
+	if _, ok := body.Expression.(*ast.AssignExpression); !ok {
+		return nil
+	}
+	return []string{"the script has no return: what it assigns is its result, not the event; write return $ behind it"}
+}
+
+// resolve checks the names that the script uses and finds out which of the dialect's they are, and whether it awaits anything.
+func resolve(src string, f *ast.ArrowFunctionLiteral, d dialect) (found resolver, _ *SyntaxError) {
+	r := resolver{names: d.names, uses: map[string]bool{}}
 	r.arrow(f, &scope{names: map[unistring.String]bool{"$": true, "_": true, "event": true}})
 	if r.finding == nil {
-		return r.awaits, nil
+		return r, nil
 	}
 	what, fix := r.finding.what, r.finding.fix
 	if isNameLike(src) {
 		fix = constantFix
 	}
-	return false, errorAt(src, offsetInScript(src, r.finding.at), what, fix)
+	return r, errorAt(src, offsetInScript(src, r.finding.at), what, fix)
 }
 
 func offsetInScript(src string, at file.Idx) int {

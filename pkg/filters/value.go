@@ -99,7 +99,7 @@ func CompileValue(src string, o Options) (*Value, error) {
 		}
 		return &Value{format: Constant, constant: textResult(src)}, nil
 	}
-	s, warnings, err := compileScript(src, o)
+	s, warnings, err := compileScript(src, o, dialect{})
 	if err != nil {
 		return nil, forValues(err)
 	}

@@ -147,7 +147,7 @@ func TestValue(t *testing.T) {
 	f("[...new Set($.subscriptions.map(s => s.active))]", "[true,false]")
 	f("new Proxy({}, {})", "error: the result is or holds a Proxy, which is no value")
 	f("class A { x = 1 } return new A()", `{"x":1}`)
-	f("new Error('x')", "error: the result is or holds a Error, which is no value")
+	f("new Error('x')", "error: the result is or holds an Error, which is no value")
 	f("/x/", "error: the result is or holds a RegExp, which is no value")
 	f("new Date('x')", "error: the result is or holds an invalid date")
 	f("const a = []; a.push(a); return a", "error: the result is nested more than 100 deep, or contains itself")

@@ -1,0 +1,235 @@
+package filters
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/event"
+)
+
+// transformEvent is an event that came through a browser.
+func transformEvent(json string) *event.Event {
+	return &event.Event{
+		ID: "e1", APIKey: "web", Received: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), Source: "jitsu", SourceIP: "10.0.0.1", UserAgent: "UA", AnonymousHash: "hash",
+		Added: []byte(`{"location":{"country":"DE"}}`), JSON: []byte(json),
+	}
+}
+
+const transformJSON = `{"event_type":"signup","user":{"id":9007199254740993,"email":"a@b.co"},"price":12.50,"big":12345678901234567890,"bigger":12345678901234567891,` +
+	`"half":"a\ud800b","tags":["a",9007199254740993,1.0,{"b":1}],"none":null,"off":false,"\u0061b":1,"__proto__":{"x":1}}`
+
+func mustTransform(tb testing.TB, src string) *Transform {
+	tb.Helper()
+	t, err := CompileTransform(src, patient)
+	if err != nil {
+		tb.Fatalf("CompileTransform(%q): %v", src, err)
+	}
+	return t
+}
+
+// results is what a transform comes to, in one line: the JSON of each output, or why there is none.
+func results(t *testing.T, src, json string, w World) string {
+	t.Helper()
+	transform, err := CompileTransform(src, patient)
+	if err != nil {
+		return "syntax: " + err.Error()
+	}
+	ev := transformEvent(json)
+	outputs, why, err := transform.Eval(ev, w)
+	if string(ev.JSON) != json || ev.ID != "e1" || ev.SourceIP != "10.0.0.1" {
+		t.Errorf("%s changed its event: %+v", src, ev)
+	}
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	if (len(outputs) == 0) != (why != "") {
+		t.Errorf("%s: %d outputs, and why is %q", src, len(outputs), why)
+	}
+	var parts []string
+	for _, o := range outputs {
+		part := string(o.Event.JSON)
+		if o.Event.ID != "e1" {
+			part = o.Event.ID + " " + part
+		}
+		if o.Table != nil {
+			part += fmt.Sprintf(" table %q %v", o.Table.Name, o.Table.Keep)
+		}
+		parts = append(parts, part)
+	}
+	if why != "" {
+		return "none: " + why
+	}
+	return strings.Join(parts, " | ")
+}
+
+func TestTransform(t *testing.T) {
+	const json = `{"event_type":"signup","user":{"id":1},"n":5}`
+	f := func(src, want string) {
+		t.Helper()
+		if got := results(t, src, json, World{}); got != want {
+			t.Errorf("%s\n got %s\nwant %s", src, got, want)
+		}
+	}
+	// Objects.
+	f("$", json)
+	f("$;", json)
+	f("({...$})", json)
+	f("return {...$, plan: 'pro'}", `{"event_type":"signup","user":{"id":1},"n":5,"plan":"pro"}`)
+	f("return {...$, n: 6}", `{"event_type":"signup","user":{"id":1},"n":6}`)
+	f("return {plan: 'pro', ...$}", `{"plan":"pro","event_type":"signup","user":{"id":1},"n":5}`)
+	f("return {...$, ...{a: 1}, ...null, ...undefined, ...'x'}", `{"event_type":"signup","user":{"id":1},"n":5,"a":1,"0":"x"}`)
+	f("return {...$, user: {...$.user, plan: 'pro'}}", `{"event_type":"signup","user":{"id":1,"plan":"pro"},"n":5}`)
+	f("return Object.assign({}, $, {a: 1})", `{"event_type":"signup","user":{"id":1},"n":5,"a":1}`)
+	f("return Object.assign($, {a: 1})", `{"event_type":"signup","user":{"id":1},"n":5,"a":1}`)
+	f("return Object.fromEntries(Object.entries($).filter(([k]) => k != 'n'))", `{"event_type":"signup","user":{"id":1}}`)
+	f("const {n, ...rest} = $; return rest", `{"event_type":"signup","user":{"id":1}}`)
+	f("$.a = 1; return $", `{"event_type":"signup","user":{"id":1},"n":5,"a":1}`)
+	f("delete $.user.id; $.user.email = 'x@b.co'; return $", `{"event_type":"signup","user":{"email":"x@b.co"},"n":5}`)
+	f("return {...$, get x() { return $.n }}", `{"event_type":"signup","user":{"id":1},"n":5,"x":5}`)
+	f("const o = {...$, a: ($.n = 7)}; return o", `{"event_type":"signup","user":{"id":1},"n":5,"a":7}`)
+	f("const o = {...$}; o.user.id = 2; return {same: o.user === $.user, id: $.user.id}", `{"same":true,"id":2}`)
+	f("const o = {...$}; o.n = 6; delete o.user; return {n: $.n, user: $.user}", `{"n":5,"user":{"id":1}}`)
+	f("return {}", `{}`)
+	f("class A { x = 1; #y = 2; f() {} }; return new A()", `{"x":1}`)
+	f("return {t: destinationType, d: destinationId, h: $context.header('a')}", `{"t":"hubspot","d":"crm"}`)
+	f("return get($, '/nobody||/user')", `{"id":1,"hashed_anonymous_id":"hash"}`)
+	f("throw new Error('boom')", "error: transform line 1, column 7: Error: boom")
+	// None.
+	f("return null", "none: the transform returned null")
+	f("return", "none: the transform returned undefined")
+	f("if ($.n > 9) { return $ }", "none: the transform returned undefined")
+	f("return []", "none: the transform returned an empty list")
+	f("return [null, undefined, false, 0, '', NaN]", "none: the transform returned a list of nothing but null, undefined, false, 0 and empty texts")
+	f("await null; return null", "none: the transform returned null")
+	// Several.
+	f("return [$, {...$, event_type: 'copy'}]", json+` | e1_1 {"event_type":"copy","user":{"id":1},"n":5}`)
+	f("return [null, $, $.missing && {a: 1}, {b: 2}]", json+` | e1_1 {"b":2}`)
+	f("return [{...$, eventn_ctx_event_id: 'mine'}, {a: 1, eventn_ctx_event_id: 'yours'}]", `mine `+json+` | yours {"a":1}`)
+	f("return [1, 2].map(i => ({i}))", `{"i":1} | e1_1 {"i":2}`)
+	f("return Array.from({length: 100}, (_, i) => ({i})).slice(98)", `{"i":98} | e1_1 {"i":99}`)
+	// Tables.
+	f("return {a: 1, JITSU_TABLE_NAME: 't2'}", `{"a":1} table "t2" true`)
+	f("return {a: 1, [TABLE_NAME]: 'T 3'}", `{"a":1} table "T 3" true`)
+	f("return {...$, [TABLE_NAME]: ''}", json+` table "" false`)
+	f("return {...$, [TABLE_NAME]: 'null'}", json+` table "null" false`)
+	f("return {...$, [TABLE_NAME]: 'false'}", json+` table "false" false`)
+	f("return {...$, [TABLE_NAME]: null}", json)
+	f("return {...$, [TABLE_NAME]: 5}", json)
+	f("$[TABLE_NAME] = 't'; return [$, {...$, [TABLE_NAME]: false}]", json+` table "t" true | e1_1 `+json)
+	// What is no event.
+	const returns = "; a transform returns an object, a list of objects, or null to skip the event"
+	f("return false", "error: transform: it returned false"+returns)
+	f("return true", "error: transform: it returned true"+returns)
+	f("return 'str'", `error: transform: it returned the text "str"`+returns)
+	f("return ''", `error: transform: it returned the text ""`+returns)
+	f("return 5", "error: transform: it returned the number 5"+returns)
+	f("return 5n", "error: transform: it returned a BigInt"+returns)
+	f("return Symbol('a')", "error: transform: it returned a symbol"+returns)
+	f("return () => $", "error: transform: it returned a function"+returns)
+	f("return new Date()", "error: transform: it returned a Date"+returns)
+	f("return new Map()", "error: transform: it returned a collection"+returns)
+	f("return new Error('e')", "error: transform: it returned an Error"+returns)
+	f("return [[$]]", "error: transform: element 0 of the list that it returned is a list"+returns)
+	f("return [$, true]", "error: transform: element 1 of the list that it returned is true"+returns)
+	f("return [$, 'x']", `error: transform: element 1 of the list that it returned is the text "x"`+returns)
+	f("return [(async () => $)()]", "error: transform: element 0 of the list that it returned is a Promise"+returns)
+	f("\n$.user.name.first.length", "error: transform line 2, column 13: TypeError: Cannot read property 'first' of undefined; write ?. for what may be missing")
+}
+
+// TestTransformValues: what is no JSON comes out as JSON.stringify has it.
+func TestTransformValues(t *testing.T) {
+	f := func(value, want string) {
+		t.Helper()
+		if got := results(t, "return {v: "+value+"}", "{}", World{}); got != want {
+			t.Errorf("%s\n got %s\nwant %s", value, got, want)
+		}
+	}
+	f("new Date(0)", `{"v":"1970-01-01T00:00:00.000Z"}`)
+	f("new Date(NaN)", `{"v":null}`)
+	f("NaN", `{"v":null}`)
+	f("1/0", `{"v":null}`)
+	f("-0", `{"v":0}`)
+	f("undefined", `{}`)
+	f("() => 1", `{}`)
+	f("Symbol('a')", `{}`)
+	f("[undefined, () => 1, Symbol('a'), NaN, new Date(0), , 1]", `{"v":[null,null,null,null,"1970-01-01T00:00:00.000Z",null,1]}`)
+	f("{toJSON() { return {a: 1} }}", `{"v":{"a":1}}`)
+	f("/x/", `{"v":{}}`)
+	f("new Error('e')", `{"v":{}}`)
+	f("new String('s')", `{"v":"s"}`)
+	f("Object(5n)", "error: transform: the result is or holds a thing of the engine, which is no value")
+	f("12345678901234567890n", `{"v":12345678901234567890}`)
+	f("'\\ud800'", `{"v":"\ud800"}`)
+	f("'<\\u2028é😀'", `{"v":"\u003c\u2028é😀"}`)
+	f("1e21", `{"v":1e+21}`)
+	f("Promise.resolve(1)", "error: transform: the result is or holds a Promise; write await before it")
+	f("new Set([1])", "error: transform: the result is or holds a collection, which is no value; write [...it] for a list")
+	f("(() => { const o = {}; o.o = o; return o })()", "error: transform: the result is nested more than 128 deep, or contains itself")
+	f("{get x() { throw new Error('late') }}", "error: transform line 1, column 29: Error: late")
+}
+
+// TestTransformIsExact: what a script only passes on comes out as the client wrote it.
+func TestTransformIsExact(t *testing.T) {
+	f := func(src string) {
+		t.Helper()
+		if got := results(t, src, transformJSON, World{}); got != transformJSON {
+			t.Errorf("%s\n got %s\nwant %s", src, got, transformJSON)
+		}
+	}
+	f("$")
+	f("$.x = 1; delete $.x; return $")
+	f("({...$})")
+	f("({...$, ...$})")
+	f("Object.assign({}, $)")
+	f("Object.assign({}, {}, $)")
+	f("({...$, user: {...$.user}})")
+	f("({...$, user: $.user, tags: $.tags})")
+	f("({...$, tags: [...$.tags]})")
+	f("({...$, half: $.half, price: $.price})")
+	f("$.user.id; $.tags[1]; $.half.length; return $")
+	f("const c = {...$}; c.tags[0]; c.user.email; return {...c}")
+	f("const view = {...$}; for (const k of Object.keys(view)) view[k] = view[k]; return view")
+	// With these the engine makes objects of its own.
+	g := func(src, want string) {
+		t.Helper()
+		if got := results(t, src, transformJSON, World{}); got != want {
+			t.Errorf("%s\n got %s\nwant %s", src, got, want)
+		}
+	}
+	g("const {event_type, ...rest} = $; return {event_type, ...rest}", transformJSON)
+	g("Object.fromEntries(Object.entries($))", transformJSON)
+	g("[$].map(e => Object.assign(e, {}))", transformJSON)
+	g("JSON.parse(JSON.stringify($))", strings.NewReplacer(`\ud800`, "\uFFFD").Replace(transformJSON))
+}
+
+func TestTransformRunsAway(t *testing.T) {
+	f := func(body, want string) {
+		t.Helper()
+		transform, err := CompileTransform("if ($.event_type != 'run') return $;\n"+body, Options{File: "crm.js"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		outputs, _, err := transform.Eval(transformEvent(`{"event_type":"run"}`), World{})
+		if !errors.Is(err, ErrLimit) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\n got %d outputs, %v\nwant %s", body, len(outputs), err, want)
+		}
+		if _, _, err := transform.Eval(transformEvent(`{}`), World{}); err != nil {
+			t.Errorf("%s\nnext event: %v", body, err)
+		}
+	}
+	const time = ": over the limit: still running when its time was up"
+	f("let i = 0;\nfor (;;) { i++ }", "transform crm.js line 3, column ")
+	f("for (;;) {}", "transform crm.js line 2, column 1"+time)
+	f("(function f() { f() })()", "transform crm.js line 2, column ")
+	f("let s = 'x';\nfor (;;)\n  s += s", "transform crm.js line 4, column ")
+	f("return {s: 'x'.repeat(1e9)}", "transform crm.js line 2, column ")
+	f("return {s: Array(60).fill('x'.repeat(1e6))}", "transform crm.js: over the limit: a text of more than 1048576 bytes")
+	f("return Array.from({length: 101}, () => $)", "over the limit: transform crm.js: it returned more than 100 events")
+	f("const a = []; a.length = 1e9; return a", "over the limit: transform crm.js: it returned a list of 1000000000 elements")
+	f("for (let i = 0; i < 101; i++) await $kv.get('a')", "transform crm.js line 2, column ")
+	f("return {get x() { for (;;) {} }}", "transform crm.js line 2, column ")
+	f("return {toJSON() { for (;;) {} }}.x ?? [{a: {toJSON() { for (;;) {} }}}]", "transform crm.js line 2, column ")
+}
