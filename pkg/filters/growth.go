@@ -28,7 +28,7 @@ func boundIn(v reflect.Value, repeats bool) {
 		if !v.IsNil() {
 			boundIn(v.Elem(), repeats || isRepeated(v.Interface()))
 			boundPower(v.Interface())
-			fillEmpty(v.Interface())
+			markLoop(v.Interface())
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
@@ -60,24 +60,30 @@ func isRepeated(n any) bool {
 	return false
 }
 
-// fillEmpty puts something into an empty loop, for else the engine can not say on which line it was when it ran away.
-func fillEmpty(n any) {
-	fill := func(at ast.Node, body *ast.Statement) {
+// markLoop puts something into a loop that is empty or awaits, for else the engine can not say on which line it was when it ran away.
+func markLoop(n any) {
+	mark := func(at ast.Node, body *ast.Statement) {
 		block, ok := (*body).(*ast.BlockStatement)
-		if _, empty := (*body).(*ast.EmptyStatement); !empty && (!ok || len(block.List) > 0) {
-			return
+		_, empty := (*body).(*ast.EmptyStatement)
+		here := &ast.ExpressionStatement{Expression: callGrown(&ast.NumberLiteral{Idx: at.Idx0(), Literal: "0", Value: int64(0)})}
+		switch {
+		case empty || ok && len(block.List) == 0:
+			*body = here
+		case contains([]ast.Statement{*body}, isAwait):
+			*body = &ast.BlockStatement{LeftBrace: (*body).Idx0(), List: []ast.Statement{here, *body}, RightBrace: (*body).Idx1()}
 		}
-		*body = &ast.ExpressionStatement{Expression: callGrown(&ast.NumberLiteral{Idx: at.Idx0(), Literal: "0", Value: int64(0)})}
 	}
 	switch n := n.(type) {
 	case *ast.ForStatement:
-		fill(n, &n.Body)
+		mark(n, &n.Body)
 	case *ast.WhileStatement:
-		fill(n, &n.Body)
+		mark(n, &n.Body)
 	case *ast.DoWhileStatement:
-		fill(n, &n.Body)
+		mark(n, &n.Body)
 	}
 }
+
+func isAwait(n ast.Node) bool { _, ok := n.(*ast.AwaitExpression); return ok }
 
 // makesString tells whether e can be a string longer than its parts. Adding a number, as in i + 1, makes nothing grow fast.
 func makesString(e ast.Expression) bool {
