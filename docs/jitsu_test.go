@@ -18,6 +18,7 @@ func TestDifferences(t *testing.T) {
 		"upstream-tests.ip_cookie_policy": "../testdata/jitsu/ingest.json",
 		"table_name":                      "../testdata/jitsu/templates.json",
 		"upstream-tests.js_expression":    "../testdata/jitsu/templates.json",
+		"transform":                       "../testdata/jitsu/transforms.json",
 		"hubspot":                         "../testdata/jitsu/hubspot.json",
 		"mappings":                        "../testdata/jitsu/mappings.json",
 

@@ -139,8 +139,13 @@ func (p parts) compile(d config.Destination, path string, route *router.Route) (
 	}
 	if d.Transform != "" {
 		const key = ".data_layout.transform"
+		options, at := options, d.TransformPos
+		options.File = d.TransformFile
 		transform, err := filters.CompileTransform(d.Transform, options)
-		fail(d.TransformPos, key, err)
+		if syntax, ok := errors.AsType[*filters.SyntaxError](err); ok && d.TransformFile != "" {
+			at.Line += syntax.Line - 1
+		}
+		fail(at, key, err)
 		if transform != nil {
 			warn(d.TransformPos, key, transform.Warnings())
 			route.Transform = transform

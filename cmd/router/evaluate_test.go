@@ -78,7 +78,7 @@ func TestEvaluate(t *testing.T) {
 	})
 	f(map[string]any{
 		"field": "_transform", "config": json.RawMessage(`{"type":"hubspot","config":{"access_token":"x","hub_id":"1"},"data_layout":{"transform":"return []"}}`),
-	}, evaluated{Result: "SKIPPED", Format: "javascript", Logs: []evaluateLog{{"info", "the transform returned no events"}}})
+	}, evaluated{Result: "SKIPPED", Format: "javascript", Logs: []evaluateLog{{"info", "the transform returned an empty list"}}})
 
 	f(map[string]any{"object": nil, "expression": "$"}, evaluated{Error: "'object' is required field"})
 	f(map[string]any{"expression": ""}, evaluated{Error: "'expression' is required field"})

@@ -82,7 +82,7 @@ func TestTry(t *testing.T) {
 
 	out, errText, code = r.try(`{"event_type":"broken","event_id":"1","user":{"email":"a@b.co"}}`, "--json")
 	if code != exitFailed || !strings.Contains(errText, "1 output would become a dead letter") ||
-		gjson.Get(out, "events.0.destinations.0.outputs.0.error").String() != "line 3, column 9: Error: no a@b.co" {
+		gjson.Get(out, "events.0.destinations.0.outputs.0.error").String() != "transform line 3, column 9: Error: no a@b.co" {
 		t.Errorf("exit %d, %s\n%s", code, errText, out)
 	}
 	out, _, _ = r.try(`{"event_type":"user_identify","user":{"email":"a@b.co"}} {"event_type":"user_identify","user":{"email":"a@b.co","city":"x"}}`, "--json", "--together")

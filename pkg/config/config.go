@@ -121,8 +121,10 @@ type Destination struct {
 	Staged     bool     // staged: configured but not delivered to
 	// Transform is data_layout.transform, or what data_layout.transform_file holds; "": none, or it is switched off. TransformPos is where the script begins:
 	// in the configuration the line of its key, in a file of its own the first one.
-	Transform    string
-	TransformPos Pos
+	// TransformFile is the name of that file as it is written; "": the script stands in the configuration.
+	Transform     string
+	TransformPos  Pos
+	TransformFile string
 	// Match is `filter`, undecoded; it does not exist when absent.
 	Match Settings
 	// Filter is data_layout.table_name_template, "" when absent; FilterPos is where it stands.

@@ -139,6 +139,7 @@ func (l *loader) destination(name string, s Settings) Destination {
 	l.checkDestination(s, raw)
 	dest.OnlyTokens = l.onlyTokens(Settings(raw.OnlyTokens))
 	dest.Staged = raw.Staged
+	dest.TransformFile = raw.DataLayout.TransformFile
 	dest.Transform, dest.TransformPos = l.transform(s, raw.DataLayout)
 	dest.Match = raw.Filter
 	dest.Filter = raw.DataLayout.TableNameTemplate
