@@ -21,6 +21,7 @@ func TestDifferences(t *testing.T) {
 		"transform":                       "../testdata/jitsu/transforms.json",
 		"hubspot":                         "../testdata/jitsu/hubspot.json",
 		"mappings":                        "../testdata/jitsu/mappings.json",
+		"evaluate":                        "../testdata/jitsu/evaluate.json",
 
 		"upstream-tests.api_keys_forms": "../testdata/jitsu/config.json",
 	}
