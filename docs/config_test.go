@@ -20,6 +20,7 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot"
+	"eventrouter/pkg/destinations/webhook"
 	"eventrouter/pkg/filters"
 )
 
@@ -240,7 +241,7 @@ func completed(t *testing.T, b *block) []byte {
 	all, _ := file["destinations"].(map[string]any)
 	for _, d := range all {
 		d := d.(map[string]any)
-		if d["config"] != nil {
+		if kind, ok := d["type"].(string); d["config"] != nil || ok && kind != "hubspot" {
 			continue
 		}
 		settings, _ := d["hubspot"].(map[string]any)
@@ -256,11 +257,29 @@ func completed(t *testing.T, b *block) []byte {
 }
 
 // check does what router check does, without variables.
-func check(name string, data []byte) error { return checkWith(nil, name, data) }
+func check(name string, data []byte) error {
+	return checkWith(config.Options{Env: func(string) (string, bool) { return "", false }}, name, data)
+}
 
-func checkWith(env map[string]string, name string, data []byte) error {
+// anyValue stands for variables whose value does not matter.
+func anyValue(names []string) (string, bool) {
+	if strings.HasSuffix(names[0], "_URL") {
+		return "https://service.example/" + names[0], true
+	}
+	return "123456789012345678", true
+}
+
+// destinationTypes are those of cmd/router.
+var destinationTypes = map[string]destinations.Factory{
+	"hubspot": hubspot.New,
+	"webhook": func(s config.Settings, env destinations.Env) (destinations.Destination, error) {
+		return webhook.New(s, env)
+	},
+}
+
+func checkWith(o config.Options, name string, data []byte) error {
 	cfg, err := config.ParseWith(name, data, config.Options{
-		Env: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
+		Env: o.Env, Unset: o.Unset,
 		Read: func(a config.Address, _ config.Server) ([]byte, error) {
 			return map[string][]byte{
 				config.PartAPIKeys:      []byte(`{"tokens": ["js.elsewhere"]}`),
@@ -274,12 +293,18 @@ func checkWith(env map[string]string, name string, data []byte) error {
 	}
 	for _, d := range cfg.Destinations {
 		env := destinations.Env{Name: d.Name, Log: slog.New(slog.DiscardHandler), Metrics: destinations.NewMetrics(prometheus.NewRegistry())}
-		_, err := hubspot.New(d.Settings, env)
+		_, err := destinationTypes[d.Type](d.Settings, env)
 		var more config.Problems
 		if err != nil && !errors.As(err, &more) {
 			return err
 		}
 		problems = append(problems, more...)
+		if _, err := filters.CompileMatch(d.Match); errors.As(err, &more) {
+			problems = append(problems, more...)
+		}
+		if _, err := filters.CompileTransform(d.Transform, filters.Options{}); d.Transform != "" && err != nil {
+			problems = append(problems, config.Problem{Pos: d.TransformPos, Path: "destinations." + d.Name, Text: err.Error()})
+		}
 		if d.Filter != "" {
 			if _, err := filters.Compile(d.Filter, filters.Options{}); err != nil {
 				problems = append(problems, config.Problem{Pos: d.FilterPos, Path: "destinations." + d.Name, Text: err.Error()})
@@ -296,7 +321,7 @@ func TestYAML(t *testing.T) {
 	for _, p := range loadAll(t) {
 		for i, b := range p.blocks {
 			switch {
-			case b.lang != "yaml", b.is("yaml", "jitsu"):
+			case b.lang != "yaml", b.is("yaml", "jitsu"), b.is("yaml", "ci"):
 			case b.is("yaml", "bad"):
 				want := p.blocks[i+1]
 				if err := check("router.yaml", []byte(b.text)); err == nil || strings.TrimSpace(err.Error()) != strings.TrimSpace(want.text) {
@@ -304,7 +329,8 @@ func TestYAML(t *testing.T) {
 				}
 			default:
 				n++
-				if err := check(b.String(), completed(t, &b)); err != nil {
+				o := config.Options{Env: func(string) (string, bool) { return "", false }, Unset: anyValue}
+				if err := checkWith(o, b.String(), completed(t, &b)); err != nil {
 					t.Errorf("%s: %v", &b, err)
 				}
 			}
@@ -318,12 +344,13 @@ func TestYAML(t *testing.T) {
 		t.Fatal(files, err)
 	}
 	env := map[string]string{"CLIENT_SECRET": "js.x", "SERVER_SECRET": "s2s.x", "HUBSPOT_TOKEN": "pat-na1-x", "HUBSPOT_HUB_ID": "1"}
+	o := config.Options{Env: func(name string) (string, bool) { value, ok := env[name]; return value, ok }}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := checkWith(env, file, data); err != nil {
+		if err := checkWith(o, file, data); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

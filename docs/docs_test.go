@@ -58,6 +58,7 @@ type page struct {
 // block is a fenced block. The words behind its language say what a test does with it:
 //
 //	yaml             a configuration, perhaps in part: it must load
+//	yaml ci          a job of CI: its commands of the router run behind the shell examples
 //	yaml bad         it must not; the next block shows the messages
 //	yaml jitsu       a file of Jitsu's: the two blocks after it are what router import-config makes of it, and its report
 //	yaml file=NAME   it must load, and the shell examples of the page find it under that name
@@ -236,7 +237,7 @@ func absolute(t *testing.T, path string) string {
 // TestFences: every block is of a kind that a test knows, so that none is left unchecked by a slip.
 func TestFences(t *testing.T) {
 	known := map[string]bool{
-		"sh": true, "sh run": true, "sh served": true, "sh store": true, "yaml": true, "yaml bad": true, "yaml jitsu": true, "text": true, "text output": true, "text demo": true,
+		"sh": true, "sh run": true, "sh served": true, "sh store": true, "yaml": true, "yaml bad": true, "yaml ci": true, "yaml jitsu": true, "text": true, "text output": true, "text demo": true,
 		"js sdk": true, "go": true, "go example": true, "json": true, "ini": true, "dockerfile": true,
 	}
 	for _, p := range loadAll(t) {

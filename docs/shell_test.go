@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 // runRouter runs the router and returns what it printed and its exit code.
@@ -183,10 +185,43 @@ func TestExamples(t *testing.T) {
 				}
 				example(t, on, b, want)
 			}
+			for _, b := range p.blocks {
+				if b.is("yaml", "ci") {
+					runCI(t, alone, &b)
+				}
+			}
 			if live != nil {
 				sdk(t, live, p)
 			}
 		})
+	}
+}
+
+// runCI runs the steps of a job of CI that call the router, with a process environment that knows no secrets.
+func runCI(t *testing.T, on *deployment, b *block) {
+	t.Helper()
+	var file struct {
+		Jobs map[string]struct {
+			Steps []struct{ Run string }
+		}
+	}
+	if err := yaml.Unmarshal([]byte(b.text), &file); err != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	n := 0
+	for _, job := range file.Jobs {
+		for _, step := range job.Steps {
+			if !strings.HasPrefix(step.Run, "router ") {
+				continue
+			}
+			n++
+			if out, err := on.shell(step.Run); err != nil {
+				t.Errorf("%s: %s: %v\n%s", b, step.Run, err, out)
+			}
+		}
+	}
+	if n == 0 {
+		t.Errorf("%s: no step calls the router", b)
 	}
 }
 

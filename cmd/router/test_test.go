@@ -162,6 +162,8 @@ func TestTestShowsWhatDiffers(t *testing.T) {
                  "email": "ada@example.com",
                  "firstname": "Ada"
                }
+      printed by its scripts:
+      event 1: user_identify of ada@example.com: info: seen user_identify
 `
 	if !strings.HasPrefix(out, want) || code != exitFailed {
 		t.Errorf("exit %d\n got %s\nwant %s", code, out, want)
@@ -296,7 +298,7 @@ func TestTestBadFiles(t *testing.T) {
 	f("a.txtar", "text\n-- config.yaml --\ndestinations:\n  crm:\n    type: hubspot\n    filtre: {}\n"+events, `a.txtar:6: destinations.crm: unknown key "filtre" (did you mean "filter"?)`)
 	f("a.txtar", "-- config.yaml --\ndestinations:\n  crm:\n    type: hubspot\n    data_layout: {transform_file: crm.js}\n"+events+"-- crm.js --\nreturn $$.a\n",
 		"a.txtar:9: destinations.crm.data_layout.transform: line 1, column 8: $$ is not defined")
-	f("a.txtar", "-- config.yaml --\ndestinations: {crm: {type: hubspot, hubspot: {base_url: \"${env.URL}\"}}}\n"+events, "a.txtar:2: destinations.crm.hubspot.base_url")
+	f("a.txtar", "-- config.yaml --\ndestinations: {crm: {type: hubspot, hubspot: {base_url: \"${env.PLACE}\"}}}\n"+events, "a.txtar:2: destinations.crm.hubspot.base_url")
 	f("a.txtar", "-- wants/crm.txt --\n"+events, "a.txtar:1: nothing reads section wants/crm.txt")
 	f("a.txtar", "-- destinations --\nslack\n"+events, "a.txtar: the configuration has no destination slack, which section destinations names")
 	f("a.txtar", events+"-- schema/slack.json --\n{}\n", "a.txtar:3: the configuration has no destination slack")
@@ -365,7 +367,7 @@ delivered to pat-planted-token
 	shown := out + errText + readFile(t, "leak.txtar")[strings.Index(readFile(t, "leak.txtar"), "-- want"):]
 	out, errText, code := command(t, "test", "--env", "HUBSPOT_TOKEN=given-token", "wrong.txtar", "leak.txtar")
 	shown += out + errText
-	if !strings.Contains(shown, `"firstname": "***"`) || code != exitFailed {
+	if !strings.Contains(shown, `"firstname": "***"`) || !strings.Contains(shown, "printed by its scripts") || code != exitFailed {
 		t.Errorf("exit %d\n%s", code, shown)
 	}
 	for _, secret := range []string{"planted", "given-token", "process-token"} {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -122,6 +123,9 @@ func (r *caseRig) problem(line int, format string, args ...any) config.Problem {
 // madeUpValue is what stands for a variable that is not set, the same wherever the case runs. So many digits do for
 // tokens, secrets and numbers of accounts.
 func madeUpValue(name string) string {
+	if strings.HasSuffix(strings.ToLower(name), "url") {
+		return "https://made-up.invalid/" + strings.ToLower(name)
+	}
 	h := fnv.New64a()
 	h.Write([]byte(name))
 	return fmt.Sprintf("9%017d", h.Sum64()%1e17)
