@@ -185,6 +185,29 @@ func TestReportsShowNoSecrets(t *testing.T) {
 	}
 }
 
+// TestSecretsInOddPlaces: a secret is not shown where it stands as something else too, such as a name that was made of it.
+func TestSecretsInOddPlaces(t *testing.T) {
+	f := func(data string) {
+		t.Helper()
+		r, err := Convert("jitsu.yaml", []byte(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range r.Notes {
+			if text := n.Path + n.Text; strings.Contains(text, "hidden0") {
+				t.Errorf("%s: shown: %+v", data, n)
+			}
+		}
+		if len(r.Notes) == 0 {
+			t.Errorf("%s: no notes", data)
+		}
+	}
+	f("server: {admin_token: hidden01}\napi_keys: [hidden02]\ndestinations: {hidden01: {type: postgres}, Hidden02: {type: hubspot, hidden02: 1}}")
+	f("api_keys: [{client_secret: hidden03, hidden03: 1}]\nhidden03: 1")
+	f("api_keys: [{client_secret: hidden03}]\ndestinations: {a: {type: hidden03}, b: {type: hubspot, data_layout: {mapping: [hidden03]}}}")
+	f("api_keys: http://u:hidden04@example.com/hidden04\ndestinations: https://example.com/?a=b&token=hidden05")
+}
+
 // TestNoConfigurations: what is none is an error with its place.
 func TestNoConfigurations(t *testing.T) {
 	f := func(data, want string) {

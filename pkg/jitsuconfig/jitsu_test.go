@@ -84,6 +84,7 @@ func TestMappedByHand(t *testing.T) {
 	f(fields(jitsuRule{Src: "/big", Dst: "/user/big", Action: "move"}), `{"big":12345678901234567890}`, `{"user":{"big":12345678901234567890}}`)
 	f(fields(jitsuRule{Src: "/big", Dst: "/large", Action: "move"}), `{"big":12345678901234567890}`, `{"large":12345678901234567890}`)
 	f(fields(jitsuRule{Dst: "/a", Action: "constant", Value: "${env"}), `{}`, `{"a":"${env"}`)
+	f(map[string]any{"mapping": []string{"/a -> /b", "/b ->"}, "mapping_type": "strict"}, `{"a":1}`, `{}`)
 	f(map[string]any{"mapping": []string{"/a -> /b", "/c->", "/n -> (integer) /m"}}, `{"a":1,"c":2,"n":3,"x":4}`, `{"b":1,"m":3,"x":4}`)
 	f(map[string]any{"mapping": []string{"/a -> /b"}, "mapping_type": "strict"}, `{"a":1,"c":2}`, `{"b":1}`)
 	f(map[string]any{"mapping": []string{"/a -> /b"}, "transform": "return null", "transform_enabled": false}, `{"a":1}`, `{"b":1}`)

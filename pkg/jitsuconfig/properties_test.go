@@ -132,6 +132,9 @@ func TestPropertiesOnlyWhereTheyDo(t *testing.T) {
 	f(map[string]any{"mappings": map[string]any{"keep_unmapped": false, "fields": []jitsuRule{nick}}})
 	f(map[string]any{"mappings": fields(nick, jitsuRule{Src: "/traits", Action: "remove"})})
 	f(map[string]any{"mappings": fields(nick, jitsuRule{Src: "/user/note", Dst: "/user/nick", Action: "move"})})
+	plan := jitsuRule{Dst: "/user/plan", Action: "constant", Value: "x"}
+	f(map[string]any{"mappings": fields(plan, jitsuRule{Src: "/user/Plan", Dst: "/user/note", Action: "move"})})
+	f(map[string]any{"mappings": fields(jitsuRule{Src: "/user/Plan", Dst: "/user/note", Action: "move"}, plan)})
 	f(map[string]any{"mappings": fields(jitsuRule{Src: "/user/mail", Dst: "/user/email", Action: "move"})})
 	f(map[string]any{"mappings": fields(jitsuRule{Src: "/user/Email", Dst: "/user/note", Action: "move"})})
 	f(map[string]any{"mappings": fields(jitsuRule{Src: "/user/id", Dst: "/user/note", Action: "move"})})
