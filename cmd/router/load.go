@@ -51,6 +51,8 @@ type loader struct {
 	withoutGeo bool
 	// options are further ones of reading the file.
 	options config.Options
+
+	scripts []config.Script // of the last attempt, not nil; nil: nothing could be read as a configuration
 }
 
 func kept(a config.Address, dataDir string) (config.Version, error) { return config.Kept(dataDir, a) }
@@ -67,8 +69,19 @@ func fetched(e *config.Elsewhere) func(context.Context, config.Address) (config.
 type loaded struct {
 	cfg      *config.Config
 	data     []byte // the file's
+	scripts  []config.Script
 	versions map[config.Address]config.Version
 	troubles map[config.Address]trouble // where the last good version is used instead of what stands there now
+}
+
+// script is what a transform file held when the configuration was read.
+func (l *loaded) script(path string) ([]byte, error) {
+	for _, s := range l.scripts {
+		if s.Path == path && s.Data != nil {
+			return s.Data, nil
+		}
+	}
+	return nil, fs.ErrNotExist
 }
 
 // trouble is why what stands at an address is not used.
@@ -158,7 +171,7 @@ func (l *loader) attempt(ctx context.Context, answers map[config.Address]answer,
 	if err != nil && (!errors.As(err, &problems) || cfg == nil) {
 		return out, asProblems(err, l.path)
 	}
-	out.cfg = cfg
+	out.cfg, out.scripts, l.scripts = cfg, cfg.Scripts, append([]config.Script{}, cfg.Scripts...)
 	if path := cfg.Geo.MaxMindPath; path != "" && !l.withoutGeo {
 		if err := enrich.CheckGeo(path); err != nil {
 			problems = append(problems, config.Problem{Pos: cfg.Geo.Pos, Path: "geo.maxmind_path", Text: err.Error()})

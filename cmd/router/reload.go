@@ -14,10 +14,10 @@ import (
 	"eventrouter/pkg/router"
 )
 
-// reloader puts another configuration in force while the router runs. It is told to by SIGHUP, by POST /api/v1/reload, by a change of the file, and by one
-// of what stands elsewhere:
+// reloader puts another configuration in force while the router runs. It is told to by SIGHUP, by POST /api/v1/reload, by a change of the file or of a transform file that it
+// names, and by one of what stands elsewhere:
 //
-//	file, addresses ─ load: all is read and checked ─▶ apply: routes, API keys, limits ─▶ in force
+//	files, addresses ─ load: all is read and checked ─▶ apply: routes, API keys, limits ─▶ in force
 //	                         └─ something is wrong: the one before stays, and the log says what ─┘
 type reloader struct {
 	path      string
@@ -34,7 +34,7 @@ type reloader struct {
 	waiting string        // the keys that wait for a restart, as they were logged last
 
 	mu   sync.Mutex // guards the field below
-	seen []byte     // what the file held when it was read last
+	seen held       // when it was read last
 }
 
 // reload is what a reload did, as it is answered.
@@ -82,7 +82,7 @@ const maxChangesLogged = 200
 func (srv *service) reloadFrom(first *loaded, elsewhere *config.Elsewhere, level *slog.LevelVar, hangups <-chan os.Signal) {
 	r := &reloader{
 		path: first.cfg.File, srv: srv, elsewhere: elsewhere, level: level, hangups: hangups,
-		turn: make(chan struct{}, 1), now: first, seen: first.data,
+		turn: make(chan struct{}, 1), now: first, seen: held{first.data, first.scripts},
 	}
 	r.places.settle(first)
 	r.metrics = newReloadMetrics(srv.registry, &r.places)
@@ -141,9 +141,7 @@ func (r *reloader) reloadNow(ctx context.Context, why string) (reload, error) {
 	l := loader{path: r.path, fresh: fetched(r.elsewhere), good: r.lastGood}
 	next, err := l.load(ctx)
 	if l.data != nil {
-		r.mu.Lock()
-		r.seen = l.data
-		r.mu.Unlock()
+		r.note(l.data, l.scripts)
 	}
 	var result reload
 	if err == nil {

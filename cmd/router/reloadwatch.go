@@ -15,11 +15,47 @@ import (
 // or rewritten within a second, and a configuration is small.
 const fileInterval = time.Second
 
-// watchFile reloads when the file holds something else, and has done so twice in a row: one that is being written is not read half.
+// held is what the configuration file and the transform files that it names hold.
+type held struct {
+	data    []byte
+	scripts []config.Script
+}
+
+func (h held) same(other held) bool {
+	return bytes.Equal(h.data, other.data) && slices.EqualFunc(h.scripts, other.scripts, func(a, b config.Script) bool {
+		return a.Path == b.Path && bytes.Equal(a.Data, b.Data) && (a.Data == nil) == (b.Data == nil)
+	})
+}
+
+// note remembers what was read. Nil scripts: what was read was no configuration, and those named before are looked at further.
+func (r *reloader) note(data []byte, scripts []config.Script) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if scripts == nil {
+		scripts = reread(r.seen.scripts)
+	}
+	r.seen = held{data, scripts}
+}
+
+// reread reads transform files as they are now.
+func reread(scripts []config.Script) []config.Script {
+	now := make([]config.Script, len(scripts))
+	for i, s := range scripts {
+		data, err := config.ReadScript(s.Path)
+		if err != nil {
+			data = nil
+		}
+		now[i] = config.Script{Path: s.Path, Data: data}
+	}
+	return now
+}
+
+// watchFile reloads when the file, or a transform file that it names, holds something else, and has done so twice in a row: one that is being written is not
+// read half.
 func (r *reloader) watchFile(ctx context.Context) {
 	tick := time.NewTicker(fileInterval)
 	defer tick.Stop()
-	var before []byte
+	var before held
 	failing := 0
 	for {
 		select {
@@ -39,12 +75,13 @@ func (r *reloader) watchFile(ctx context.Context) {
 			r.srv.logger.Info("the configuration file can be read again", "file", r.path)
 		}
 		failing = 0
-		stable := bytes.Equal(data, before)
-		before = data
 		r.mu.Lock()
-		changed := !bytes.Equal(data, r.seen)
+		seen := r.seen
 		r.mu.Unlock()
-		if changed && stable {
+		now := held{data, reread(seen.scripts)}
+		stable := now.same(before)
+		before = now
+		if stable && !now.same(seen) {
 			_, _ = r.reload(ctx, "the file changed") // the log says what became of it
 		}
 	}
@@ -145,7 +182,7 @@ func (r *reloader) troubled(a config.Address, t trouble) {
 
 // changed puts another version of what stands at a in force.
 func (r *reloader) changed(ctx context.Context, a config.Address, v config.Version) {
-	l := loader{path: r.path, data: r.now.data, good: r.lastGood, fresh: func(_ context.Context, other config.Address) (config.Version, error) {
+	l := loader{path: r.path, data: r.now.data, options: config.Options{ReadScript: r.now.script}, good: r.lastGood, fresh: func(_ context.Context, other config.Address) (config.Version, error) {
 		if other == a {
 			return v, nil
 		}

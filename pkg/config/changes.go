@@ -64,7 +64,7 @@ var notCompared = map[string]bool{"Name": true, "FilterPos": true, "Settings": t
 
 // keyOfField names the key of a field where it is not the field's own name in small letters.
 var keyOfField = map[string]string{
-	"Filter":           "data_layout.table_name_template",
+	"Filter": "data_layout.table_name_template", "Transform": "data_layout.transform", "TransformFile": "data_layout.transform_file", "Match": "filter",
 	"OldClientSecrets": "client_secret (older)", "OldServerSecrets": "server_secret (older)",
 }
 
@@ -204,7 +204,7 @@ func (n *node) members() []pair {
 // as log.level, for which applies reports true. It also returns those keys that were taken over, and those that differ and wait for a restart.
 func (c *Config) Merge(next *Config, applies func(key string) bool) (merged *Config, taken, waiting []string) {
 	out := *c
-	out.APIKeys, out.Destinations, out.Elsewhere, out.Warnings = next.APIKeys, next.Destinations, next.Elsewhere, next.Warnings
+	out.APIKeys, out.Destinations, out.Elsewhere, out.Scripts, out.Warnings = next.APIKeys, next.Destinations, next.Elsewhere, next.Scripts, next.Warnings
 	running, wanted := serverOf(c.Server), serverOf(next.Server)
 	mergeFields(reflect.ValueOf(&running).Elem(), reflect.ValueOf(&wanted).Elem(), "", func(key string) bool {
 		if applies(key) {
@@ -226,7 +226,7 @@ func (c *Config) Merge(next *Config, applies func(key string) bool) (merged *Con
 }
 
 // merges are the fields of Config that Merge looks at one by one; any other waits for a restart.
-var merges = map[string]bool{"File": true, "Server": true, "APIKeys": true, "Destinations": true, "Elsewhere": true, "Warnings": true}
+var merges = map[string]bool{"File": true, "Server": true, "APIKeys": true, "Destinations": true, "Elsewhere": true, "Scripts": true, "Warnings": true}
 
 // mergeFields asks take for each key that differs, and copies those for which it says true.
 func mergeFields(to, from reflect.Value, path string, take func(key string) bool) {

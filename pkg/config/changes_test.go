@@ -69,6 +69,8 @@ func TestChanges(t *testing.T) {
 	f("only_tokens: [web] => staged: true", "destination crm: only_tokens changed", "destination crm: staged changed")
 	f("only_tokens: [web] => lanes: {max_bytes: 1MiB}\n$.event_type => $.x",
 		"destination crm: only_tokens changed", "destination crm: data_layout.table_name_template changed", "destination crm: lanes.max_bytes changed")
+	f("{table_name_template: => {transform: return $, table_name_template:", "destination crm: data_layout.transform changed")
+	f("only_tokens: [web] => filter: {event_type: a}", "destination crm: only_tokens changed", "destination crm: filter changed")
 	f("  erp: =>   abc:", "destination abc: added", "destination erp: removed")
 }
 

@@ -20,7 +20,7 @@ type Config struct {
 	APIKeys      []APIKey
 	Destinations []Destination // in the order of the file
 	Elsewhere    []Address     // where API keys or destinations stand, if not in the file
-	Scripts      []string      // paths of the transform files that were read
+	Scripts      []Script      // the transform files that it names
 	// Warnings are what the reader should know but what stops nothing: Jitsu keys that are left out, keys without a destination.
 	Warnings Problems
 }

@@ -102,5 +102,5 @@ func TestReadScript(t *testing.T) {
 	}
 	f("pipelines/own.js", "return 2")
 	f("disk.js", "return 1")
-	f("none.js", "/router.yaml:2: destinations.crm.data_layout.transform_file: stat /none.js: no such file or directory")
+	f("none.js", "/router.yaml:2: destinations.crm.data_layout.transform_file: there is no file /none.js; names are relative to the folder of the configuration file")
 }
