@@ -35,15 +35,20 @@ type documented struct{ kind, def, meaning string }
 // documentedKeys reads the table under a heading.
 func documentedKeys(t *testing.T, section string) map[string]documented {
 	t.Helper()
-	tb := load(t, "configuration.md").tableUnder(t, section)
+	return keysUnder(t, load(t, "configuration.md"), section)
+}
+
+// keysUnder reads the table of keys under a heading of any page.
+func keysUnder(t *testing.T, p *page, section string) map[string]documented {
+	t.Helper()
 	keys := map[string]documented{}
-	for _, row := range tb.rows {
+	for _, row := range p.tableUnder(t, section).rows {
 		names := code(row[0])
 		if len(names) != 1 || len(row) != 4 {
-			t.Fatalf("configuration.md: row %q under %s", row, section)
+			t.Fatalf("%s: row %q under %s", p.path, row, section)
 		}
 		if _, twice := keys[names[0]]; twice {
-			t.Errorf("configuration.md: %s stands twice under %s", names[0], section)
+			t.Errorf("%s: %s stands twice under %s", p.path, names[0], section)
 		}
 		def := row[2]
 		if spans := code(row[2]); len(spans) == 1 {
@@ -343,7 +348,10 @@ func TestYAML(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
-	env := map[string]string{"CLIENT_SECRET": "js.x", "SERVER_SECRET": "s2s.x", "HUBSPOT_TOKEN": "pat-na1-x", "HUBSPOT_HUB_ID": "1"}
+	env := map[string]string{
+		"CLIENT_SECRET": "js.x", "SERVER_SECRET": "s2s.x", "HUBSPOT_TOKEN": "pat-na1-x", "HUBSPOT_HUB_ID": "1",
+		"EVENTS_URL": "https://example.com/", "EVENTS_TOKEN": "x", "EVENTS_SECRET": "0123456789abcdef", "CHAT_URL": "https://example.com/",
+	}
 	o := config.Options{Env: func(name string) (string, bool) { value, ok := env[name]; return value, ok }}
 	for _, file := range files {
 		data, err := os.ReadFile(file)

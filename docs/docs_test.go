@@ -68,7 +68,7 @@ type page struct {
 //	text output      what the block before it prints; "..." stands for any text, also of several lines
 //	text demo        lines that the demo prints
 //	sql NAME         runs on a store
-//	go example       stands in example_destination_test.go
+//	go example       stands in one of example_*_test.go
 //	js sdk           runs with Jitsu's SDK, if that is installed
 type block struct {
 	page  *page

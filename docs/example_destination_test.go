@@ -2,11 +2,16 @@ package docs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,53 +28,60 @@ import (
 
 // The example of adding-a-destination.md, whole.
 
-// settings are what stands under `jsonlines:` or `config:` of a destination of this type.
+// settings are what stands under `collector:` or `config:` of a destination of this type.
 type settings struct {
-	File string `yaml:"file"`
+	URL   string        `yaml:"url"`
+	Token config.Secret `yaml:"token"`
 }
 
-// jsonLines appends events to a file, one JSON object a line.
-type jsonLines struct {
-	file string
-
-	mu sync.Mutex // one Send writes at a time
+// collector posts events to an HTTP API, up to 100 at a time.
+type collector struct {
+	url    string
+	token  config.Secret
+	client http.Client
 }
 
-// newJSONLines has the type of destinations.Factory. It checks the settings and touches no file: a disk that is missing must not stop
-// the router from starting.
-func newJSONLines(s config.Settings, _ destinations.Env) (destinations.Destination, error) {
+// newCollector has the type of destinations.Factory. It checks the settings and makes no call: a remote that is down must not stop the router
+// from starting.
+func newCollector(s config.Settings, env destinations.Env) (destinations.Destination, error) {
 	var set settings
 	var problems config.Problems
 	if err := s.Decode(&set); err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
-	if set.File == "" {
-		problems = append(problems, s.Problem("file", "is required: the file to append to"))
+	if !strings.HasPrefix(set.URL, "https://") && !strings.HasPrefix(set.URL, "http://") {
+		problems = append(problems, s.Problem("url", "is required: where events are posted to"))
 	}
-	if err := problems.Err(); err != nil {
+	if set.Token == "" {
+		problems = append(problems, s.Problem("token", "is required"))
+	}
+	if err := problems.Sorted().Err(); err != nil {
 		return nil, err
 	}
-	return &jsonLines{file: set.File}, nil
+	d := &collector{url: set.URL, token: set.Token}
+	d.client.Transport = env.Transport
+	d.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // it would be sent the token
+	return d, nil
 }
 
 // Plan orders the events of one person and skips those of nobody.
-func (d *jsonLines) Plan(ev *event.Event) ([]destinations.Plan, error) {
-	key := strings.ToLower(ev.UserEmail())
+func (d *collector) Plan(ev *event.Event) ([]destinations.Plan, error) {
+	key := strings.Clone(strings.ToLower(ev.UserEmail())) // else it may keep the event's bytes
 	if key == "" {
 		return nil, destinations.Skip("no identity")
 	}
-	return []destinations.Plan{{Lane: "lines", Key: key, ID: key}}, nil
+	return []destinations.Plan{{Lane: "events", Key: key, ID: key}}, nil
 }
 
-func (d *jsonLines) Lanes() []destinations.LaneSpec {
-	return []destinations.LaneSpec{{Name: "lines", MaxEntries: 1000, MaxBytes: 8 << 20, InFlight: 2}}
+func (d *collector) Lanes() []destinations.LaneSpec {
+	return []destinations.LaneSpec{{Name: "events", MaxEntries: 100, MaxBytes: 1 << 20, InFlight: 2}}
 }
 
-// Hub names where the entries belong. Another file is another place: entries that wait for this one never go there.
-func (d *jsonLines) Hub(string) string { return d.file }
+// Hub names where the entries belong. Another URL is another place: entries that wait for this one never go there.
+func (d *collector) Hub(string) string { return d.url }
 
 // Acquire would wait for quota.
-func (d *jsonLines) Acquire(ctx context.Context, _, _ string) (destinations.Permit, error) {
+func (d *collector) Acquire(ctx context.Context, _, _ string) (destinations.Permit, error) {
 	return permit{}, ctx.Err()
 }
 
@@ -77,45 +89,100 @@ type permit struct{}
 
 func (permit) Release() {}
 
-// Send writes all lines and syncs them. A disk that is full concerns all entries alike and none of them in particular: the lane is
-// blocked, and no attempt is charged. An entry that could never be written would be a Reject.
-func (d *jsonLines) Send(_ context.Context, p destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
+// Send delivers the batch.
+func (d *collector) Send(ctx context.Context, p destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
 	defer p.Release()
 	outcomes := make([]destinations.Outcome, len(batch))
-	if err := d.write(batch); err != nil {
-		for i := range outcomes {
-			outcomes[i].Err = destinations.Block(err, destinations.LaneScope, time.Time{})
-		}
+	if len(batch) > 0 {
+		d.deliver(ctx, batch, outcomes)
 	}
 	return outcomes
 }
 
-// Test implements destinations.Tester.
-func (d *jsonLines) Test(context.Context) []destinations.Finding {
-	if _, err := os.Stat(filepath.Dir(d.file)); err != nil {
-		return []destinations.Finding{{
-			Check: "directory", Level: destinations.FindingError, Text: err.Error(), Fix: "make the directory, or name another file",
-		}}
+// deliver notes the outcome of each entry. What is refused because of one of them is halved until that is found. It returns why no more is to be sent: what
+// comes later must not pass what waits.
+func (d *collector) deliver(ctx context.Context, batch []destinations.Entry, outcomes []destinations.Outcome) (stop error) {
+	err := d.post(ctx, batch)
+	_, refused := errors.AsType[*destinations.RejectError](err)
+	if refused && len(batch) > 1 {
+		half := len(batch) / 2
+		if err = d.deliver(ctx, batch[:half], outcomes[:half]); err == nil {
+			return d.deliver(ctx, batch[half:], outcomes[half:])
+		}
+		outcomes = outcomes[half:] // were not sent
 	}
-	return []destinations.Finding{{Check: "directory", Level: destinations.FindingOK, Text: "the directory is there"}}
+	for i := range outcomes {
+		outcomes[i].Err = err
+	}
+	if refused && len(batch) == 1 {
+		return nil
+	}
+	return err
 }
 
-func (d *jsonLines) write(batch []destinations.Entry) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	f, err := os.OpenFile(d.file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+// post makes one call. Its error is the outcome of all entries, or of one among them.
+func (d *collector) post(ctx context.Context, batch []destinations.Entry) error {
+	var body []byte
+	for _, e := range batch {
+		body = fmt.Appendf(body, ",{%q:%q,%q:%s}", "id", destinations.EventUUID(e.Event, e.Name.Index), "event", e.Event.JSON)
+	}
+	body[0] = '['
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, strings.NewReader(string(body)+"]"))
 	if err != nil {
 		return err
 	}
-	var lines []byte
-	for _, e := range batch {
-		lines = append(append(lines, e.Event.JSON...), '\n')
+	req.Header.Set("Authorization", "Bearer "+string(d.token))
+	res, err := d.client.Do(req)
+	if err == nil {
+		defer res.Body.Close()
+		_, err = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<20)) // half an answer is none
 	}
-	_, err = f.Write(lines)
-	return errors.Join(err, f.Sync(), f.Close())
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return errors.New("no whole answer") // err may quote the request
+	}
+	return verdict(res)
 }
 
-// Three events go through a router into a file. One is of nobody.
+// verdict is what an answer means.
+func verdict(res *http.Response) error {
+	err := fmt.Errorf("the collector answered %d", res.StatusCode)
+	switch {
+	case res.StatusCode < 300:
+		return nil
+	case res.StatusCode == http.StatusTooManyRequests:
+		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
+		return destinations.RetryAfter(err, time.Duration(seconds)*time.Second)
+	case res.StatusCode >= 500:
+		return err
+	case res.StatusCode < 400, res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
+		return destinations.Block(err, destinations.LaneScope, time.Time{}) // check url and token
+	}
+	return destinations.Reject(err)
+}
+
+// Test implements destinations.Tester.
+func (d *collector) Test(ctx context.Context) []destinations.Finding {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url, nil)
+	if err == nil {
+		req.Header.Set("Authorization", "Bearer "+string(d.token))
+		var res *http.Response
+		if res, err = d.client.Do(req); err == nil {
+			res.Body.Close()
+			err = verdict(res)
+		}
+	}
+	if err != nil {
+		return []destinations.Finding{{Check: "token", Level: destinations.FindingError, Text: "the collector does not let us in", Fix: "check url and token"}}
+	}
+	return []destinations.Finding{{Check: "token", Level: destinations.FindingOK, Text: "the collector takes the token"}}
+}
+
+// Three events go through a router to a collector. One is of nobody.
 func Example_destination() {
 	dir, err := os.MkdirTemp("", "router-example-")
 	if err != nil {
@@ -123,9 +190,22 @@ func Example_destination() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "events.jsonl")
+	var mu sync.Mutex
+	var got []string
+	remote := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		var all []struct{ Event json.RawMessage }
+		if err := json.NewDecoder(r.Body).Decode(&all); err != nil {
+			got = append(got, err.Error())
+		}
+		for _, e := range all {
+			got = append(got, string(e.Event))
+		}
+	}))
+	defer remote.Close()
 	if err := deliver(
-		dir, file,
+		dir, remote.URL,
 		`{"event_type":"user_identify","user":{"id":"u1","email":"Ada@example.com"}}`,
 		`{"event_type":"pageview"}`,
 		`{"event_type":"signup","user":{"id":"u1"}}`, // known by its id
@@ -133,24 +213,21 @@ func Example_destination() {
 		fmt.Println(err)
 		return
 	}
-	written, err := os.ReadFile(file)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Print(string(written))
+	mu.Lock()
+	defer mu.Unlock()
+	fmt.Println(strings.Join(got, "\n"))
 	// Output:
 	// {"event_type":"user_identify","user":{"id":"u1","email":"Ada@example.com"}}
 	// {"event_type":"signup","user":{"id":"u1"}}
 }
 
 // deliver runs a router until the events have gone through it. It does what cmd/router does for each destination of the configuration.
-func deliver(dir, file string, events ...string) error {
-	s, err := config.NewSettings("router.yaml", "destinations.lines.jsonlines", fmt.Appendf(nil, "file: %q", file))
+func deliver(dir, url string, events ...string) error {
+	s, err := config.NewSettings("router.yaml", "destinations.events.collector", fmt.Appendf(nil, "url: %q\ntoken: example-token\n", url))
 	if err != nil {
 		return err
 	}
-	destination, err := newJSONLines(s, destinations.Env{Name: "lines"})
+	destination, err := newCollector(s, destinations.Env{Name: "events"})
 	if err != nil {
 		return err
 	}
@@ -164,10 +241,10 @@ func deliver(dir, file string, events ...string) error {
 		return err
 	}
 	defer lg.Close()
-	defaults := config.DefaultDestination("lines")
+	defaults := config.DefaultDestination("events")
 	r, err := router.New(router.Options{
 		Log: lg, Store: st, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Grace: time.Second,
-		Routes: []router.Route{{Name: "lines", Type: "jsonlines", Destination: destination, Lanes: defaults.Lanes, Retry: defaults.Retry}},
+		Routes: []router.Route{{Name: "events", Type: "collector", Destination: destination, Lanes: defaults.Lanes, Retry: defaults.Retry}},
 	})
 	if err != nil {
 		return err

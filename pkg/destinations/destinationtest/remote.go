@@ -38,6 +38,9 @@ func (r *remote) breakCalls(f func(*http.Request) (*http.Response, error)) {
 
 // RoundTrip implements [http.RoundTripper].
 func (r *remote) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := req.Context().Err(); err != nil { // as a transport does: no call is made
+		return nil, err
+	}
 	var body []byte
 	if req.Body != nil {
 		var err error
@@ -56,9 +59,6 @@ func (r *remote) RoundTrip(req *http.Request) (*http.Response, error) {
 	r.calls++
 	broken := r.broken
 	r.mu.Unlock()
-	if err := req.Context().Err(); err != nil {
-		return nil, err
-	}
 	if delivers && broken != nil {
 		if res, err := broken(again()); res != nil || err != nil {
 			return res, err
