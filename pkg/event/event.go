@@ -8,6 +8,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -166,6 +167,16 @@ func (e *Event) Decode(rec []byte) error {
 		e.Added = fields[7]
 	}
 	return nil
+}
+
+// Same says whether two events are the same in everything that a record holds.
+func (e *Event) Same(o *Event) bool {
+	if e == o {
+		return true
+	}
+	return e.ID == o.ID && e.APIKey == o.APIKey && e.Received.Equal(o.Received) && e.Class == o.Class && e.Server == o.Server && e.Enveloped == o.Enveloped &&
+		e.Hidden == o.Hidden && e.Source == o.Source && e.SourceIP == o.SourceIP && e.UserAgent == o.UserAgent && e.Email == o.Email &&
+		e.AnonymousHash == o.AnonymousHash && bytes.Equal(e.Added, o.Added) && bytes.Equal(e.JSON, o.JSON)
 }
 
 // RecordID is the ID in a record, "" where that is none. It reads nothing else.

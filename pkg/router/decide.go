@@ -1,7 +1,6 @@
 package router
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -59,16 +58,10 @@ func (r *Route) Decide(dst []Decision, ev *event.Event, w filters.World) []Decis
 	}
 	for i := range outputs {
 		d := r.decide(i, &outputs[i])
-		d.changed = !sameEvent(outputs[i].Event, enriched)
+		d.changed = !outputs[i].Event.Same(enriched)
 		dst = append(dst, d)
 	}
 	return dst
-}
-
-// sameEvent says whether a transform has left an event as it was.
-func sameEvent(a, b *event.Event) bool {
-	return a == b || a.ID == b.ID && a.Received.Equal(b.Received) && a.Class == b.Class && a.Source == b.Source && a.SourceIP == b.SourceIP && a.UserAgent == b.UserAgent &&
-		a.Email == b.Email && a.AnonymousHash == b.AnonymousHash && bytes.Equal(a.Added, b.Added) && bytes.Equal(a.JSON, b.JSON)
 }
 
 func dead(index int, ev *event.Event, reason string, err error) Decision {

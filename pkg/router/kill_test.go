@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tidwall/gjson"
 
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
@@ -25,7 +27,7 @@ import (
 // killDir is the variable that makes the test binary be a router in a directory that appends events to both its logs, until it is killed.
 const killDir = "ROUTER_TEST_KILL"
 
-// notes is a destination that notes the ids of what it takes in a file.
+// notes is a destination that notes in a file the ids of what it takes, with the numbers that the transform gave them.
 type notes struct {
 	*remote
 	file *os.File
@@ -40,7 +42,9 @@ func (n notes) Lanes() []destinations.LaneSpec {
 
 func (n notes) Send(_ context.Context, _ destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
 	time.Sleep(time.Millisecond)
-	note(n.file, batch[0].Plan.Lane, len(batch), func(i int) string { return batch[i].Event.ID })
+	note(n.file, batch[0].Plan.Lane, len(batch), func(i int) string {
+		return batch[i].Event.ID + "=" + gjson.GetBytes(batch[i].Event.JSON, "n").Raw
+	})
 	return make([]destinations.Outcome, len(batch))
 }
 
@@ -83,7 +87,7 @@ func newKillRig(dir string) (g *killRig, err error) {
 	}
 	g.router, err = New(Options{
 		Log: g.logs[0], BulkLog: g.logs[1], Store: g.store, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		MarkFile: filepath.Join(dir, "mark"), Routes: []Route{{Name: "crm", Destination: notes{newRemote(), g.delivered}}},
+		MarkFile: filepath.Join(dir, "mark"), Routes: []Route{{Name: "crm", Transform: &scripted{kv: true}, Destination: notes{newRemote(), g.delivered}}},
 	})
 	return g, err
 }
@@ -99,12 +103,13 @@ func beKilled(dir string) error {
 	for i, class := range []event.Class{event.Live, event.Bulk} {
 		go func() {
 			for n := 0; ; n++ {
-				batch := make([][]byte, 1+rand.IntN(1+200*i)) // an upload comes in larger pieces
-				id := func(k int) string { return fmt.Sprintf("%d-%d-%d-%d", os.Getpid(), class, n, k) }
+				batch := make([][]byte, 1+rand.IntN(1+100*i)) // an upload comes in larger pieces
+				person := func(k int) string { return fmt.Sprintf("p%d@b.co", (31*n+7*k)%1000) }
+				id := func(k int) string { return fmt.Sprintf("%d-%d-%d-%d-%s", os.Getpid(), class, n, k, person(k)) }
 				for k := range batch {
 					ev := event.Event{
 						ID: id(k), APIKey: "key", Received: time.Now(), Class: class, Server: true,
-						JSON: fmt.Appendf(nil, `{"event_type":"user_identify","utc_time":"2020-01-01T00:00:00Z","user":{"email":"p%d@b.co","v":%d}}`, rand.IntN(1000), n),
+						JSON: fmt.Appendf(nil, `{"event_type":"user_identify","utc_time":"2020-01-01T00:00:00Z","count":%q,"user":{"email":%q,"v":%d}}`, person(k), person(k), n),
 					}
 					batch[k] = ev.AppendTo(nil)
 				}
@@ -118,7 +123,8 @@ func beKilled(dir string) error {
 	return <-errs
 }
 
-// TestKilledRouterLosesNothing kills a router over and over while both its logs are written and sorted. All that was accepted arrives.
+// TestKilledRouterLosesNothing kills a router over and over while both its logs are written and sorted. All that was accepted arrives, and what its transform
+// counts in $kv is the number of events that arrived: each has a number of its own.
 func TestKilledRouterLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real time")
@@ -164,9 +170,10 @@ func TestKilledRouterLosesNothing(t *testing.T) {
 	accepted, delivered := lines(t, dir, "accepted"), lines(t, dir, "delivered")
 	t.Logf("%d accepted, %d delivered; unsorted after the last kill: %d live, %d bulk", len(accepted), len(delivered), left[0], left[1])
 	classes := map[string]int{}
+	numbers := checkNumbers(t, delivered)
 	for line := range accepted {
 		classes[strings.Split(line, "-")[1]]++
-		if delivered[line] == 0 {
+		if numbers[line] == 0 {
 			t.Fatalf("%s is lost", line)
 		}
 	}
@@ -189,4 +196,39 @@ func lines(t *testing.T, dir, name string) map[string]int {
 		}
 	}
 	return all
+}
+
+// checkNumbers reads lines of what was delivered, maybe more than once: each event always came with the same number, and those of a person were numbered one
+// after the other. It returns the numbers.
+func checkNumbers(t *testing.T, delivered map[string]int) map[string]int {
+	t.Helper()
+	numbers := map[string]int{}
+	persons := map[string]map[int]string{}
+	for line := range delivered {
+		event, number, _ := strings.Cut(line, "=")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatalf("%q was delivered without a number", line)
+		}
+		if other := numbers[event]; other != 0 && other != n {
+			t.Fatalf("%s was counted twice: %d, %d", event, n, other)
+		}
+		numbers[event] = n
+		person := event[strings.LastIndexByte(event, '-')+1:]
+		if persons[person] == nil {
+			persons[person] = map[int]string{}
+		}
+		if other := persons[person][n]; other != "" && other != event {
+			t.Fatalf("%s and %s have the same number %d", event, other, n)
+		}
+		persons[person][n] = event
+	}
+	for person, all := range persons {
+		for n := range len(all) {
+			if all[n+1] == "" {
+				t.Fatalf("of %d events of %s none has number %d", len(all), person, n+1)
+			}
+		}
+	}
+	return numbers
 }

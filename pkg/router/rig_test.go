@@ -24,6 +24,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/redact"
 	"eventrouter/pkg/store"
 )
 
@@ -270,8 +271,10 @@ type rig struct {
 	grace  time.Duration
 	window int // entries of a stream's window; 0: as many as ever
 
-	outcomes int64   // less than 0: none are kept
-	early    []Route // given to Reload before Run; nil: it is not called
+	outcomes int64          // less than 0: none are kept
+	handler  slog.Handler   // instead of logs
+	redact   *redact.Fields // of the router
+	early    []Route        // given to Reload before Run; nil: it is not called
 
 	log    *log.Log
 	bulk   *log.Log
@@ -333,9 +336,12 @@ func (g *rig) open() {
 func (g *rig) run() {
 	g.t.Helper()
 	var err error
+	if g.handler == nil {
+		g.handler = slog.NewTextHandler(g.logs, nil)
+	}
 	g.router, err = New(Options{
 		Log: g.log, BulkLog: g.bulk, Store: g.store, Routes: g.routes(g), Registerer: prometheus.NewRegistry(),
-		Logger: slog.New(slog.NewTextHandler(g.logs, nil)), Grace: g.grace, MarkFile: filepath.Join(g.dir, "mark"),
+		Logger: slog.New(g.handler), Grace: g.grace, MarkFile: filepath.Join(g.dir, "mark"), Redact: g.redact,
 	})
 	if err != nil {
 		g.t.Fatal(err)

@@ -22,7 +22,8 @@ import (
 
 // TestTorture sends writes and events of some persons, who share identities, live ones and imported ones that count earlier, through two remotes that
 // fail in every way they can, one of them behind a filter that is slow at times, while the router is stopped, with and without time for its
-// calls to end, and started, and while its destinations are replaced, taken away and put back. In the end each contact holds the values that count as last, each event has arrived once, what did not is a dead
+// calls to end, and started, and while its destinations are replaced, taken away and put back. Their transforms make several outputs of some events, leave some
+// out, fail on some, and count all of them in $kv. In the end each contact holds the values that count as last, each event has arrived once, what did not is a dead
 // letter, and on the way nothing was out of order. See witness.
 func TestTorture(t *testing.T) {
 	seeds := 6 // every combination of blocked and surrendering, with windows small and large, and more than one restart each
@@ -50,10 +51,15 @@ type torture struct {
 	logs      lockedBuffer
 }
 
+// posted is an output of an event.
 type posted struct {
 	id, email, property string
 	write               bool
 	away                string // the destination that was not there
+
+	event string // its id
+	key   string // under which the event is counted
+	fate  string // skip, fail: there are no outputs
 }
 
 // victim is one of the remotes.
@@ -130,6 +136,7 @@ func (x *torture) route(name string) Route {
 	if x.surrender {
 		route.Lanes = config.LaneLimits{MaxAge: 4 * time.Minute, OnFull: config.DeadLetterOldest}
 	}
+	route.Transform = &scripted{kv: true}
 	if name == "slow" {
 		route.Filter = filterFunc(func(ev *event.Event) (filters.Result, error) {
 			if gjson.GetBytes(ev.JSON, "user.v").Int()/50%2 == 1 {
@@ -178,33 +185,125 @@ func (x *torture) run() {
 	if err != nil {
 		x.t.Fatal(err)
 	}
+	counts := map[string]map[string]string{}
+	for name := range x.victims {
+		counts[name] = map[string]string{}
+		for _, p := range x.texts {
+			counts[name][p.key] = x.g.kept(name, p.key)
+		}
+	}
 	x.g.stop()
 	if !strings.Contains(x.logs.String(), "scripts are slow") {
 		x.t.Error("the slow destination was never set aside")
 	}
 	for name, v := range x.victims {
-		x.check(name, v, slices.DeleteFunc(slices.Clone(dead), func(d store.DeadLetter) bool { return d.Destination != name }))
+		of := slices.DeleteFunc(slices.Clone(dead), func(d store.DeadLetter) bool { return d.Destination != name })
+		x.check(name, v, x.byOutput(name, of, counts[name]))
 	}
 }
 
-// post posts the ith event. A bulk one counts up to some minutes ago.
-func (x *torture) post(i int, bulk bool) {
-	p := posted{
-		id: fmt.Sprintf("e%d", i), email: fmt.Sprintf("p%d@b.co", x.rnd.IntN(12)), property: []string{"v", "w"}[x.rnd.IntN(2)],
-		write: x.rnd.IntN(3) > 0, away: x.away,
+// byOutput checks the dead letters of events that got no outputs, and what was counted, and returns those of outputs: an event that was given up unsorted
+// stands for all of them.
+func (x *torture) byOutput(name string, dead []store.DeadLetter, counts map[string]string) (all []store.DeadLetter) {
+	failed, unsorted := map[string]bool{}, map[string]bool{}
+	for _, d := range dead {
+		switch {
+		case d.Reason == "transform":
+			if failed[d.EventID] {
+				x.t.Errorf("%s: %s has failed twice", name, d.EventID)
+			}
+			failed[d.EventID] = true
+		case d.Lane == "":
+			unsorted[d.EventID] = true
+			for _, p := range x.texts {
+				if p.event != d.EventID || p.fate != "" {
+					continue
+				}
+				of := d
+				if of.EventID, of.Lane = p.id, "contacts"; !p.write {
+					of.Lane = "events"
+				}
+				all = append(all, of)
+			}
+		default:
+			if d.Index > 0 {
+				d.EventID += "_" + strconv.Itoa(d.Index)
+			}
+			all = append(all, d)
+		}
 	}
+	want, counted := map[string]int{}, map[string]bool{}
+	for _, p := range x.texts {
+		if p.away == name || unsorted[p.event] {
+			continue
+		}
+		if failed[p.event] != (p.fate == "fail") {
+			x.t.Errorf("%s: %s is to %s, is a dead letter for that: %t", name, p.event, p.fate, failed[p.event])
+		}
+		if p.fate != "fail" && !counted[p.event] {
+			want[p.key]++
+			counted[p.event] = true
+		}
+	}
+	for key, n := range want {
+		if counts[key] != strconv.Itoa(n) {
+			x.t.Errorf("%s: %s events of %s are counted, want %d", name, counts[key], key, n)
+		}
+	}
+	return all
+}
+
+// post posts the ith event, which a transform makes one or several outputs of, or none. A bulk one counts up to some minutes ago.
+func (x *torture) post(i int, bulk bool) {
+	at := time.Now().Truncate(time.Microsecond)
+	if bulk {
+		at = at.Add(-time.Duration(x.rnd.IntN(6)*x.rnd.IntN(100)) * time.Second)
+	}
+	id, key := fmt.Sprintf("e%d", i), fmt.Sprintf("k%d", x.rnd.IntN(5))
+	outputs, fate := 1, ""
+	switch x.rnd.IntN(12) {
+	case 0:
+		fate = "skip"
+	case 1:
+		fate = "fail"
+	case 2, 3, 4:
+		outputs = 2 + x.rnd.IntN(3)
+	}
+	var texts []string
+	for k := range outputs {
+		p := posted{
+			id: id, email: fmt.Sprintf("p%d@b.co", x.rnd.IntN(12)), property: []string{"v", "w"}[x.rnd.IntN(2)],
+			write: x.rnd.IntN(3) > 0, away: x.away, event: id, key: key, fate: fate,
+		}
+		if k > 0 {
+			p.id += "_" + strconv.Itoa(k)
+		}
+		texts = append(texts, x.output(p, i, bulk, at))
+	}
+	text := texts[0]
+	if outputs > 1 {
+		text = fmt.Sprintf(`{"event_type":"several","into":[%s]}`, strings.Join(texts, ","))
+	}
+	if fate != "" {
+		text = fmt.Sprintf(`{%q:"as posted",%s`, fate, text[1:])
+	}
+	like := event.Event{Server: true}
+	if bulk {
+		like.Class = event.Bulk
+	}
+	x.g.append(like, fmt.Sprintf(`{"id":%q,"count":%q,%s`, id, key, text[1:]))
+}
+
+// output notes an output of the ith event and returns its text.
+func (x *torture) output(p posted, i int, bulk bool, at time.Time) string {
 	names := []string{p.email}
 	also := "[]"
 	if n := x.rnd.IntN(16); n < 4 {
 		names = append(names, fmt.Sprintf("u%d", n))
 		also = fmt.Sprintf(`["u%d"]`, n)
 	}
-	at := time.Now().Truncate(time.Microsecond)
-	if bulk {
-		at = at.Add(-time.Duration(x.rnd.IntN(6)*x.rnd.IntN(100)) * time.Second)
-	}
 	for name, v := range x.victims {
-		if name == x.away {
+		if name == x.away || p.fate != "" {
 			continue
 		}
 		v.remote.mu.Lock()
@@ -216,12 +315,7 @@ func (x *torture) post(i int, bulk bool) {
 		kind = "user_identify"
 	}
 	x.texts = append(x.texts, p)
-	like := event.Event{Server: true}
-	if bulk {
-		like.Class = event.Bulk
-	}
-	x.g.append(like, fmt.Sprintf(`{"id":%q,"event_type":%q,"utc_time":%q,"also":%s,"user":{"email":%q,%q:%d}}`,
-		p.id, kind, at.Format(time.RFC3339Nano), also, p.email, p.property, i))
+	return fmt.Sprintf(`{"event_type":%q,"utc_time":%q,"also":%s,"user":{"email":%q,%q:%d}}`, kind, at.Format(time.RFC3339Nano), also, p.email, p.property, i)
 }
 
 // check looks at one remote when all is over.
@@ -252,6 +346,12 @@ func (x *torture) check(name string, v *victim, dead []store.DeadLetter) {
 			continue
 		}
 		there := slices.Contains(r.events, p.id)
+		if p.fate != "" {
+			if there || !r.watch.settled[p.id].IsZero() {
+				t.Errorf("%s: %s arrived, which is to %s", name, p.id, p.fate)
+			}
+			continue
+		}
 		if p.write {
 			there = !r.watch.settled[p.id].IsZero()
 			at := place{p.email, p.property}
