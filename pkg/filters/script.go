@@ -10,6 +10,7 @@ import (
 	"github.com/dop251/goja/ast"
 	"github.com/dop251/goja/file"
 	"github.com/dop251/goja/parser"
+	"github.com/dop251/goja/token"
 	"github.com/dop251/goja/unistring"
 
 	"eventrouter/pkg/event"
@@ -121,8 +122,11 @@ func parseError(src string, err error) *SyntaxError {
 	if what == "unexpected token ILLEGAL" {
 		what = "an unexpected character, or a string without its end"
 	}
-	if isNameLike(src) {
+	switch rest := src[offset:]; {
+	case isNameLike(src):
 		fix = constantFix
+	case strings.HasPrefix(rest, "import") || strings.HasPrefix(rest, "export"):
+		fix = "scripts have no modules"
 	}
 	return errorAt(src, offset, what, fix)
 }
@@ -200,10 +204,16 @@ func assignmentWarning(f *ast.ArrowFunctionLiteral) []string {
 	if !ok {
 		return nil
 	}
-	if _, ok := body.Expression.(*ast.AssignExpression); !ok {
+	switch e := body.Expression.(type) {
+	case *ast.AssignExpression:
+	case *ast.UnaryExpression:
+		if e.Operator != token.DELETE && e.Operator != token.INCREMENT && e.Operator != token.DECREMENT {
+			return nil
+		}
+	default:
 		return nil
 	}
-	return []string{"the script has no return: what it assigns is its result, not the event; write return $ behind it"}
+	return []string{"the script has no return: its result is what it assigns or deletes, not the event; write return $ behind it"}
 }
 
 // resolve checks the names that the script uses and finds out which of the dialect's they are, and whether it awaits anything.

@@ -51,7 +51,9 @@ func CompileTransform(src string, o Options) (*Transform, error) {
 		o.Limit = DefaultLimit
 	}
 	if len(src) > maxSourceBytes {
-		return nil, tooLong(src)
+		return nil, &SyntaxError{
+			Line: 1, Column: 1, What: fmt.Sprintf("the script is %d bytes long", len(src)), Fix: fmt.Sprintf("a transform has at most %d bytes", maxSourceBytes),
+		}
 	}
 	if s := strings.TrimSpace(src); s == "return $" || s == "return $;" {
 		return nil, nil

@@ -230,3 +230,114 @@ func TestTransformRunsAway(t *testing.T) {
 	f("const a = []; a.length = 1e9; return a", "over the limit: transform crm.js: it returned a list of 1000000000 elements")
 	f("for (let i = 0; i < 101; i++) await $kv.get('a')", "transform crm.js line 2, column ")
 }
+
+func TestCompileTransform(t *testing.T) {
+	f := func(src, want string) {
+		t.Helper()
+		transform, err := CompileTransform(src, patient)
+		got := "nothing to do"
+		switch {
+		case err != nil:
+			got = err.Error()
+		case transform != nil:
+			got = strings.Join(transform.Warnings(), ", ")
+		}
+		if got != want {
+			t.Errorf("%.80q\n got %s\nwant %s", src, got, want)
+		}
+	}
+	f("return $", "nothing to do")
+	f(" return $;\n", "nothing to do")
+	f("$", "")
+	f("({...$, plan: 'pro'})", "")
+	f("return {...$}", "")
+	f("toSegment($)", "")
+	f("throw new Error('x')", "")
+	f("import a from 'b'; return $", "line 1, column 1: unexpected reserved word; scripts have no modules")
+	f("return await import('b')", "line 1, column 14: unexpected reserved word; scripts have no modules")
+	f("export default ($) => $", "line 1, column 1: unexpected reserved word; scripts have no modules")
+	f("module.exports = $ => $", "line 1, column 1: module is not defined; scripts have no modules")
+	f("const r = await fetch('https://a')\nreturn $", "line 1, column 17: fetch is not defined; scripts have no network")
+	f("const _l = require('lodash'); return $", "line 1, column 12: require is not defined; scripts have no modules")
+	f("return {...$, a: process.env.A}", "line 1, column 18: process is not defined; scripts do not see the environment")
+	f("setTimeout(() => {}, 1); return $", "line 1, column 1: setTimeout is not defined; scripts have no timers")
+	f("new XMLHttpRequest(); return $", "line 1, column 5: XMLHttpRequest is not defined; scripts have no network")
+	f("return $__copied($)", "line 1, column 8: $__copied is not defined; write $.$__copied for the event's field, or declare the name with let")
+	f("$ => ({...$})", "line 1, column 1: the script is a function, which nobody calls; write only what stands inside it; the event is $")
+	f("async function f($) { return $ }", "line 1, column 1: the script is a function, which nobody calls; write only what stands inside it; the event is $")
+	f("sign ups", "line 1, column 6: unexpected identifier")
+	f("return {...$", "line 1, column 13: unexpected end of the script")
+	f(strings.Repeat("x", maxSourceBytes+1), "line 1, column 1: the script is 65537 bytes long; a transform has at most 65536 bytes")
+	const changes = "the script has no return: its result is what it assigns or deletes, not the event; write return $ behind it"
+	f("$.plan = 'pro'", changes)
+	f("delete $.user", changes)
+	f("$.n++", changes)
+	f("$.a = 1; $.b = 2", "the script has no return: its first expression is the result, and what follows never runs")
+	f("if ($.a) { $.b = 1 }", "the script has no return: every event is skipped")
+}
+
+// TestTransformNames: what only transforms have, filters and properties do not, and say where it is.
+func TestTransformNames(t *testing.T) {
+	for _, name := range []string{"$kv", "toSegment"} {
+		src := "return " + name + " && $"
+		if _, err := CompileTransform(src, patient); err != nil {
+			t.Errorf("transform: %v", err)
+		}
+		_, err := Compile(src, patient)
+		_, valueErr := CompileValue(src, patient)
+		for _, err := range []error{err, valueErr} {
+			if err == nil || !strings.Contains(err.Error(), "data_layout.transform") {
+				t.Errorf("%s: %v", src, err)
+			}
+		}
+	}
+}
+
+// TestTransformEnvelope: what a transform sees of the envelope, and what becomes of it.
+func TestTransformEnvelope(t *testing.T) {
+	f := func(src, want string) {
+		t.Helper()
+		transform, err := CompileTransform(src, patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev := transformEvent(`{"event_id":"e1","user":{"id":1}}`)
+		ev.Email = "remembered@b.co"
+		outputs, _, err := transform.Eval(ev, World{})
+		if err != nil {
+			t.Fatalf("%s: %v", src, err)
+		}
+		for _, o := range outputs {
+			e := o.Event
+			if got := fmt.Sprintf("%s %s|%s|%s|%s|%s|%s", e.ID, e.JSON, e.SourceIP, e.UserAgent, e.Email, e.AnonymousHash, e.Added); got != want {
+				t.Errorf("%s\n got %s\nwant %s", src, got, want)
+			}
+			if e.APIKey != "web" || e.Source != "jitsu" || !e.Received.Equal(ev.Received) {
+				t.Errorf("%s: %+v", src, e)
+			}
+		}
+	}
+	const user, rest = `"user":{"id":1}`, `|10.0.0.1|UA|remembered@b.co|hash|{"location":{"country":"DE"}}`
+	f("$", `e1 {"event_id":"e1",`+user+`}`+rest)
+	f("return {...$, plan: 1}", `e1 {`+user+`,"plan":1,"event_id":"e1"}`+rest)
+	f("delete $.source_ip; return $", `e1 {`+user+`,"event_id":"e1"}||UA|remembered@b.co|hash|{"location":{"country":"DE"}}`)
+	f("delete $.user.email; return $", `e1 {`+user+`,"event_id":"e1"}|10.0.0.1|UA||hash|{"location":{"country":"DE"}}`)
+	f("$.api_key = 'other'; return $", `e1 {`+user+`,"event_id":"e1"}`+rest)
+	f("$.eventn_ctx_event_id = 'mine'; return $", `mine {`+user+`}`+rest)
+	f("$.location.country = 'AT'; return $", `e1 {`+user+`,"location":{"country":"AT"},"event_id":"e1"}|10.0.0.1|UA|remembered@b.co|hash|`)
+	f("return {user: {email: $.user.email}}", `e1 {"user":{}}|||remembered@b.co||`)
+	f("return {event_type: 'x', email: $.user.email}", `e1 {"event_type":"x","email":"remembered@b.co"}|||||`)
+}
+
+// TestTableOfClient: a client cannot name the table.
+func TestTableOfClient(t *testing.T) {
+	f := func(src, want string) {
+		t.Helper()
+		if got := results(t, src, `{"a":1,"JITSU_TABLE_NAME":""}`, World{}); got != want {
+			t.Errorf("%s\n got %s\nwant %s", src, got, want)
+		}
+	}
+	f("$", `{"a":1}`)
+	f("return {...$, b: 2}", `{"a":1,"b":2}`)
+	f("return {...$, [TABLE_NAME]: 't'}", `{"a":1} table "t" true`)
+}
