@@ -45,7 +45,7 @@ func (e *Event) Changed(view, result []byte, index int) *Event {
 	return &out
 }
 
-// text is b as a string, for as long as nobody writes to it.
+// text is b as a string, for as long as nobody writes to it. To copy an event would be the larger part of the work.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // change is the way from one event to another. Flags that say keeps mean: it is in the envelope, the transform left it alone, and so it stays there.

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/tidwall/gjson"
 )
@@ -169,9 +168,12 @@ func (e *Event) AppendView(dst []byte) []byte {
 			dst = append(dst, ',')
 		}
 	}
-	// The string shares the event's bytes, which nobody writes to: a copy would be the larger part of the work.
-	gjson.Parse(unsafe.String(unsafe.SliceData(e.JSON), len(e.JSON))).ForEach(func(k, v gjson.Result) bool {
-		switch k.Str {
+	Members(text(e.JSON), func(key, rawKey, raw string) bool {
+		v := gjson.Result{Raw: raw}
+		if isObject(raw) {
+			v.Type = gjson.JSON
+		}
+		switch key {
 		case FieldAPIKey: // would shadow the router's own
 			return true
 		case FieldEventID:
@@ -183,7 +185,7 @@ func (e *Event) AppendView(dst []byte) []byte {
 				return true // a client must not make up headers
 			}
 		case "event_id":
-			if id := v.String(); !idHidden && (id == "" || id == e.ID) {
+			if id := gjson.Parse(raw).String(); !idHidden && (id == "" || id == e.ID) {
 				return true // moved, as in Jitsu
 			}
 		case FieldTimestamp:
@@ -196,20 +198,20 @@ func (e *Event) AppendView(dst []byte) []byte {
 			has.userAgent = true
 		}
 		comma()
-		dst = append(dst, k.Raw...)
+		dst = append(dst, rawKey...)
 		dst = append(dst, ':')
 		switch {
-		case k.Str == fieldContext && v.IsObject():
+		case key == fieldContext && v.IsObject():
 			has.id, has.userAgent = true, true // in there
 			dst = e.appendContext(dst, v, added)
-		case k.Str == "user":
+		case key == "user":
 			if v.IsObject() { // another value stays as it is
 				dst = e.appendUser(dst, v)
 			} else {
-				dst = append(dst, v.Raw...)
+				dst = append(dst, raw...)
 			}
 		default:
-			dst = appendOwn(dst, k.Str, v, added, false)
+			dst = appendOwn(dst, key, v, added, false)
 		}
 		return true
 	})
@@ -263,8 +265,8 @@ func (e *Event) added(list []addedMember) []addedMember {
 	if len(e.Added) == 0 {
 		return list
 	}
-	inside := strings.HasPrefix(Member(unsafe.String(unsafe.SliceData(e.JSON), len(e.JSON)), fieldContext), "{")
-	gjson.Parse(unsafe.String(unsafe.SliceData(e.Added), len(e.Added))).ForEach(func(k, v gjson.Result) bool {
+	inside := strings.HasPrefix(Member(text(e.JSON), fieldContext), "{")
+	gjson.Parse(text(e.Added)).ForEach(func(k, v gjson.Result) bool {
 		list = append(list, addedMember{
 			name: k.Str, rawName: k.Raw, raw: v.Raw, inside: inside && (k.Str == FieldLocation || k.Str == FieldParsedUA),
 		})

@@ -13,32 +13,43 @@ type member struct {
 	raw    string // the value
 }
 
-// appendMembers appends the members of a valid JSON object to list; nothing for another value. It does not look into the values: that is the larger part of what
-// gjson does here.
-func appendMembers(list []member, json string) []member {
+// Members calls f for each member of a valid JSON object, and not at all for another value: with its key, with the key as it stands there, in its quotes, and with the value
+// as it stands there. When f returns false there are no more calls. It does not look into the values: that is the larger part of what gjson does for this.
+func Members(json string, f func(key, rawKey, raw string) bool) {
 	i := skipSpace(json, 0)
 	if i >= len(json) || json[i] != '{' {
-		return list
+		return
 	}
 	for {
 		i = skipSpace(json, i+1)
 		if i >= len(json) || json[i] != '"' {
-			return list // the end, or no JSON
+			return // the end, or no JSON
 		}
 		start := i
 		i = skipString(json, i)
 		rawKey := json[start:i]
 		i = skipSpace(json, i)
 		if i >= len(json) || json[i] != ':' {
-			return list
+			return
 		}
 		start = skipSpace(json, i+1)
 		i = skipValue(json, start)
-		list = append(list, member{key: unquote(rawKey), rawKey: rawKey, raw: json[start:i]})
+		if !f(unquote(rawKey), rawKey, json[start:i]) {
+			return
+		}
 		if i = skipSpace(json, i); i >= len(json) || json[i] != ',' {
-			return list
+			return
 		}
 	}
+}
+
+// appendMembers appends the members of an object to list.
+func appendMembers(list []member, json string) []member {
+	Members(json, func(key, rawKey, raw string) bool {
+		list = append(list, member{key, rawKey, raw})
+		return true
+	})
+	return list
 }
 
 // unquote returns what a JSON string says.
@@ -46,7 +57,7 @@ func unquote(raw string) string {
 	if strings.IndexByte(raw, '\\') >= 0 {
 		return gjson.Parse(raw).Str
 	}
-	return strings.Trim(raw, `"`)
+	return raw[1:max(len(raw)-1, 1)]
 }
 
 func skipSpace(json string, i int) int {

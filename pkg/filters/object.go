@@ -7,6 +7,8 @@ import (
 
 	"github.com/dop251/goja"
 	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
 )
 
 // object is a JSON object as scripts see it. Its members are found when the script first asks for one, and only those that it
@@ -124,8 +126,8 @@ func (o *object) readMembers() {
 		return
 	}
 	o.read = true
-	gjson.Parse(o.json).ForEach(func(k, v gjson.Result) bool {
-		o.members = append(o.members, member{key: k.Str, rawKey: k.Raw, cell: cell{json: v.Raw}})
+	event.Members(o.json, func(key, rawKey, raw string) bool {
+		o.members = append(o.members, member{key: key, rawKey: rawKey, cell: cell{json: raw}})
 		return true
 	})
 }
