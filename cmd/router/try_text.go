@@ -260,7 +260,7 @@ func (t *tryTeller) request(r *dryrun.Request) {
 		}
 	}
 	t.lines("", r.Text)
-	if r.Status >= 207 {
+	if r.Answer != "" {
 		t.printf("   answered %d: %s", r.Status, line(r.Answer))
 	}
 }

@@ -50,8 +50,8 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	res.Body = io.NopCloser(bytes.NewReader(answer))
 	seen.Status = res.StatusCode
-	if res.StatusCode >= http.StatusMultiStatus {
-		seen.Answer = string(answer[:min(len(answer), maxAnswer)])
+	if res.StatusCode >= http.StatusBadRequest {
+		seen.Answer = refusalOf(answer)
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		r.mu.Lock()
@@ -59,6 +59,15 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		r.mu.Unlock()
 	}
 	return res, nil
+}
+
+// refusalOf is what an answer says for people. Its times and ids are a stand-in's, and others each time.
+func refusalOf(answer []byte) string {
+	var said struct{ Message string }
+	if json.Unmarshal(answer, &said) == nil && said.Message != "" {
+		answer = []byte(said.Message)
+	}
+	return string(answer[:min(len(answer), maxAnswer)])
 }
 
 // take returns the calls since the last one.

@@ -107,7 +107,7 @@ type Request struct {
 	// Body is the JSON that is sent; Text the body where that is something else.
 	Body json.RawMessage `json:"body,omitempty"`
 	Text string          `json:"text,omitempty"`
-	// Status and Answer are those of the stand-in; Answer only where it is more than a success.
+	// Status is the stand-in's; Answer says why it refuses.
 	Status int    `json:"status"`
 	Answer string `json:"answer,omitempty"`
 }
