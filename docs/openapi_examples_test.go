@@ -64,7 +64,7 @@ func TestOpenAPISecrets(t *testing.T) {
 						t.Fatal(err)
 					}
 					res.Body.Close()
-					takes := o.secret == kind || o.secret == "either" && (kind == "client" || kind == "server") || o.open
+					takes := o.secret == kind || o.secret == "either" && (kind == "client" || kind == "server") || o.secret == "server or admin" && (kind == "server" || kind == "admin") || o.open
 					if want := http.StatusUnauthorized; takes == (res.StatusCode == want) {
 						t.Errorf("%s with a %s secret by %s: %s", o, kind, scheme, res.Status)
 					}

@@ -204,7 +204,7 @@ func (e *exchange) requestBody(t *testing.T) (body []byte, kind string) {
 
 // secretOf is the secret of an API key of the examples: that of the kind that a route takes, "web" without a name.
 func secretOf(kind, key string) string {
-	secrets := map[string]string{"client": "js.", "server": "s2s.", "either": "js.", "admin": "admin."}
+	secrets := map[string]string{"client": "js.", "server": "s2s.", "either": "js.", "server or admin": "s2s.", "admin": "admin."}
 	prefix := secrets[kind]
 	switch key {
 	case "none":
@@ -212,7 +212,7 @@ func secretOf(kind, key string) string {
 	case "wrong":
 		return "no-such-secret"
 	case "other":
-		prefix, key = map[string]string{"client": "s2s.", "server": "js."}[kind], ""
+		prefix, key = map[string]string{"client": "s2s.", "server": "js.", "server or admin": "js."}[kind], ""
 	}
 	switch {
 	case prefix == "":

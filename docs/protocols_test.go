@@ -111,12 +111,14 @@ func TestRoutes(t *testing.T) {
 			} else if !ok {
 				method, path = "POST", span
 			}
-			secret := map[string]string{"client": "js.change-me", "server": "s2s.change-me"}[row[1]]
+			secret := map[string]string{"client": "js.change-me", "server": "s2s.change-me", "server or admin": "s2s.change-me"}[row[1]]
 			body := "[]"
 			query := ""
 			switch path {
 			case "/api/v1/destinations/test":
 				body = `{"destination":"my_hubspot"}`
+			case "/api/v1/templates/evaluate":
+				body = `{"object":{},"expression":"$.a"}`
 			case "/api/v1/events/explain":
 				query = "&event_id=x"
 			case "/api/v1/events/cache":

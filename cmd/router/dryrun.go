@@ -84,15 +84,9 @@ type dryRunRefusal struct {
 
 func (e *dryRunRefusal) Error() string { return e.text }
 
-// dryRunAnswer is the body of an answer.
-type dryRunAnswer struct {
-	*dryrun.Report
-	LeftOut []string `json:"left_out,omitempty"`
-}
-
 var errTooManyDryRuns = &dryRunRefusal{fasthttp.StatusServiceUnavailable, "Too many dry runs at the same time, try again later"}
 
-func (d *dryRuns) run(ctx context.Context, args *fasthttp.Args, tried ingest.Tried) (*dryRunAnswer, error) {
+func (d *dryRuns) run(ctx context.Context, args *fasthttp.Args, tried ingest.Tried) (*dryrun.Report, error) {
 	done, err := d.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -121,7 +115,7 @@ func (d *dryRuns) run(ctx context.Context, args *fasthttp.Args, tried ingest.Tri
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, &dryRunRefusal{fasthttp.StatusServiceUnavailable, fmt.Sprintf("The dry run took longer than %v", dryRunTimeout)}
 	}
-	return &dryRunAnswer{report, tried.LeftOut}, err
+	return report, err
 }
 
 // begin waits for the turn; done ends it.
@@ -146,10 +140,13 @@ func playAll(ctx context.Context, o dryrun.Options, tried ingest.Tried, together
 	if err != nil {
 		return nil, err
 	}
+	play := s.Play
 	if together {
-		return s.PlayTogether(ctx, tried.Events...)
+		play = s.PlayTogether
 	}
-	return s.Play(ctx, tried.Events...)
+	report, err := play(ctx, tried.Events...)
+	report.LeftOut = tried.LeftOut
+	return report, err
 }
 
 // chosenDestinations are the one that is named, or those that an API key feeds, staged ones too.

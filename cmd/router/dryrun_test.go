@@ -264,7 +264,7 @@ func TestDryRunRefusals(t *testing.T) {
 	const path = "/api/v1/events/dry-run"
 	f(path, 401, `"message":"The token is not found"`)
 	f(path+"?token=nobody", 401, `"message":"The token is not found"`)
-	f(path+"?token=js.x", 403, `"message":"A client secret may not try events"`)
+	f(path+"?token=js.x", 401, `"message":"The token isn't a server secret token.`)
 	f(path, 200, `"api_key":"web"`, "X-Admin-Token", "letmein-admin")
 	f(path+"?api_key_id=other", 200, `"api_key":"other"`, "X-Admin-Token", "letmein-admin")
 	f(path+"?api_key_id=zz", 400, `API key with id=[zz] does not exist`, "X-Admin-Token", "letmein-admin")

@@ -66,19 +66,18 @@ func (c *tryCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	answer := &dryRunAnswer{report, tried.LeftOut}
-	data, err := newRedactor(cfg).json(answer)
+	data, err := newRedactor(cfg).json(report)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		_, err = fmt.Fprintf(s.out, "%s\n", data)
 	} else {
-		answer = &dryRunAnswer{}
-		if err := json.Unmarshal(data, answer); err != nil {
+		clean := &dryrun.Report{}
+		if err := json.Unmarshal(data, clean); err != nil {
 			return err
 		}
-		err = writeDryRun(s.out, answer)
+		err = writeDryRun(s.out, clean)
 	}
 	if n := report.DeadLetters(); err == nil && n > 0 {
 		return fmt.Errorf("%s would become %s", count(n, "output"), map[bool]string{true: "a dead letter", false: "dead letters"}[n == 1])

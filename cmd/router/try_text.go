@@ -16,7 +16,7 @@ import (
 )
 
 // writeDryRun tells in plain words what would become of events, and below it what would be sent.
-func writeDryRun(out io.Writer, a *dryRunAnswer) error {
+func writeDryRun(out io.Writer, a *dryrun.Report) error {
 	t := &tryTeller{}
 	for _, d := range a.Destinations {
 		t.destination(&d)

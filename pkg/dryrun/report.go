@@ -14,6 +14,8 @@ type Report struct {
 	Destinations []Destination `json:"destinations"`
 	// Requests are those that would leave, in order, but for reads of the account's schema: whether these are made depends on what is remembered of it.
 	Requests []Request `json:"requests"`
+	// LeftOut says what the events were taken without: messages of a batch that are none. Whoever read the batch fills it in.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // Destination is what holds for all events of one destination.

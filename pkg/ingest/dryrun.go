@@ -65,16 +65,10 @@ func triedEndpoint(route string) (*endpoint, *refusal) {
 	return e, nil
 }
 
-var (
-	refuseClientTry = &refusal{
-		status: fasthttp.StatusForbidden, reason: reasonToken, message: "A client secret may not try events",
-		detail: "anybody can read it in a page, and the answer shows how destinations are configured: use the API key's server secret, or the admin token",
-	}
-	refuseTry = &refusal{
-		status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "The token is not found",
-		detail: "send an API key's server secret as ?token=, X-Auth-Token or Authorization: Bearer, or the admin token",
-	}
-)
+var refuseTry = &refusal{
+	status: fasthttp.StatusUnauthorized, reason: reasonToken, message: "The token is not found",
+	detail: "send an API key's server secret as ?token=, X-Auth-Token or Authorization: Bearer, or the admin token",
+}
 
 // mayTry returns as whom a dry run is made: the API key whose server secret it brings, or for who may see admin pages the one that it names, and else the
 // first. Events count as a browser's where the endpoint is for browsers, or the request says so.
@@ -89,7 +83,7 @@ func (s *Server) mayTry(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) (access
 	}
 	if r := s.refuseAdmin(ctx); r != nil {
 		if key, _ := t.find(t.client, token); key != nil && len(token) > 0 {
-			return access{}, refuseClientTry
+			return access{}, refuseClientSecret
 		}
 		return access{}, refuseTry
 	}
