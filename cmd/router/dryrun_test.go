@@ -315,7 +315,7 @@ func TestDryRunTells(t *testing.T) {
 	}
 	f("", `{"event_id":"1","event_type":"pageview","user":{"email":"a@b.co"}}`, "crm 1 filtered table_name_template is empty, null or false", "later 1 delivered")
 	f("&destination_id=crm", `{"event_id":"1","event_type":"both","user":{"email":"a@b.co"}}`, "crm 1 delivered", "crm 1_1 delivered")
-	f("&destination_id=crm", `{"event_id":"1","event_type":"broken","user":{"email":"a@b.co"}}`, "crm 1 dead_letter transform line 3, column 9: Error: no a@b.co")
+	f("&destination_id=crm", `{"event_id":"1","event_type":"broken","user":{"email":"a@b.co"}}`, "crm 1 dead_letter transform transform line 3, column 9: Error: no a@b.co")
 	f("&destination_id=crm", `{"event_id":"1","event_type":"x"}`, "crm 1 skipped no identity")
 	f("&destination_id=later", `{"event_id":"1","event_type":"user_identify","user":{"email":"no address"}}`,
 		"later 1 dead_letter plan the e-mail address has no @")

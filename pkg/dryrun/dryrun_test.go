@@ -107,7 +107,7 @@ func TestPlayIsSteady(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"crm 1: delivered  contacts delivered [1 2 3]", // it is read what city holds, and a property is made of id
-		"crm 2: delivered  contacts delivered [4 5]", // a property is made; city is known to be filled
+		"crm 2: delivered  contacts delivered [4 5]",   // a property is made; city is known to be filled
 		"crm 3: delivered  contacts known [] events delivered [6 7]",
 		"crm 3: skipped no identity",
 	}, lines(r)); diff != "" {
