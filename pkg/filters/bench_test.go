@@ -113,3 +113,36 @@ func mustCompile(tb testing.TB, src string) *Filter {
 	}
 	return f
 }
+
+const benchMatch = "event_type: [signup, purchase]\nuser.email: {ends_with: '@example.com', ignore_case: true}\nnot: {user.plan: free}"
+
+// BenchmarkMatch compares filters without code with what encoding/json would make of them.
+func BenchmarkMatch(b *testing.B) {
+	f := func(name, yaml string) {
+		b.Run(name, func(b *testing.B) {
+			ev, m := benchEvent(b), mustMatch(b, yaml)
+			b.SetBytes(int64(len(ev.JSON)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := m.Eval(ev); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	f("two fields", "event_type: [signup, purchase]\nuser.plan: {not: free}")
+	f("three conditions", benchMatch)
+	f("other type", "event_type: pageview\nuser.email: {ends_with: '@corp.com'}")
+	f("last member", "utm.source: google")
+	f("no such member", "missing: {exists: true}")
+	b.Run("naive", func(b *testing.B) {
+		benchNaive(b, func(m map[string]any) string {
+			user, _ := m["user"].(map[string]any)
+			email, _ := user["email"].(string)
+			if kind := m["event_type"]; (kind == "signup" || kind == "purchase") && strings.HasSuffix(strings.ToLower(email), "@example.com") && user["plan"] != "free" {
+				return "yes"
+			}
+			return ""
+		})
+	})
+}

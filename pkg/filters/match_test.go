@@ -228,6 +228,7 @@ func TestMatchProblems(t *testing.T) {
 	f("a: {in: y}", "1: "+at+".a.in: must be a list of values, not a single value")
 	f("a: {in: [x, y], starts_with: z}", "1: "+at+".a: none of the values meets the other operators")
 	f("a: {ignore_case: true}", "1: "+at+".a: ignore_case has no text to apply to")
+	f("a: {not: {ignore_case: false}}", "1: "+at+".a.not: has no condition")
 	f("a: {ignore_case: 5, gt: 5}", "1: "+at+".a.ignore_case: must be true or false")
 	f("a: {starts_with: ''}", "1: "+at+".a.starts_with: is an empty text, which every text starts with; write `{exists: true}` for any value")
 	f("a: {matches: '('}", "1: "+at+".a.matches: is no regular expression: missing closing ): `(`")

@@ -96,9 +96,6 @@ func (t *test) fail(s config.Settings, format string, args ...any) { t.c.fail(s,
 // operators takes in a map of operators.
 func (t *test) operators(s config.Settings) {
 	members := s.Members()
-	if len(members) == 0 {
-		t.fail(s, "has no condition")
-	}
 	for _, m := range members {
 		if m.Key == opIgnoreCase {
 			t.criteria.fold = t.flag(m.Value) == "true"
@@ -134,6 +131,8 @@ func (t *test) check(s config.Settings) {
 		t.fail(s, "what does not exist can meet no other operator: keep one of them")
 	case c.fold && c.values == nil && c.begins == nil && c.ends == nil && c.inside == nil && c.patterns == nil && len(t.negated) == 0:
 		t.fail(s, "ignore_case has no text to apply to")
+	case t.exists == "" && len(t.phrases) == 0 && len(t.negated) == 0:
+		t.fail(s, "has no condition")
 	case !t.boundsHold():
 		t.fail(s, "no value lies within these bounds")
 	case c.values != nil && len(t.phrases) > 1 && !slices.ContainsFunc(c.values, t.meetsItself):
