@@ -58,8 +58,15 @@ const LacksMember = "reads a member of something that the event does not have"
 type Filter struct {
 	format   string
 	warnings []string
+	direct   direct // nil: only the engine can do it
 	engine   engine
 	view     []byte // of the event in hand; reused
+}
+
+// direct evaluates a template without the engine of its language: see jsdirect.go and godirect.go. Beside what [engine] returns, it says whether it could decide; if not, the
+// engine is to be asked.
+type direct interface {
+	evalText(ev *event.Event) (text string, ok bool, err error, decided bool)
 }
 
 // engine evaluates one format. text is what the template prints, ok is false when it prints no text at all (an object, undefined).
@@ -97,7 +104,11 @@ func Compile(src string, o Options) (*Filter, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Filter{format: JavaScript, engine: s, warnings: warnings}, nil
+		f := &Filter{format: JavaScript, engine: s, warnings: warnings}
+		if s.direct != nil { // else the interface would not be nil
+			f.direct = s.direct
+		}
+		return f, nil
 	}
 }
 
@@ -118,6 +129,11 @@ func (f *Filter) Warnings() []string { return f.warnings }
 func (f *Filter) Eval(ev *event.Event) (Result, error) {
 	if c, ok := f.engine.(constant); ok {
 		return result(string(c), true), nil
+	}
+	if f.direct != nil {
+		if text, ok, err, decided := f.direct.evalText(ev); decided {
+			return f.result(text, ok, err)
+		}
 	}
 	f.view = ev.AppendView(f.view[:0])
 	return f.evalView(string(f.view))
@@ -148,6 +164,10 @@ func (f *Filter) evalView(view string) (Result, error) {
 		// not cost an event. A template has no effects, so it is simply run again.
 		text, ok, err = f.engine.eval(view)
 	}
+	return f.result(text, ok, err)
+}
+
+func (f *Filter) result(text string, ok bool, err error) (Result, error) {
 	if errors.Is(err, errSkip) {
 		return Result{Why: LacksMember}, nil
 	}

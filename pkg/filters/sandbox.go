@@ -50,6 +50,7 @@ type script struct {
 	dialect   dialect
 	uses      map[string]bool // names of the dialect
 	path      []step          // of the field that is all it reads; nil for others
+	direct    *jsDirect       // the script without the engine; nil: it does more than that can
 	timestamp bool            // it mentions _timestamp, which makes the field mandatory
 	lenient   bool            // what it returns is written as JSON.stringify does: what is no value is left out, or null
 

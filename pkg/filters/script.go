@@ -159,6 +159,11 @@ func compileScript(src string, o Options, d dialect) (s *script, warnings []stri
 	}
 	warnings = completeBody(p.function)
 	path := fieldPath(p.function)
+	timestamp := !d.events && strings.Contains(src, event.FieldTimestamp)
+	var direct *jsDirect
+	if !found.awaits && !d.events {
+		direct = compileDirect(p.function, o, timestamp)
+	}
 	p.function.Async = found.awaits // without one, no promise is needed, which is faster
 	if d.events {
 		path = nil
@@ -174,9 +179,9 @@ func compileScript(src string, o Options, d dialect) (s *script, warnings []stri
 		return nil, nil, compileError(src, err)
 	}
 	s = &script{
-		program: program, options: o, dialect: d, uses: found.uses, path: path, timestamp: !d.events && strings.Contains(src, event.FieldTimestamp), lenient: d.events,
+		program: program, options: o, dialect: d, uses: found.uses, path: path, direct: direct, timestamp: timestamp, lenient: d.events,
 	}
-	if len(path) > 0 {
+	if len(path) > 0 || direct != nil {
 		return s, warnings, nil // mostly nobody needs its engine
 	}
 	if err := s.start(); err != nil {
