@@ -145,7 +145,16 @@ func (f *Filter) Text(ev *event.Event) (string, error) {
 	if c, ok := f.engine.(constant); ok {
 		return string(c), nil
 	}
-	text, ok, err := f.engine.eval(string(ev.AppendView(nil)))
+	var text string
+	var ok, decided bool
+	var err error
+	if f.direct != nil {
+		text, ok, err, decided = f.direct.evalText(ev)
+		text = strings.Clone(text) // it may share the event's bytes
+	}
+	if !decided {
+		text, ok, err = f.engine.eval(string(ev.AppendView(nil)))
+	}
 	switch {
 	case errors.Is(err, errSkip):
 		return "", nil

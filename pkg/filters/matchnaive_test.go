@@ -411,9 +411,9 @@ func TestMatchNaive(t *testing.T) {
 			if r, _ := m.Eval(ev); r.Keep {
 				kept++
 			}
-		}
-		if t.Failed() {
-			return
+			if t.Failed() {
+				return
+			}
 		}
 	}
 	if compiled < 2000 || kept < compiled || kept > 19*compiled {
