@@ -31,7 +31,8 @@ type parts struct {
 	types     map[string]destinations.Factory // nil: destinationTypes
 	limit     time.Duration                   // of one evaluation of a script; 0: the default
 
-	// earlier is what routes made for another configuration: a destination that is the same is not made again, so that all that it knows goes on.
+	// earlier is what routes made for another configuration with the same other parts: what is the same is not made again, so that all that it knows goes on,
+	// and what is at work with it need not begin anew.
 	earlier *assembled
 }
 
@@ -41,17 +42,17 @@ type assembled struct {
 	routes []router.Route
 }
 
-// same returns the destination that d was in an earlier configuration, nil if it was another or none.
-func (a *assembled) same(d config.Destination) destinations.Destination {
+// of returns a destination of an earlier configuration, and its route; both are zero where there was none of that name and type.
+func (a *assembled) of(d config.Destination) (was config.Destination, route router.Route) {
 	if a == nil {
-		return nil
+		return was, route
 	}
-	was := slices.IndexFunc(a.cfg.Destinations, func(o config.Destination) bool { return o.Name == d.Name })
-	route := slices.IndexFunc(a.routes, func(r router.Route) bool { return r.Name == d.Name })
-	if was < 0 || route < 0 || a.cfg.Destinations[was].Type != d.Type || !a.cfg.Destinations[was].Settings.Same(d.Settings) {
-		return nil
+	i := slices.IndexFunc(a.cfg.Destinations, func(o config.Destination) bool { return o.Name == d.Name && o.Type == d.Type })
+	j := slices.IndexFunc(a.routes, func(r router.Route) bool { return r.Name == d.Name })
+	if i < 0 || j < 0 {
+		return was, route
 	}
-	return a.routes[route].Destination
+	return a.cfg.Destinations[i], a.routes[j]
 }
 
 // routes makes a route for each destination that is not only staged. It reports all problems of all destinations at once.
@@ -101,7 +102,10 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	}
 	var more config.Problems
 	var err error
-	if route.Destination = p.earlier.same(d); route.Destination == nil {
+	was, earlier := p.earlier.of(d)
+	if earlier.Destination != nil && was.Settings.Same(d.Settings) {
+		route.Destination = earlier.Destination
+	} else {
 		route.Destination, err = factory(d.Settings, destinations.Env{
 			Name: d.Name, Log: p.logger, Transport: p.transport,
 			Cache: p.cache, Shared: p.shared, Metrics: p.metrics,
@@ -117,8 +121,31 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	if errors.As(err, &more) {
 		problems = append(problems, more...)
 	}
+	if slices.EqualFunc(d.Enrichment, was.Enrichment, sameRule) {
+		route.Enrichment = earlier.Enrichment
+	}
 	w, ps := p.compile(d, path, &route)
+	if len(ps) == 0 {
+		reuse(&route, d, earlier, was)
+	}
 	return route, append(warnings, w...), append(problems, ps...)
+}
+
+func sameRule(a, b config.Enrichment) bool {
+	return a.Name == b.Name && a.From == b.From && a.To == b.To
+}
+
+// reuse puts the scripts and conditions of an earlier route in the places of those that say the same.
+func reuse(route *router.Route, d config.Destination, earlier router.Route, was config.Destination) {
+	if d.Transform == was.Transform && d.TransformFile == was.TransformFile {
+		route.Transform = earlier.Transform
+	}
+	if d.Match.Same(was.Match) {
+		route.Match = earlier.Match
+	}
+	if d.Filter == was.Filter {
+		route.Filter = earlier.Filter
+	}
 }
 
 // compile puts the destination's transform and filters into route.
