@@ -233,6 +233,9 @@ destinations:
     data_layout: {transform_file: js/crm.js}
     hubspot: {time_zone: "${env.ZONE}"}
     only_tokens: [shop]
+  service:
+    type: webhook
+    webhook: {url: "https://service.example/events", headers: {X-Team: growth}, secret: "${env.SECRET}"}
 == js/crm.js ==
 return {...$, user: {...$.user, born: "1990-05-17T22:30:00Z"}}
 == env ==
@@ -244,13 +247,26 @@ ZONE=Europe/Berlin
 {"event_type":"user_identify","user":{"email":"ada@example.com"}}
 @ protocol=segment
 {"type":"identify","userId":"u1","traits":{"email":"bob@example.com"}}
+@ protocol=rudderstack
+{"type":"track","userId":"u1","event":"E","channel":"server"}
+@ protocol=jitsu from=browser
+{"type":"page","userId":"u1","context":{"page":{"url":"https://shop.example/a"}}}
+@ protocol=none from=browser
+{"event_type":"b","user":{"id":"u1"}}
 `)
 	out, errText, code := command(t, "test", "--update", "a.txtar")
 	if code != exitOK {
 		t.Fatalf("exit %d\n%s%s", code, out, errText)
 	}
 	text := readFile(t, "a.txtar")
-	for _, want := range []string{`"born": "1990-05-18"`, "event 1: user_identify of ada@example.com\ncontacts: delivered\n", "event 2: user_identify of bob@example.com\ncontacts: delivered\n"} {
+	if out, errText, code := command(t, "test", "--update", "a.txtar"); code != exitOK || readFile(t, "a.txtar") != text {
+		t.Errorf("a second time it comes to something else: exit %d\n%s%s", code, out, errText)
+	}
+	for _, want := range []string{
+		`"born": "1990-05-18"`, "event 1: user_identify of ada@example.com\ncontacts: delivered\n", "event 2: user_identify of bob@example.com\ncontacts: delivered\n",
+		"event 3: E\nevents: delivered\n", "event 4: pageview\nevents: delivered\n", `"hs_page_url": "https://shop.example/a"`, "event 5: b\nevents: delivered\n",
+		`"eventn_ctx_event_id": "event-1"`, "  POST https://service.example/events\n  Webhook-Signature: ***\n  X-Team: growth\n  {\n",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %q in\n%s", want, text)
 		}
@@ -265,7 +281,17 @@ func TestTestSchema(t *testing.T) {
 -- schema/later.json --
 {"type":"hubspot","hub_id":"1","groups":["contactinformation"],"event_definitions":[],"properties":[{"name":"email","type":"string"}]}
 `)
-	out, _, code := command(t, "test", "--schema", "schema", "tests/colleagues.txtar")
+	if err := os.CopyFS("schemas", os.DirFS("schema")); err != nil { // where router schema pull puts them
+		t.Fatal(err)
+	}
+	out, _, code := command(t, "test", "tests/colleagues.txtar")
+	if !strings.Contains(out, "+  left out firstname: unknown\n") || code != exitFailed {
+		t.Errorf("beside the configuration: exit %d\n%s", code, out)
+	}
+	if err := os.RemoveAll("schemas"); err != nil {
+		t.Fatal(err)
+	}
+	out, _, code = command(t, "test", "--schema", "schema", "tests/colleagues.txtar")
 	if !strings.Contains(out, "+  left out firstname: unknown\n") || code != exitFailed {
 		t.Errorf("exit %d\n%s", code, out)
 	}

@@ -93,7 +93,7 @@ func outcomeText(status store.Status, reason, text string) string {
 	if reason = strings.TrimPrefix(reason, "filter: "); reason != "" {
 		words += ": " + line(reason)
 	}
-	if text != "" {
+	if text = strings.TrimPrefix(text, "blocked: "); text != "" {
 		first, _, _ := strings.Cut(text, "\n") // a stack that follows differs with every build
 		words += ": " + line(first)
 	}

@@ -171,6 +171,7 @@ func compileScript(src string, o Options, d dialect) (s *script, warnings []stri
 			return nil, nil, syntaxErr
 		}
 		warnings = append(warnings, assignmentWarning(p.function)...)
+		warnings = append(warnings, unawaitedWarning(src, p.function)...)
 		copyLazily(p.function)
 	}
 	boundStrings(p.function)
