@@ -120,6 +120,13 @@ type Simulated interface {
 	Simulate(schema json.RawMessage) (http.RoundTripper, error)
 }
 
+// Discreet is implemented by a destination whose requests hold secrets elsewhere than in the usual headers, or that delivers by GET.
+type Discreet interface {
+	// Shown returns what people may see of a request that the destination has made: the URL and the headers without secrets. delivers says whether it delivers
+	// entries; others only read. It changes nothing.
+	Shown(req *http.Request) (url string, header http.Header, delivers bool)
+}
+
 // Addressed is implemented by a destination that can say, for people, where its calls go.
 type Addressed interface {
 	// Address returns the method and the URL of a lane's calls. Never a secret.

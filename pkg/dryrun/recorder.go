@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 // recorder is the transport of a destination that is played: it passes requests on to the stand-in and keeps what may be shown of them.
 type recorder struct {
 	remote http.RoundTripper // nil: there is none, and every call fails
+	// shown is that of a destinations.Discreet; nil: the usual headers are secret, and all but GET delivers.
+	shown func(*http.Request) (url string, header http.Header, delivers bool)
 
 	mu    sync.Mutex // guards calls: destinations may read beside a call
 	calls []Request
@@ -32,7 +35,12 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	seen := requestOf(req, body)
+	delivers := req.Method != http.MethodGet && req.Method != http.MethodHead
+	url, header := withoutUser(req.URL), req.Header
+	if r.shown != nil {
+		url, header, delivers = r.shown(req)
+	}
+	seen := requestOf(req.Method, url, header, body)
 	if r.remote == nil {
 		return nil, errNoRemote
 	}
@@ -53,7 +61,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	if res.StatusCode >= http.StatusBadRequest {
 		seen.Answer = refusalOf(answer)
 	}
-	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+	if delivers {
 		r.mu.Lock()
 		r.calls = append(r.calls, seen)
 		r.mu.Unlock()
@@ -79,14 +87,16 @@ func (r *recorder) take() []Request {
 	return calls
 }
 
+func withoutUser(u *url.URL) string {
+	shown := *u
+	shown.User = nil
+	return shown.String()
+}
+
 // requestOf is what may be shown of a request. It keeps body.
-func requestOf(req *http.Request, body []byte) Request {
-	u := *req.URL
-	if u.User != nil {
-		u.User = nil
-	}
-	out := Request{Method: req.Method, URL: u.String(), ContentType: req.Header.Get("Content-Type")}
-	for name, values := range req.Header {
+func requestOf(method, url string, header http.Header, body []byte) Request {
+	out := Request{Method: method, URL: url, ContentType: header.Get("Content-Type")}
+	for name, values := range header {
 		for _, value := range values {
 			if name == "Content-Type" {
 				continue

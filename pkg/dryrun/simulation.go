@@ -116,6 +116,9 @@ func (s *Simulation) newTarget(from Target) (*target, error) {
 	} else if t.recorder.remote, err = simulated.Simulate(from.Schema); err != nil {
 		return nil, err
 	}
+	if discreet, ok := d.(destinations.Discreet); ok {
+		t.recorder.shown = discreet.Shown
+	}
 	t.played = ok
 	specs := d.Lanes()
 	for i := range specs {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -145,6 +146,30 @@ func appendURLSecrets(hidden []string, text string) []string {
 	return hidden
 }
 
+var (
+	placeInURL   = regexp.MustCompile(`\{\{.*?\}\}`)
+	valueInQuery = regexp.MustCompile(`[?&][^=&#]*=([^&#\x00]*)`)
+)
+
+// appendTemplateSecrets appends what the configuration's own text of a URL may hold of secrets: values of its query, and long segments of its path. What events put
+// into it is none.
+func appendTemplateSecrets(hidden []string, src string) []string {
+	text := placeInURL.ReplaceAllString(src, "\x00")
+	for _, m := range valueInQuery.FindAllStringSubmatch(text, -1) {
+		hidden = appendSecret(hidden, m[1])
+		if plain, err := url.QueryUnescape(m[1]); err == nil {
+			hidden = appendSecret(hidden, plain)
+		}
+	}
+	path, _, _ := strings.Cut(text, "?")
+	for segment := range strings.SplitSeq(path, "/") {
+		if isKey(segment) {
+			hidden = append(hidden, segment)
+		}
+	}
+	return hidden
+}
+
 // secrets are the texts of the settings that nobody is shown.
 func (d *Destination) secrets() (all []string) {
 	for _, s := range d.set.Secret {
@@ -159,10 +184,7 @@ func (d *Destination) secrets() (all []string) {
 		password, _ := u.User.Password()
 		all = appendSecret(appendSecret(all, password), u.User.String())
 	}
-	if d.address.url != nil && d.address.url.Constant() {
-		all = appendURLSecrets(all, d.set.URL)
-	}
-	return all
+	return appendTemplateSecrets(all, d.set.URL)
 }
 
 // hide writes *** for each of the secrets in a text, the longest first. At its end, where the text was cut, there may be the beginning of one.

@@ -3,6 +3,7 @@ package webhook
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -166,4 +167,39 @@ destinations:
 	if slices.Contains(got, "application/json") {
 		t.Errorf("a harmless header is among the secrets %q", got)
 	}
+}
+
+// TestWhatDryRunsShow: requests without what may be a secret.
+func TestWhatDryRunsShow(t *testing.T) {
+	f := func(yaml, envelope, want string) {
+		t.Helper()
+		r := newRig(t, yaml)
+		var shown string
+		r.dest.http.Transport = transport(func(req *http.Request) {
+			url, header, delivers := r.dest.Shown(req)
+			delete(header, "User-Agent")
+			delete(header, "Webhook-Id")
+			shown = fmt.Sprint(url, " ", header, " ", delivers)
+		})
+		r.send(r.enveloped(`{"a":"abcdefgh","JITSU_ENVELOP":` + envelope + `}`))
+		if shown != want {
+			t.Errorf("%s %s: %s, want %s", yaml, envelope, shown, want)
+		}
+	}
+	const typ = "map[Content-Type:[application/json]] true"
+	f("", `null`, "https://example.com/in "+typ)
+	f("headers: {X-A: secret1, X-B: '{{.a}}'}\nsecret: 0123456789abcdef\n", `null`,
+		"https://example.com/in map[Content-Type:[application/json] Webhook-Signature:[***] X-A:[***] X-B:[***]] true")
+	f("url: 'https://example.com/T0000000000000001/{{.a}}?p=s3cr3t&q={{.a}}&key={{.a}}&r'\n", `null`, "https://example.com/***/abcdefgh?p=***&q=abcdefgh&key=***&r "+typ)
+	f("", `{"url":"https://api.example.net/x?api_key=abc&b=c","headers":{"X-C":"secret2"}}`,
+		"https://api.example.net/x?api_key=***&b=c map[Content-Type:[application/json] X-C:[***]] true")
+	f("method: GET\n", `null`, "https://example.com/in map[] true")
+}
+
+// transport shows requests to a function and takes them.
+type transport func(*http.Request)
+
+func (f transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	f(req)
+	return taker{}.RoundTrip(req)
 }
