@@ -48,7 +48,7 @@ func (s *script) appendJSON(dst []byte, v goja.Value, depth int) ([]byte, error)
 		deepest = maxEventDepth
 	}
 	switch {
-	case len(dst) > maxOutputBytes:
+	case len(dst) > s.room:
 		return dst, errTooLong
 	case depth > deepest:
 		return dst, fmt.Errorf("the result is nested more than %d deep, or contains itself", deepest)
@@ -220,7 +220,7 @@ func (s *script) appendMember(dst []byte, m *member, comma bool, depth int) ([]b
 	}
 	dst = append(dst, ':')
 	if _, ok := in.value.(*goja.Object); !ok && in.json != "" { // what can be changed only by being replaced
-		if len(dst)+len(in.json) > maxOutputBytes {
+		if len(dst)+len(in.json) > s.room {
 			return dst, true, errTooLong
 		}
 		return append(dst, in.json...), true, nil

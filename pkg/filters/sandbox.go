@@ -65,6 +65,7 @@ type script struct {
 	space   space         // of the event in hand
 	view    string        // the event in hand
 	out     []byte        // the last result as JSON; reused
+	room    int           // bytes that it may have
 	fired   chan struct{} // receives one value each time that timer fires
 
 	kv       session         // of the event in hand, as what follows
@@ -171,6 +172,7 @@ func (s *script) on(view string, take func(goja.Value) error) error {
 	}
 	s.space.runtime = s.runtime
 	s.view = view
+	s.room = max(maxOutputBytes, 2*len(view)) // where larger events are let in, they can be passed on
 	clear(s.space.numbers)
 	clear(s.space.lists)
 	root := &object{space: &s.space, json: view, members: s.members[:0]}

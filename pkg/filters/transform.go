@@ -191,6 +191,9 @@ func (t *Transform) output(ev *event.Event, view []byte, v goja.Value, index int
 		table = o.Get(TableName)
 		t.out, err = s.appendPlain(t.out[:0], o, 0, TableName)
 	}
+	if err == nil && len(t.out) > s.room {
+		err = errTooLong
+	}
 	if err != nil {
 		return out, err
 	}

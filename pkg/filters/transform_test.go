@@ -213,11 +213,11 @@ func TestTransformRunsAway(t *testing.T) {
 	}
 	const late = ": over the limit: still running when its time was up"
 	for _, endless := range []string{"for (;;) {}", "while (true);", "do {} while (true)", "let i = 0; for (;;) i++", "for (;;) await null", "for (;;) $.a = 1"} {
-		run(50*time.Millisecond, "\n"+endless, "transform crm.js line 3, column ")
+		run(100*time.Millisecond, "\n"+endless, "transform crm.js line 3, column ")
 	}
-	run(50*time.Millisecond, "for (;;) {}", "transform crm.js line 2, column 1"+late)
-	run(50*time.Millisecond, "return {get x() { for (;;) {} }}", "transform crm.js line 2, column ")
-	run(50*time.Millisecond, "return [{a: {toJSON() { for (;;) {} }}}]", "transform crm.js line 2, column ")
+	run(100*time.Millisecond, "for (;;) {}", "transform crm.js line 2, column 1"+late)
+	run(100*time.Millisecond, "return {get x() { for (;;) {} }}", "transform crm.js line 2, column ")
+	run(100*time.Millisecond, "return [{a: {toJSON() { for (;;) {} }}}]", "transform crm.js line 2, column ")
 	f := func(body, want string) {
 		t.Helper()
 		run(patient.Limit, body, want)
