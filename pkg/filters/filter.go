@@ -93,6 +93,9 @@ func Compile(src string, o Options) (*Filter, error) {
 			return nil, err
 		}
 		f := &Filter{format: Go, engine: t}
+		if t.direct != nil { // else the interface would not be nil
+			f.direct = t.direct
+		}
 		if src == "" {
 			f.warnings = []string{"the template is empty: every event is skipped"}
 		}

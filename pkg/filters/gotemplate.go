@@ -36,6 +36,7 @@ type goTemplate struct {
 	deep map[string]bool
 	// timestamp is true when the template mentions _timestamp, which makes the field mandatory and a [time.Time].
 	timestamp bool
+	direct    *goDirect // the template without text/template; nil: it does more than that can
 
 	deadline time.Time // of the evaluation in hand
 	out      boundedBuffer
@@ -48,6 +49,9 @@ func compileGo(src string, o Options) (*goTemplate, error) {
 		return nil, goSyntaxError(src, err)
 	}
 	t.tmpl = tmpl
+	if len(tmpl.Templates()) == 1 && tmpl.Tree != nil && !t.timestamp {
+		t.direct = compileGoDirect(tmpl.Root)
+	}
 	for _, d := range tmpl.Templates() {
 		if d.Tree == nil || d.Root == nil {
 			continue
