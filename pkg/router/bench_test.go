@@ -23,6 +23,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/enrich"
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/filters"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/store"
 )
@@ -54,7 +55,7 @@ func (stuck) Acquire(ctx context.Context, _, _ string) (destinations.Permit, err
 
 // BenchmarkSorter reads 1 KiB events from the log and hands them over. ns/event is wall time; cpu-ns/event is that of the process.
 func BenchmarkSorter(b *testing.B) {
-	b.Run("plain", func(b *testing.B) { benchmarkSorter(b, nil) })
+	b.Run("plain", func(b *testing.B) { benchmarkSorter(b, nil, nil) })
 	// With location and parsed_ua of 200 user agents and 16,384 addresses.
 	b.Run("enriched", func(b *testing.B) {
 		geo, err := enrich.OpenGeo(cities(b), slog.New(slog.DiscardHandler))
@@ -63,7 +64,37 @@ func BenchmarkSorter(b *testing.B) {
 		}
 		e := enrich.New(enrich.Options{UserAgent: true, Location: true, Geo: geo})
 		e.Warm()
-		benchmarkSorter(b, e)
+		benchmarkSorter(b, e, nil)
+	})
+	b.Run("filter", func(b *testing.B) {
+		benchmarkSorter(b, nil, func(r *Route) {
+			filter, err := filters.Compile(`$.user?.email && $.page_title ? "contacts" : ""`, filters.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.Filter = filter
+		})
+	})
+	transform := func(script string) func(*Route) {
+		return func(r *Route) {
+			t, err := filters.CompileTransform(script, filters.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.Transform = t
+		}
+	}
+	b.Run("transform/two fields", func(b *testing.B) {
+		benchmarkSorter(b, nil, transform(`$.page = $.page_title; $.user.plan = "free"; return $`))
+	})
+	b.Run("transform/left alone", func(b *testing.B) {
+		benchmarkSorter(b, nil, transform(`return $.user.plan == "none" ? null : $`))
+	})
+	b.Run("transform/into two", func(b *testing.B) {
+		benchmarkSorter(b, nil, transform(`return [$, {event_type: "seen", user: {email: $.user.email}}]`))
+	})
+	b.Run("transform/kv", func(b *testing.B) {
+		benchmarkSorter(b, nil, transform(`const n = (await $kv.get($.user.id) ?? 0) + 1; await $kv.set($.user.id, n); return {...$, n}`))
 	})
 }
 
@@ -103,7 +134,7 @@ func cities(b *testing.B) string {
 	return path
 }
 
-func benchmarkSorter(b *testing.B, enricher *enrich.Enricher) {
+func benchmarkSorter(b *testing.B, enricher *enrich.Enricher, change func(*Route)) {
 	dir := b.TempDir()
 	st, err := store.Open(filepath.Join(dir, "store"), store.Options{SeenWindow: time.Hour, SeenMax: 10_000_000})
 	if err != nil {
@@ -115,10 +146,14 @@ func benchmarkSorter(b *testing.B, enricher *enrich.Enricher) {
 		b.Fatal(err)
 	}
 	defer l.Close()
+	route := Route{Name: "crm", Destination: stuck{newRemote()}, Lanes: config.LaneLimits{OnFull: config.Refuse}}
+	if change != nil {
+		change(&route)
+	}
 	r, err := New(Options{
 		Log: l, Store: st, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		MarkFile: filepath.Join(dir, "mark"), Enricher: enricher,
-		Routes: []Route{{Name: "crm", Destination: stuck{newRemote()}, Lanes: config.LaneLimits{OnFull: config.Refuse}}},
+		Routes: []Route{route},
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -147,6 +182,7 @@ func benchmarkSorter(b *testing.B, enricher *enrich.Enricher) {
 	b.StopTimer()
 	b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/float64(b.N), "cpu-ns/event")
 	b.ReportMetric(float64(b.N)/(cpuTime()-cpu).Seconds(), "events/s/core")
+	b.ReportMetric(float64(st.Stats().BlockBytesDisk)/float64(b.N), "disk-B/event")
 	cancel()
 	if err := <-done; err != nil {
 		b.Fatal(err)
