@@ -272,6 +272,15 @@ func TestNotes(t *testing.T) {
 	f(d(", data_layout: {mappings: {fields: [{dst: /a, action: cast}]}}"), LeftOut, "destinations.crm.data_layout.mappings", "type is required")
 	f(d(", data_layout: {mapping: ['/a > /b']}"), LeftOut, "destinations.crm.data_layout.mapping", "must be of the form")
 	f(d(", data_layout: {mappings: {fields: [{dst: /a, action: constant, value: 'x${env.X}'}]}}"), Changed, "destinations.crm.data_layout.mappings", "no quotes")
+	hook := func(rest string) string {
+		return keys + "destinations: {hook: {type: webhook, mode: stream, only_tokens: [web], webhook: {" + rest + "}}}"
+	}
+	f(hook("url: https://example.com/, body: x"), Changed, "destinations.hook.webhook.method", "is POST here")
+	f(hook("url: https://example.com/, method: post"), Changed, "destinations.hook.webhook.body", "here it is the event")
+	f(hook("url: '$.url', method: GET"), ToDo, "destinations.hook.webhook.url", "must begin with https://")
+	for _, url := range []string{"http://10.1.2.3/", "http://collector:8080/", "https://[::1]/", "http://a.internal", "http://u:p@localhost/"} {
+		f(hook("url: '"+url+"', method: GET"), ToDo, "destinations.hook.webhook.url", "allow_private")
+	}
 	f(d("")+"\nsources: {a: {}}", LeftOut, "sources", "over HTTP only")
 	f(d("")+"\nserver: {ua: {bots: 1}}", LeftOut, "server.ua.bots", "neither Jitsu nor the router")
 	f("destinations: {crm: {type: hubspot, mode: stream, "+hub+"}}", ToDo, "api_keys", "are missing")

@@ -211,8 +211,11 @@ func (c *converter) settings(d *destination) {
 			v.Content[i].Value = strings.ToLower(v.Content[i].Value)
 		}
 	}
-	if d.typ == "hubspot" {
-		c.hubspot(d, v, join(d.path, key.Value))
+	switch path := join(d.path, key.Value); d.typ {
+	case "hubspot":
+		c.hubspot(d, v, path)
+	case "webhook":
+		c.webhook(d, v, path)
 	}
 }
 

@@ -76,10 +76,10 @@ var keptKeys = []Key{
 	{"hubspot", "access_token", true, asItIs},
 	{"hubspot", "hub_id", true, asItIs},
 	{"hubspot", "api_key", false, "HubSpot took its API keys out of use in 2022; make a private app, and give its token as access_token"},
-	{"webhook", "url", true, asItIs},
-	{"webhook", "method", true, asItIs},
+	{"webhook", "url", true, "as it is: a URL, in which `{{…}}` may stand, but not one that JavaScript makes; an address inside your own network needs `allow_private`"},
+	{"webhook", "method", true, "as it is; without it `POST`"},
 	{"webhook", "headers", true, asItIs},
-	{"webhook", "body", true, asItIs},
+	{"webhook", "body", true, "as it is; without it the event as JSON, where Jitsu sent nothing"},
 }
 
 // Keys is the table of Jitsu's keys and of what becomes of each, by section.

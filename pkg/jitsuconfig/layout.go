@@ -143,7 +143,7 @@ func (c *converter) asTransform(d *destination, m *yaml.Node, ms mappings, key *
 		k.HeadComment = key.HeadComment
 	}
 	says := "is a transform now that does the same"
-	if inside(ms) {
+	if nested(ms) {
 		says += ", but that a value set inside an object leaves the object's other members as they are: Jitsu replaced the whole object"
 	}
 	if strings.Contains(script(ms), "${env.") {
@@ -152,8 +152,8 @@ func (c *converter) asTransform(d *destination, m *yaml.Node, ms mappings, key *
 	c.note(Changed, key.Line, path, "%s", says)
 }
 
-// inside says whether a rule that keeps the rest of the event sets something inside an object.
-func inside(ms mappings) bool {
+// nested says whether a rule that keeps the rest of the event sets something inside an object.
+func nested(ms mappings) bool {
 	for _, r := range ms.rules {
 		if ms.keep && len(names(r.to)) > 1 {
 			return true
