@@ -241,7 +241,7 @@ func TestMappingsDoTheSame(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	failed := 0
-	const many, each = 150, 20 // of mappings: each script takes some milliseconds to compile
+	const many, each = 40, 40 // of mappings: each script takes some milliseconds to compile
 	for i := range many {
 		rules := randomRules(rng)
 		keep := rng.IntN(2) == 0
