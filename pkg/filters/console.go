@@ -20,6 +20,9 @@ type logLine struct{ level, text string }
 
 // print takes what the script gives to console.log and the like: the level and then values, which stand in one line.
 func (s *script) print(c goja.FunctionCall) goja.Value {
+	if !s.listened {
+		return goja.Undefined()
+	}
 	switch len(s.printed) {
 	case maxLogLines + 1:
 		return goja.Undefined()

@@ -21,9 +21,16 @@
 // In Go templates, {{if .price}} asks whether there is a price: numbers are kept as the client wrote them, and even 0 is something.
 // {{if ne .price 0}} asks for the number.
 //
+// [CompileTransform] is for data_layout.transform, a script that makes of an event none, one or several others, before the filters see them:
+//
+//	event ─AppendView─▶ script ─▶ object, list or null ─[event.Event.Changed]─▶ events
+//
+// It also has $kv, toSegment and a console that prints. The event is an object whose members become values of the engine only when the script asks for them, and so is a copy,
+// {...$, plan: "pro"}: what the script does not look at leaves it as it came, byte for byte.
+//
 // In JavaScript, `$`, `_` and `event` are the event, an object of the script's own. Beside the language there are get, json, json_indent,
-// json_indent_quote, destinationId, destinationType, TABLE_NAME, $context, which knows no headers, and console, which is silent. There are no modules, network,
-// files, environment or timers, and nothing is kept between events.
+// json_indent_quote, destinationId, destinationType, TABLE_NAME, $context, which knows the request's headers, and console, which prints only in transforms. There are no modules, network,
+// files, environment or timers, and nothing but $kv is kept between events.
 //
 // What is wrong with a template is found when it is compiled, names that nobody declares included. When it runs, reading a field of something that the
 // event does not have means skip; every other failure is an error, which sends the event to the dead letters.

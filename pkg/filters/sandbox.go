@@ -69,6 +69,7 @@ type script struct {
 	fired   chan struct{} // receives one value each time that timer fires
 
 	kv       session         // of the event in hand, as what follows
+	listened bool            // somebody reads what it prints
 	printed  []logLine       // at most maxLogLines and one that says so
 	rejected []*goja.Promise // that nobody awaits
 }

@@ -91,7 +91,7 @@ func (t *Transform) Eval(ev *event.Event, w World) (outputs []Output, why string
 	for range 2 {                                                      // a second time as for filters: what the first one wrote and printed does not count
 		outputs, why = nil, ""
 		s.kv.begin(w.KV)
-		s.printed = s.printed[:0]
+		s.listened, s.printed = w.Log != nil, s.printed[:0]
 		err = s.on(unsafe.String(unsafe.SliceData(view), len(view)), func(v goja.Value) (err error) {
 			outputs, why, err = t.outputs(ev, view, v)
 			return err
