@@ -69,8 +69,8 @@ type page struct {
 //	text demo        lines that the demo prints
 //	sql NAME         runs on a store
 //	go example       stands in one of example_*_test.go
-//	js               a script of transforms.md: it runs
 //	js sdk           runs with Jitsu's SDK, if that is installed
+//	js transform     compiles as one
 type block struct {
 	page  *page
 	line  int
@@ -239,7 +239,7 @@ func absolute(t *testing.T, path string) string {
 func TestFences(t *testing.T) {
 	known := map[string]bool{
 		"sh": true, "sh run": true, "sh served": true, "sh store": true, "yaml": true, "yaml bad": true, "yaml ci": true, "yaml jitsu": true, "text": true, "text output": true, "text demo": true,
-		"js": true, "js sdk": true, "go": true, "go example": true, "json": true, "ini": true, "dockerfile": true,
+		"js sdk": true, "js transform": true, "go": true, "go example": true, "json": true, "ini": true, "dockerfile": true,
 	}
 	for _, p := range loadAll(t) {
 		for _, b := range p.blocks {

@@ -202,7 +202,7 @@ func TestKVExample(t *testing.T) {
 	}
 	src := ""
 	for _, b := range p.blocks {
-		if b.lang == "js" {
+		if b.lang == "js" && slices.Equal(b.words, []string{"transform"}) {
 			src = b.text
 		}
 	}
