@@ -50,7 +50,7 @@ func TestContract(t *testing.T) { destinationtest.Run(t, suite("")) }
 
 // TestContractOfBatches is about several. The header with a person's e-mail would part them.
 func TestContractOfBatches(t *testing.T) {
-	s := suite("batch: {max_events: 50}\nmax_per_second: 100\n")
+	s := suite("batch: {max_events: 50}\nmax_per_second: 0.1\n")
 	s.Settings = strings.Replace(s.Settings, ", X-Person: '{{.user.email}}'", "", 1)
 	destinationtest.Run(t, s)
 }
