@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
@@ -330,4 +334,49 @@ func TestDryRunTells(t *testing.T) {
 			t.Errorf("the answer lacks %s: %s", want, answer)
 		}
 	}
+}
+
+// TestDryRunsTakeTurns: one at a time, a few wait, and more are refused at once.
+func TestDryRunsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDryRuns(nil)
+		done, err := d.begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := make(chan error, mayWait)
+		for range mayWait {
+			go func() {
+				done, err := d.begin(ctx)
+				if err == nil {
+					time.Sleep(time.Second)
+					done()
+				}
+				began <- err
+			}()
+		}
+		synctest.Wait()
+		if _, err := d.begin(ctx); !errors.Is(err, errTooManyDryRuns) {
+			t.Errorf("one more than may wait: %v", err)
+		}
+		done()
+		start := time.Now()
+		for range mayWait {
+			if err := <-began; err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(start); took != mayWait*time.Second {
+			t.Errorf("%d of a second each took %v", mayWait, took)
+		}
+		if done, err = d.begin(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.begin(ctx); !errors.Is(err, errTooManyDryRuns) || time.Since(start) != time.Minute {
+			t.Errorf("one whose time is over: %v after %v", err, time.Since(start))
+		}
+		done()
+	})
 }

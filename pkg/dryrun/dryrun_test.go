@@ -52,6 +52,14 @@ func newSimulation(t *testing.T, o Options) *Simulation {
 	return s
 }
 
+// play plays events one after the other.
+func play(t *testing.T, o Options, events ...*event.Event) *Report {
+	t.Helper()
+	r, err := newSimulation(t, o).Play(t.Context(), events...)
+	told(t, r, err)
+	return r
+}
+
 // told is a report as text, after a look for secrets.
 func told(t *testing.T, r *Report, err error) string {
 	t.Helper()
