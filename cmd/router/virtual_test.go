@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,11 +21,12 @@ import (
 
 // virtual is a whole router but for HTTP, in virtual time: events are appended to its log, and its calls reach a sandbox in memory.
 type virtual struct {
-	t    testing.TB
-	dir  string
-	yaml string // of the destination
-	box  *sandbox.Sandbox
-	way  func() time.Duration // from the router to HubSpot, and back
+	t      testing.TB
+	dir    string
+	yaml   string // of the destination
+	layout string // data_layout, as a flow mapping; "": a template that keeps all
+	box    *sandbox.Sandbox
+	way    func() time.Duration // from the router to HubSpot, and back
 
 	srv    *service
 	stop   func()
@@ -94,11 +96,11 @@ destinations:
   crm:
     type: hubspot
     mode: stream
-    data_layout: {table_name_template: '$.event_type'}
+    data_layout: %s
     hubspot:
       access_token: %s
       hub_id: %q
-%s`, v.dir, demoToken, demoHub, v.yaml)
+%s`, v.dir, cmp.Or(v.layout, "{table_name_template: '$.event_type'}"), demoToken, demoHub, v.yaml)
 	cfg, err := config.Parse("virtual.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		v.t.Fatal(err)

@@ -12,7 +12,10 @@
 //	log          the durable, short-lived queue between ingest and the sorter; live events and bulk ones have one each
 //	intake       a log as the sorter reads it
 //	store        what is kept: lanes, dead letters, de-duplication, identities, caches
-//	sorter       the one goroutine that reads the logs and runs all that is pure: identity, filter, plan
+//	sorter       the one goroutine that reads the logs and runs all that is pure: identity, transform, filter, plan
+//	output       what a transform makes of an event for a destination: none, one or several; without one it is the event
+//	original     the record of an event as it came, beside an output that a transform has changed
+//	$kv          what the transform of a destination keeps between events
 //	destination  a remote system, as configured
 //	account      a remote account behind a destination; "" where there is just one
 //	hub          the remote system's own name of an account, by configuration
