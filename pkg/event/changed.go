@@ -80,8 +80,8 @@ func (c *change) release() {
 }
 
 // isSame says whether the transform left was alone.
-func isSame(m, was *member) bool {
-	return m != nil && was != nil && same(m.raw, was.raw)
+func isSame(m, was member) bool {
+	return m.is() && was.is() && same(m.raw, was.raw)
 }
 
 // context says whether the result is in the compatibility format.
@@ -131,21 +131,18 @@ func (c *change) id() {
 	}
 	_, _, result := c.place()
 	given := result.find(name)
-	var other *member // in the compatibility format it means nothing, but it is what people write
+	var other member // in the compatibility format it means nothing, but it is what people write
 	if c.context() {
 		other = c.result.find(FieldEventID)
 	}
 	// The envelope can only show a text in the usual place.
-	usual := other == nil && (given == nil || isID(given.raw))
-	for _, m := range [...]*member{given, other} {
-		if m == nil {
-			continue
-		}
+	usual := !other.is() && (!given.is() || isID(given.raw))
+	for _, m := range [...]member{given, other} {
 		if id := CleanID(m.raw); id != "" && id != c.from.ID {
 			c.out.ID = id
 		}
 	}
-	if old := c.result.find("event_id"); old != nil { // a view leaves out one that says nothing else than the id
+	if old := c.result.find("event_id"); old.is() { // a view leaves out one that says nothing else than the id
 		id := gjson.Parse(old.raw).String()
 		usual = usual && id != "" && id != c.out.ID
 	}
@@ -158,7 +155,7 @@ func (c *change) id() {
 	case !usual || c.from.Hidden&HideID != 0:
 		c.out.Hidden |= HideID
 		c.writesID = true
-	case given == nil:
+	case !given.is():
 		if c.from.ID != "" {
 			c.out.Hidden |= HideID
 		}
@@ -198,7 +195,7 @@ const maxIDBytes = 200
 func (c *change) envelope() {
 	hide := func(name string, bit Hidden, is bool) {
 		switch {
-		case c.result.find(name) != nil:
+		case c.result.find(name).is():
 			c.out.Hidden &^= bit
 		case is:
 			c.out.Hidden |= bit
@@ -222,11 +219,11 @@ func (c *change) added() {
 	if len(c.from.Added) == 0 {
 		return
 	}
-	var space [4]member
-	all := appendMembers(space[:0], text(c.from.Added))
+	var all object
+	all.read(text(c.from.Added))
 	var added []byte
-	for i := range all {
-		m := &all[i]
+	for i := range all.members {
+		m := all.at(i)
 		view, result := &c.view, &c.result
 		inside := m.key == FieldLocation || m.key == FieldParsedUA
 		if inside {
@@ -244,7 +241,7 @@ func (c *change) added() {
 		added = append(append(append(added, m.rawKey...), ':'), m.raw...)
 	}
 	switch {
-	case len(c.keepsAdded) == len(all):
+	case len(c.keepsAdded) == len(all.members):
 	case added == nil:
 		c.out.Added = nil
 	default:

@@ -14,7 +14,7 @@ func (c *change) json(dst []byte) []byte {
 	w := objectWriter{dst: dst}
 	w.open()
 	for i := range c.result.members {
-		m := &c.result.members[i]
+		m := c.result.at(i)
 		own, view := c.own.find(m.key), c.view.find(m.key)
 		switch m.key {
 		case FieldAPIKey:
@@ -40,7 +40,7 @@ func (c *change) json(dst []byte) []byte {
 	}
 	if c.keepsID { // what the client wrote as id, which nobody sees
 		w.putOwn(c.own.find(FieldEventID))
-		if c.view.find("event_id") == nil && c.result.find("event_id") == nil {
+		if !c.view.find("event_id").is() && !c.result.find("event_id").is() {
 			w.putOwn(c.own.find("event_id"))
 		}
 	}
@@ -48,8 +48,8 @@ func (c *change) json(dst []byte) []byte {
 }
 
 // putContext puts the eventn_ctx object.
-func (c *change) putContext(w *objectWriter, m, own, view *member) {
-	if !c.context() || c.moved() || own == nil {
+func (c *change) putContext(w *objectWriter, m, own, view member) {
+	if !c.context() || c.moved() || !own.is() {
 		w.putChanged(m, own, view, false)
 		return
 	}
@@ -60,7 +60,7 @@ func (c *change) putContext(w *objectWriter, m, own, view *member) {
 	w.key(m)
 	w.open()
 	for i := range c.resultContext.members {
-		m := &c.resultContext.members[i]
+		m := c.resultContext.at(i)
 		own, view := c.ownContext.find(m.key), c.viewContext.find(m.key)
 		switch m.key {
 		case "event_id":
@@ -86,9 +86,9 @@ func (c *change) keepsUsers() bool {
 }
 
 // putUser puts a user, in which the envelope may show an e-mail and a hash.
-func (c *change) putUser(w *objectWriter, m, own, view *member) {
+func (c *change) putUser(w *objectWriter, m, own, view member) {
 	shown := c.from.Email != "" || c.from.AnonymousHash != ""
-	if !shown || own == nil || view == nil || !isObject(m.raw) || !isObject(view.raw) {
+	if !shown || !own.is() || !view.is() || !isObject(m.raw) || !isObject(view.raw) {
 		w.putChanged(m, own, view, false)
 		return
 	}
@@ -102,7 +102,7 @@ func (c *change) putUser(w *objectWriter, m, own, view *member) {
 	w.key(m)
 	w.open()
 	for i := range c.resultUser.members {
-		m := &c.resultUser.members[i]
+		m := c.resultUser.at(i)
 		kept := m.key == "email" && c.keepsEmail || m.key == FieldAnonymousHash && c.keepsHash
 		if kept {
 			w.putOwn(c.ownUser.find(m.key))
@@ -132,7 +132,7 @@ func (w *objectWriter) close() []byte {
 	return append(w.dst, '}')
 }
 
-func (w *objectWriter) key(m *member) {
+func (w *objectWriter) key(m member) {
 	if !w.empty {
 		w.dst = append(w.dst, ',')
 	}
@@ -140,26 +140,26 @@ func (w *objectWriter) key(m *member) {
 	w.dst = append(append(w.dst, m.rawKey...), ':')
 }
 
-func (w *objectWriter) put(m *member) {
+func (w *objectWriter) put(m member) {
 	w.key(m)
 	w.dst = append(w.dst, m.raw...)
 }
 
 // putOwn puts what the client wrote, if it wrote anything.
-func (w *objectWriter) putOwn(own *member) {
-	if own != nil {
+func (w *objectWriter) putOwn(own member) {
+	if own.is() {
 		w.put(own)
 	}
 }
 
 // putChanged puts a member of the result: as the client wrote it when it is still the same; not at all when it is, and was only in the envelope and stays there.
-func (w *objectWriter) putChanged(m, own, view *member, kept bool) {
+func (w *objectWriter) putChanged(m, own, view member, kept bool) {
 	switch {
 	case !isSame(m, view):
 		w.put(m)
 	case kept:
 		w.putOwn(own)
-	case own != nil && own.raw == view.raw:
+	case own.is() && own.raw == view.raw:
 		w.put(own)
 	default:
 		w.put(m)
@@ -189,7 +189,8 @@ func sameValue(a, b gjson.Result) bool {
 			return false
 		}
 		for i := range x.members {
-			if other := y.find(x.members[i].key); other == nil || !same(x.members[i].raw, other.raw) {
+			m := x.at(i)
+			if other := y.find(m.key); !other.is() || !same(m.raw, other.raw) {
 				return false
 			}
 		}

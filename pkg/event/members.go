@@ -10,46 +10,56 @@ import (
 type member struct {
 	key    string // unescaped
 	rawKey string // with its quotes
-	raw    string // the value
+	raw    string // the value; "": there is no such member
 }
+
+func (m member) is() bool { return m.raw != "" }
 
 // Members calls f for each member of a valid JSON object, and not at all for another value: with its key, with the key as it stands there, in its quotes, and with the value
 // as it stands there. When f returns false there are no more calls. It does not look into the values: that is the larger part of what gjson does for this.
 func Members(json string, f func(key, rawKey, raw string) bool) {
-	i := skipSpace(json, 0)
-	if i >= len(json) || json[i] != '{' {
-		return
-	}
-	for {
-		i = skipSpace(json, i+1)
-		if i >= len(json) || json[i] != '"' {
-			return // the end, or no JSON
-		}
-		start := i
-		i = skipString(json, i)
-		rawKey := json[start:i]
-		i = skipSpace(json, i)
-		if i >= len(json) || json[i] != ':' {
-			return
-		}
-		start = skipSpace(json, i+1)
-		i = skipValue(json, start)
-		if !f(unquote(rawKey), rawKey, json[start:i]) {
-			return
-		}
-		if i = skipSpace(json, i); i >= len(json) || json[i] != ',' {
+	for s, ok := firstSpan(json); ok; s, ok = nextSpan(json, s.end) {
+		rawKey := json[s.key:s.keyEnd]
+		if !f(unquote(rawKey), rawKey, json[s.value:s.end]) {
 			return
 		}
 	}
 }
 
-// appendMembers appends the members of an object to list.
-func appendMembers(list []member, json string) []member {
-	Members(json, func(key, rawKey, raw string) bool {
-		list = append(list, member{key, rawKey, raw})
-		return true
-	})
-	return list
+// span is where in the JSON of its object a member stands. It has no pointers: there are many spans, and the garbage collector need not look at them.
+type span struct {
+	key, keyEnd, value, end int
+}
+
+// firstSpan finds the first member of an object; false for an empty one and for other values.
+func firstSpan(json string) (span, bool) {
+	i := skipSpace(json, 0)
+	if i >= len(json) || json[i] != '{' {
+		return span{}, false
+	}
+	return spanAt(json, i+1)
+}
+
+// nextSpan finds the member behind the one that ends at end.
+func nextSpan(json string, end int) (span, bool) {
+	i := skipSpace(json, end)
+	if i >= len(json) || json[i] != ',' {
+		return span{}, false
+	}
+	return spanAt(json, i+1)
+}
+
+func spanAt(json string, i int) (s span, ok bool) {
+	if s.key = skipSpace(json, i); s.key >= len(json) || json[s.key] != '"' {
+		return s, false // the end, or no JSON
+	}
+	s.keyEnd = skipString(json, s.key)
+	if i = skipSpace(json, s.keyEnd); i >= len(json) || json[i] != ':' {
+		return s, false
+	}
+	s.value = skipSpace(json, i+1)
+	s.end = skipValue(json, s.value)
+	return s, true
 }
 
 // unquote returns what a JSON string says.
@@ -124,10 +134,12 @@ func skipNested(json string, at int) int {
 
 // object is the members of an object, found by key.
 type object struct {
-	members []member
+	json    string
+	members []span
 	next    int            // the member after the one that was found last: two objects are mostly in the same order
 	places  map[string]int // of many members; nil until it is needed
 	there   bool           // it is an object at all
+	escaped bool           // some of its keys are
 }
 
 // manyMembers is from how many on a map finds a member faster than looking at each.
@@ -135,54 +147,72 @@ const manyMembers = 64
 
 // read makes o the object that json is; none, when it is another value.
 func (o *object) read(json string) {
-	o.members, o.next, o.places = appendMembers(o.members[:0], json), 0, nil
-	o.there = strings.HasPrefix(json[skipSpace(json, 0):], "{")
+	*o = object{json: json, members: o.members[:0], there: strings.HasPrefix(json[skipSpace(json, 0):], "{")}
+	for s, ok := firstSpan(json); ok; s, ok = nextSpan(json, s.end) {
+		o.members = append(o.members, s)
+		o.escaped = o.escaped || strings.IndexByte(json[s.key:s.keyEnd], '\\') >= 0
+	}
 }
 
-// forget drops what o refers to and keeps its space, unless that is large.
+// forget drops the JSON and keeps the space, unless that is large.
 func (o *object) forget() {
-	clear(o.members)
 	*o = object{members: o.members[:0]}
 	if cap(o.members) > 4*manyMembers {
 		o.members = nil
 	}
 }
 
-// find returns the member of that key, nil when there is none.
-func (o *object) find(key string) *member {
-	if o.next < len(o.members) && o.members[o.next].key == key {
+// at returns a member by its place.
+func (o *object) at(i int) member {
+	s := &o.members[i]
+	rawKey := o.json[s.key:s.keyEnd]
+	return member{key: unquote(rawKey), rawKey: rawKey, raw: o.json[s.value:s.end]}
+}
+
+// is says whether the member at that place has that key.
+func (o *object) is(i int, key string) bool {
+	rawKey := o.json[o.members[i].key:o.members[i].keyEnd]
+	if len(rawKey) == len(key)+len(`""`) {
+		return rawKey[1:len(rawKey)-1] == key && !(o.escaped && strings.IndexByte(key, '\\') >= 0)
+	}
+	return o.escaped && unquote(rawKey) == key
+}
+
+// find returns the member of that key, or none.
+func (o *object) find(key string) member {
+	if o.next < len(o.members) && o.is(o.next, key) {
 		o.next++
-		return &o.members[o.next-1]
+		return o.at(o.next - 1)
 	}
-	i := -1
-	if len(o.members) < manyMembers {
-		for at := range o.members {
-			if o.members[at].key == key {
-				i = at
-			}
-		}
-	} else {
-		if o.places == nil {
-			o.places = make(map[string]int, len(o.members))
-			for at := range o.members {
-				o.places[o.members[at].key] = at
-			}
-		}
-		if at, ok := o.places[key]; ok {
-			i = at
-		}
-	}
+	i := o.place(key)
 	if i < 0 {
-		return nil
+		return member{}
 	}
 	o.next = i + 1
-	return &o.members[i]
+	return o.at(i)
+}
+
+// place returns where the member of that key stands, -1 when there is none.
+func (o *object) place(key string) int {
+	if len(o.members) < manyMembers {
+		for i := len(o.members) - 1; i >= 0; i-- { // should a name stand twice, the last counts
+			if o.is(i, key) {
+				return i
+			}
+		}
+		return -1
+	}
+	if o.places == nil {
+		o.places = make(map[string]int, len(o.members))
+		for i := range o.members {
+			o.places[o.at(i).key] = i
+		}
+	}
+	if i, ok := o.places[key]; ok {
+		return i
+	}
+	return -1
 }
 
 // value returns the JSON of the member of that key, "" when there is none.
-func (o *object) value(key string) string {
-	if m := o.find(key); m != nil {
-		return m.raw
-	}
-	return ""
-}
+func (o *object) value(key string) string { return o.find(key).raw }

@@ -51,3 +51,23 @@ func TestValuesAreLazy(t *testing.T) {
 	f(2, "$.traits.Plan", "$.user.email", "$.utm.source")
 	f(180, benchMapping...)
 }
+
+// TestTransformsAreLazy is the same for transforms, which scan the event and neither parse nor write again what they pass on. Parsing it into a map takes over 300.
+func TestTransformsAreLazy(t *testing.T) {
+	most := map[string]float64{"pass": 30, "add": 70, "change": 45, "anew": 80, "two": 90}
+	for _, b := range benchTransforms {
+		transform, err := CompileTransform(b.src, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev := benchEvent(t)
+		got := testing.AllocsPerRun(200, func() {
+			if _, _, err := transform.Eval(ev, World{}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > most[b.name] {
+			t.Errorf("%s: %v allocations, want at most %v", b.name, got, most[b.name])
+		}
+	}
+}
