@@ -1,9 +1,14 @@
 package docs
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"eventrouter/pkg/config"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 )
@@ -13,16 +18,31 @@ func compile(src string) (*filters.Filter, error) {
 	return filters.Compile(src, filters.Options{Destination: "crm", Type: "hubspot", Limit: time.Second})
 }
 
-// decide is what becomes of an event.
-func decide(t *testing.T, src, json string) string {
+// match is what a filter without code makes of an event.
+func match(t *testing.T, filter, json string) string {
 	t.Helper()
-	f, err := compile(src)
+	m, err := compileMatch(t, filter)
 	if err != nil {
-		t.Fatalf("%s: %v", src, err)
+		t.Fatalf("%s: %v", filter, err)
 	}
-	res, err := f.Eval(&event.Event{
-		ID: "1", APIKey: "web", Received: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), JSON: []byte(json),
-	})
+	return outcome(m.Eval(sample(json)))
+}
+
+func compileMatch(t *testing.T, filter string) (*filters.Match, error) {
+	t.Helper()
+	s, err := config.NewSettings("router.yaml", "filter", []byte(filter))
+	if err != nil {
+		t.Fatalf("%s: %v", filter, err)
+	}
+	return filters.CompileMatch(s)
+}
+
+func sample(json string) *event.Event {
+	return &event.Event{ID: "1", APIKey: "web", Received: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), JSON: []byte(json)}
+}
+
+// outcome is the word of the pages for what a filter returns.
+func outcome(res filters.Result, err error) string {
 	switch {
 	case err != nil:
 		return "dead letter"
@@ -31,6 +51,16 @@ func decide(t *testing.T, src, json string) string {
 	default:
 		return "skipped"
 	}
+}
+
+// decide is what a template makes of an event.
+func decide(t *testing.T, src, json string) string {
+	t.Helper()
+	f, err := compile(src)
+	if err != nil {
+		t.Fatalf("%s: %v", src, err)
+	}
+	return outcome(f.Eval(sample(json)))
 }
 
 // sampleEvents are events that the idioms tell apart.
@@ -46,16 +76,21 @@ var sampleEvents = []string{
 	`{"event_type":"pageview","parsed_ua":{"ua_family":"Chrome"},"location":{"country":"AT"}}`,
 }
 
-// TestFilterIdioms: both columns decide alike, and each tells events apart.
+// TestFilterIdioms: all columns decide alike, and each tells events apart.
 func TestFilterIdioms(t *testing.T) {
 	t.Parallel()
 	for _, row := range load(t, "filters.md").tableUnder(t, "Idioms").rows {
-		goSource, js := code(row[1])[0], code(row[2])[0]
+		goSource, js := code(row[2])[0], code(row[3])[0]
 		seen := map[string]bool{}
 		for _, json := range sampleEvents {
 			a, b := decide(t, goSource, json), decide(t, js, json)
 			if a != b {
 				t.Errorf("%s: %s: Go template %s, JavaScript %s", row[0], json, a, b)
+			}
+			if row[0] != "nothing" {
+				if m := match(t, code(row[1])[0], json); m != a {
+					t.Errorf("%s: %s: Go template %s, filter %s", row[0], json, a, m)
+				}
 			}
 			seen[a] = true
 		}
@@ -63,6 +98,71 @@ func TestFilterIdioms(t *testing.T) {
 		if seen["dead letter"] || len(seen) != 2 && !alike {
 			t.Errorf("%s: the events come to %v", row[0], seen)
 		}
+	}
+}
+
+// TestMatchTables checks what the page says of single filters without code.
+func TestMatchTables(t *testing.T) {
+	t.Parallel()
+	ran := 0
+	for _, tb := range load(t, "filters.md").tables {
+		if tb.header[0] != "filter" {
+			continue
+		}
+		for _, row := range tb.rows {
+			filter := code(row[0])[0]
+			m, err := compileMatch(t, filter)
+			ran++
+			if tb.header[1] == "message" {
+				if want := "router.yaml:1: " + row[1]; err == nil || err.Error() != want {
+					t.Errorf("%s:\n got %v\nwant %s", filter, err, want)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s: %v", filter, err)
+				continue
+			}
+			if tb.header[1] == "event" {
+				res, err := m.Eval(sample(code(row[1])[0]))
+				got := outcome(res, err)
+				if got == "skipped" {
+					got = strings.Replace(res.Why, "filter: ", "skipped: ", 1)
+				}
+				if got != row[2] {
+					t.Errorf("%s of %s: %s, the page says %s", filter, row[1], got, row[2])
+				}
+			}
+		}
+	}
+	if ran < 25 {
+		t.Errorf("%d filters", ran)
+	}
+}
+
+// TestMatchOperators: the page has every operator, and no other.
+func TestMatchOperators(t *testing.T) {
+	t.Parallel()
+	var want []string
+	for _, tb := range load(t, "filters.md").tables {
+		if tb.header[0] != "operator" {
+			continue
+		}
+		for _, row := range tb.rows {
+			for _, span := range code(row[0]) {
+				name, _, _ := strings.Cut(span, ":")
+				want = append(want, name)
+			}
+		}
+	}
+	slices.Sort(want)
+	_, err := compileMatch(t, "a: {xxxxxxxxxxxxxx: 1}")
+	_, list, _ := strings.Cut(err.Error(), "the operators are ")
+	list, _, _ = strings.Cut(list, ";")
+	got := strings.Split(list, ", ")
+	slices.Sort(got)
+	if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
+		t.Errorf("(-page +operators):\n%s", diff)
 	}
 }
 

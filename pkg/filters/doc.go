@@ -1,5 +1,6 @@
-// Package filters evaluates data_layout.table_name_template. In Jitsu it names the table that an event goes to; here there are no tables, and
-// what matters is that an event whose name comes out empty, null or false does not go to the destination.
+// Package filters decides which events go to a destination, and in what form: conditions without code ([Match]), transforms ([Transform]) and data_layout.table_name_template
+// ([Filter]). In Jitsu that names the table that an event goes to; here there are no tables, and what matters is that an event whose name comes out empty, null or false does
+// not go to the destination.
 //
 //	event ─AppendView─▶ template ─▶ text ─▶ table name ─▶ keep, or skip when it is "", "null" or "false"
 //
