@@ -22,9 +22,10 @@ type World struct {
 
 // Transform is a compiled data_layout.transform: it makes of an event none, one or several others. It is not for concurrent use.
 type Transform struct {
-	script   *script
-	warnings []string
-	out      []byte // one output as JSON; reused
+	script    *script
+	warnings  []string
+	envelopes bool   // it may say where webhooks send an event
+	out       []byte // one output as JSON; reused
 }
 
 // Output is one event that a transform made.
@@ -72,7 +73,7 @@ func CompileTransform(src string, o Options) (*Transform, error) {
 	}
 	s.space.numbers = map[float64]string{}
 	s.space.lists = map[*goja.Object]list{}
-	return &Transform{script: s, warnings: warnings}, nil
+	return &Transform{script: s, warnings: warnings, envelopes: strings.Contains(src, event.FieldEnvelope)}, nil
 }
 
 // Warnings returns what works but is hardly meant.
@@ -88,6 +89,9 @@ func (t *Transform) UsesKV() bool { return t.script.uses["$kv"] }
 func (t *Transform) Eval(ev *event.Event, w World) (outputs []Output, why string, err error) {
 	s := t.script
 	view := ev.AppendView(make([]byte, 0, len(ev.JSON)+envelopeBytes)) // nobody writes to it, so that texts of the event can share it
+	if t.envelopes {
+		view = event.WithoutEnvelopes(view)
+	}
 	for range 2 {                                                      // a second time as for filters: what the first one wrote and printed does not count
 		outputs, why = nil, ""
 		s.kv.begin(w.KV)
@@ -198,6 +202,7 @@ func (t *Transform) output(ev *event.Event, view []byte, v goja.Value, index int
 		return out, err
 	}
 	out.Event = ev.Changed(view, t.out, index)
+	out.Event.Enveloped = out.Event.Enveloped && t.envelopes // else the script has copied it from somewhere in what the client sent
 	if text, ok := table.(goja.String); ok {
 		name := text.String()
 		out.Table = &Result{Name: name, Keep: name != "" && name != "null" && name != "false"}
