@@ -386,7 +386,7 @@ func TestExplanationSaysWhy(t *testing.T) {
 			t.Errorf("%s, %s: %v\n%s\nlacks %s", state, reason, err, text.String(), want)
 		}
 	}
-	f(store.Filtered, filters.LacksMember, "because the template reads a member of something that the event does not have")
+	f(store.Filtered, filters.LacksMember, "because that reads a member of something that the event does not have")
 	f(store.Skipped, "no identity", "because it has no e-mail (or what id_property names), and none is known for the ids of its user")
 	f(store.Skipped, "undefined event name", "because HubSpot has no event of this name")
 }
