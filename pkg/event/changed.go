@@ -14,7 +14,7 @@ import (
 
 // Changed returns the event of which result is the view, where view is that of e and result the JSON object that a transform made of it, each name once. It is output
 // index of its event: from the second one on its id is that of e with _1, _2 and so on, unless the transform gave it one. Neither e nor the arguments are
-// changed; the event may share their bytes.
+// changed; the event may share bytes of e, but none of the arguments.
 //
 //	client's JSON ─AppendView─▶ view ─transform─▶ result ─Changed─▶ JSON without what the envelope adds + envelope without what is not in result
 //
@@ -139,7 +139,7 @@ func (c *change) id() {
 	usual := !other.is() && (!given.is() || isID(given.raw))
 	for _, m := range [...]member{given, other} {
 		if id := CleanID(m.raw); id != "" && id != c.from.ID {
-			c.out.ID = id
+			c.out.ID = strings.Clone(id) // result belongs to the caller
 		}
 	}
 	if old := c.result.find("event_id"); old.is() { // a view leaves out one that says nothing else than the id

@@ -92,7 +92,7 @@ func (t *Transform) Eval(ev *event.Event, w World) (outputs []Output, why string
 	if t.envelopes {
 		view = event.WithoutEnvelopes(view)
 	}
-	for range 2 {                                                      // a second time as for filters: what the first one wrote and printed does not count
+	for range 2 { // a second time as for filters: what the first one wrote and printed does not count
 		outputs, why = nil, ""
 		s.kv.begin(w.KV)
 		s.listened, s.printed = w.Log != nil, s.printed[:0]

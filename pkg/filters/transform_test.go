@@ -99,6 +99,7 @@ func TestTransform(t *testing.T) {
 	f("return [$, {...$, event_type: 'copy'}]", json+` | e1_1 {"event_type":"copy","user":{"id":1},"n":5}`)
 	f("return [null, $, $.missing && {a: 1}, {b: 2}]", json+` | e1_1 {"b":2}`)
 	f("return [{...$, eventn_ctx_event_id: 'mine'}, {a: 1, eventn_ctx_event_id: 'yours'}]", `mine `+json+` | yours {"a":1}`)
+	f("return ['u-1', 'u-2', 'u-3'].map(id => ({eventn_ctx_event_id: id}))", `u-1 {} | u-2 {} | u-3 {}`)
 	f("return [1, 2].map(i => ({i}))", `{"i":1} | e1_1 {"i":2}`)
 	f("return Array.from({length: 100}, (_, i) => ({i})).slice(98)", `{"i":98} | e1_1 {"i":99}`)
 	// Tables.
