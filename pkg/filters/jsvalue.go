@@ -103,15 +103,7 @@ func (r *jsRun) member(v jsValue, s step) jsValue {
 	case v.kind == jsCompound && v.text[0] == '{':
 		return r.jsOf(event.Member(v.text, s.name))
 	case v.kind == jsCompound && s.index >= 0 && r.space == nil: // the engine makes values of all elements, and takes note of their numbers
-		at, found := s.index, ""
-		event.Elements(v.text, func(element string) bool {
-			if at == 0 {
-				found = element
-			}
-			at--
-			return at >= 0
-		})
-		return r.jsOf(found)
+		return r.jsOf(elementOf(v.text, s.index))
 	case v.kind == jsString && s.name == "length" && isASCII(v.text):
 		return jsFloat(float64(len(v.text)))
 	}

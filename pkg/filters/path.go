@@ -4,13 +4,22 @@ import (
 	"strconv"
 
 	"github.com/dop251/goja/ast"
-	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
 )
 
 // step is one name of a path, or one index.
 type step struct {
 	name  string
 	index int // -1: name
+}
+
+// member is the name that the step has in an object.
+func (s step) member() string {
+	if s.index >= 0 {
+		return strconv.Itoa(s.index)
+	}
+	return s.name
 }
 
 // maxPath is how long a path may be that is not left to the engine.
@@ -66,51 +75,35 @@ func appendStep(path []step, left ast.Expression, s step) []step {
 var inherited = set("constructor", "toString", "toLocaleString", "valueOf", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "__proto__",
 	"__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__")
 
-// walk follows path through an event. ok is false when it takes an engine to say what is there, such as the length of a text. A field of
+// walk follows path through a value of the event, "" for none. ok is false when it takes an engine to say what is there, such as the length of a text. A field of
 // something that is missing or null is missing.
-func walk(json string, path []step) (v gjson.Result, ok bool) {
-	v = gjson.Parse(json)
+func walk(json string, path []step) (found string, ok bool) {
 	for _, s := range path {
 		switch {
-		case !v.Exists() || v.Type == gjson.Null:
-			return gjson.Result{}, true
-		case v.IsObject():
-			name := s.name
-			if s.index >= 0 {
-				name = strconv.Itoa(s.index)
+		case json == "" || json == "null":
+			return "", true
+		case json[0] == '{':
+			name := s.member()
+			if json = event.Member(json, name); json == "" && inherited[name] {
+				return "", false
 			}
-			if v = memberOf(v, name); !v.Exists() && inherited[name] {
-				return v, false
-			}
-		case v.IsArray() && s.index >= 0:
-			v = elementOf(v, s.index)
+		case json[0] == '[' && s.index >= 0:
+			json = elementOf(json, s.index)
 		default:
-			return v, false
+			return "", false
 		}
 	}
-	return v, true
+	return json, true
 }
 
-// memberOf finds a name without the syntax that gjson gives names.
-func memberOf(object gjson.Result, name string) (found gjson.Result) {
-	object.ForEach(func(k, v gjson.Result) bool {
-		if k.Str == name {
-			found = v
-			return false
-		}
-		return true
-	})
-	return found
-}
-
-func elementOf(array gjson.Result, index int) (found gjson.Result) {
-	array.ForEach(func(_, v gjson.Result) bool {
+// elementOf returns the element of an array at index, "" if it is shorter.
+func elementOf(array string, index int) (found string) {
+	event.Elements(array, func(element string) bool {
 		if index == 0 {
-			found = v
-			return false
+			found = element
 		}
 		index--
-		return true
+		return index >= 0
 	})
 	return found
 }

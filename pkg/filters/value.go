@@ -21,15 +21,17 @@ type Value struct {
 
 	constant gjson.Result
 	template *goTemplate
-	path     []step // of a script that only reads one field; nil for others
 	script   *script
+
+	path   []step // of a script that only reads one field; nil for others
+	names  *event.Names
+	lookup event.Lookup // of the first step of path
 }
 
-// View is an event as expressions see it. It is made when the first of them asks, so that all expressions of one event share it.
+// View is an event as expressions see it. It is made when the first asks that can not do without, so that all expressions of one event share it.
 type View struct {
 	event *event.Event
-	text  string // the whole
-	own   string // the client's part of it
+	text  string
 }
 
 // NewView returns the view of ev, which must stay unchanged while the view is used.
@@ -42,27 +44,6 @@ func (v *View) json() string {
 	}
 	return v.text
 }
-
-// root returns the JSON in which a path is to be followed: the client's own where the envelope adds nothing to that.
-func (v *View) root(path []step) string {
-	if v.text != "" || v.adds(path) {
-		return v.json()
-	}
-	if v.own == "" {
-		v.own = string(v.event.JSON)
-	}
-	return v.own
-}
-
-// adds says whether the view may have something at the path that the client's JSON lacks, or that differs.
-func (v *View) adds(path []step) bool {
-	name := path[0].name
-	return fromEnvelope[name] || name == "user" && v.event.AnonymousHash != "" && (len(path) == 1 || path[1].name == event.FieldAnonymousHash) ||
-		len(v.event.Added) > 0 && memberOf(gjson.ParseBytes(v.event.Added), name).Exists()
-}
-
-// fromEnvelope are members that the view has and the client's JSON may lack.
-var fromEnvelope = set(event.FieldEventID, event.FieldAPIKey, event.FieldTimestamp, event.FieldSource, event.FieldSourceIP, event.FieldUserAgent, event.FieldHTTPContext, "eventn_ctx", "event_id")
 
 // What is a constant for values although [Compile] would take it for JavaScript: numbers as JSON has them, and what begins with a digit, such as dates,
 // versions and identifiers.
@@ -107,7 +88,14 @@ func CompileValue(src string, o Options) (*Value, error) {
 	for i, w := range warnings {
 		warnings[i] = strings.ReplaceAll(w, "every event is skipped", "it never has a value")
 	}
-	return &Value{format: JavaScript, script: s, path: s.path, warnings: warnings}, nil
+	if s.direct != nil {
+		s.direct.run.space = &s.space
+	}
+	v := &Value{format: JavaScript, script: s, path: s.path, warnings: warnings}
+	if len(v.path) > 0 {
+		v.names = event.NewNames(v.path[0].member())
+	}
+	return v, nil
 }
 
 // notMeant refuses what would be a constant and is written like a field.
@@ -149,22 +137,25 @@ func (v *Value) Warnings() []string { return v.warnings }
 // What a script gives keeps its JSON type. Numbers that it only passes on stay as the event has them, however long.
 // A Go template gives text, trimmed and without what it prints for missing fields.
 func (v *Value) Eval(view *View) (gjson.Result, error) {
+	if r, decided := v.direct(view.event); decided {
+		return r, nil
+	}
+	return v.engine(view)
+}
+
+// engine evaluates the expression by the engine of its language.
+func (v *Value) engine(view *View) (gjson.Result, error) {
 	switch {
 	case v.template != nil:
 		text, err := v.retry(func() (string, error) {
 			text, _, err := v.template.eval(view.json())
 			return text, templateError(err)
 		})
-		if text = strings.TrimSpace(strings.ReplaceAll(text, noValue, "")); err != nil || text == "" {
+		if err != nil {
 			return gjson.Result{}, err
 		}
-		return textResult(text), nil
+		return printed(text), nil
 	case v.script != nil:
-		if len(v.path) > 0 {
-			if r, ok := walk(view.root(v.path), v.path); ok {
-				return r, nil
-			}
-		}
 		json, err := v.retry(func() (string, error) { return v.script.json(view.json()) })
 		if errors.Is(err, errSkip) {
 			return gjson.Result{}, nil
@@ -175,6 +166,56 @@ func (v *Value) Eval(view *View) (gjson.Result, error) {
 		return gjson.Parse(json), nil
 	}
 	return v.constant, nil
+}
+
+// printed is the value that a Go template has printed.
+func printed(text string) gjson.Result {
+	if text = strings.TrimSpace(strings.ReplaceAll(text, noValue, "")); text == "" {
+		return gjson.Result{}
+	}
+	return textResult(text)
+}
+
+// direct evaluates the expression without the engine of its language, if that is to be had. Nothing of the result is the event's memory.
+func (v *Value) direct(ev *event.Event) (r gjson.Result, decided bool) {
+	switch {
+	case v.template != nil && v.template.direct != nil:
+		text, _, _, decided := v.template.direct.evalText(ev)
+		if !decided {
+			return r, false
+		}
+		return printed(text), true
+	case len(v.path) > 0:
+		v.lookup.Reset(ev, v.names)
+		first := v.lookup.Get(0)
+		found, ok := walk(first, v.path[1:])
+		if found == "" || !ok {
+			return r, ok && (first != "" || !inherited[v.path[0].member()])
+		}
+		return gjson.Parse(strings.Clone(found)), true
+	case v.script != nil && v.script.direct != nil:
+		return v.script.directJSON(ev)
+	}
+	return r, false
+}
+
+// directJSON is json for a script that runs without the engine.
+func (s *script) directJSON(ev *event.Event) (r gjson.Result, decided bool) {
+	clear(s.space.numbers)
+	v, err, decided := s.direct.eval(ev)
+	switch {
+	case !decided:
+		return r, false
+	case err != nil || v.kind == jsUndefined: // a member of nothing
+		return r, true
+	case v.kind == jsString:
+		return textResult(v.text), true
+	case v.kind == jsNumber && s.space.numbers[v.number] != "":
+		return gjson.Parse(strings.Clone(s.space.numbers[v.number])), true
+	case v.kind == jsNumber && v.number-v.number != 0, v.kind == jsCompound: // no number, or infinite
+		return r, false
+	}
+	return gjson.Parse(s.direct.run.print(v)), true
 }
 
 // executing is how text/template begins what it says of a template that failed.
@@ -223,6 +264,11 @@ func (v *Value) limit() *time.Duration {
 	return &v.script.options.Limit
 }
 
+// textResult is a text, in memory of its own.
 func textResult(s string) gjson.Result {
-	return gjson.Result{Type: gjson.String, Str: s, Raw: string(event.AppendString(nil, s))}
+	raw := string(event.AppendString(make([]byte, 0, len(s)+len(`""`)), s))
+	if len(raw) == len(s)+len(`""`) && raw[1:len(raw)-1] == s {
+		return gjson.Result{Type: gjson.String, Str: raw[1 : len(raw)-1], Raw: raw}
+	}
+	return gjson.Result{Type: gjson.String, Str: strings.Clone(s), Raw: raw}
 }

@@ -3,6 +3,7 @@ package filters
 import (
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -244,14 +245,75 @@ func FuzzValue(f *testing.F) {
 		if r.Exists() && !json.Valid([]byte(r.Raw)) {
 			t.Errorf("%q gives %q, which is no JSON", src, r.Raw)
 		}
-		if v.path == nil || err != nil || errors.Is(err, ErrLimit) {
-			return
-		}
-		v.path = nil // what the engine says of a path
-		if engine, err := v.Eval(NewView(ev)); err == nil && !sameJSON(engine.Raw, r.Raw) {
-			t.Errorf("%q of %s: %q by path, %q by the engine", src, object, r.Raw, engine.Raw)
+		if err == nil {
+			checkValue(t, src, v, ev)
 		}
 	})
+}
+
+// checkValue compares what an expression comes to with and without the engine of its language. It returns whether the engine was not needed.
+func checkValue(t *testing.T, src string, v *Value, ev *event.Event) (decided bool) {
+	t.Helper()
+	r, decided := v.direct(ev)
+	if !decided {
+		return false
+	}
+	r.Raw, r.Str = strings.Clone(r.Raw), strings.Clone(r.Str)
+	engine, err := v.engine(NewView(ev))
+	if errors.Is(err, ErrLimit) {
+		return true
+	}
+	same := r.Raw == engine.Raw || v.path != nil && (sameJSON(r.Raw, engine.Raw) || r.Num == 0 && engine.Num == 0 && r.Raw[0] == '-') // -0
+	if err != nil || r.Type != engine.Type || r.Str != engine.Str || r.Num != engine.Num && r.Num == r.Num || !same {
+		t.Errorf("%q of %s, with %s:\nwithout the engine %+v\n   with the engine %+v, %v", src, ev.JSON, ev.Added, r, engine, err)
+	}
+	return true
+}
+
+// TestValuesWithoutEngine: expressions give the same with and without the engine of their language.
+func TestValuesWithoutEngine(t *testing.T) {
+	js := jsGenerator{matchGenerator{rand.New(rand.NewPCG(13, 14))}}
+	templates := goGenerator{js}
+	compiled, decided, all := 0, 0, 0
+	try := func(src string, events int) {
+		v, err := CompileValue(src, patient)
+		if err != nil {
+			return
+		}
+		compiled++
+		for range events {
+			all++
+			if checkValue(t, src, v, js.event()) {
+				decided++
+			}
+		}
+	}
+	for range 800 {
+		try(js.script(), 20)
+		try(js.member(), 5)
+		try(templates.template(1, false), 10)
+		if t.Failed() {
+			return
+		}
+	}
+	if compiled < 1000 || decided < all/5 {
+		t.Errorf("%d expressions, %d of %d times without the engine", compiled, decided, all)
+	}
+	// Numbers are written as the event has them, however the script came by them.
+	for _, src := range []string{"$.a", "$.a + 0", "$.a || 5", "$.a ?? $.b", "$.a === $.b ? $.b : 0", "-$.a", "`${$.a}`", "const x = $.a, y = $.b; return x"} {
+		v, err := CompileValue(src, patient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range oddScalars {
+			for _, b := range oddScalars {
+				checkValue(t, src, v, &event.Event{ID: "e1", JSON: []byte(pairOf(a, b))})
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
 }
 
 // sameJSON compares values without regard to how they are written. "" is none.
