@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"eventrouter/pkg/event"
 )
 
 // What Jitsu takes for a constant: dotted identifiers, or dotted quoted ones.
@@ -16,7 +18,8 @@ var (
 // constant is a template without expressions: the table name itself, quotes included.
 type constant string
 
-func (c constant) eval(string) (string, bool, error) { return string(c), true, nil }
+func (c constant) eval(string) (string, bool, error)            { return string(c), true, nil }
+func (c constant) evalEvent(*event.Event) (string, bool, error) { return string(c), true, nil }
 
 func isConstant(src string) bool {
 	return plainName.MatchString(src) || quotedName.MatchString(src) || isURL(src)

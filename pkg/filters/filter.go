@@ -60,7 +60,6 @@ type Filter struct {
 	warnings []string
 	direct   direct // nil: only the engine can do it
 	engine   engine
-	view     []byte // of the event in hand; reused
 }
 
 // direct evaluates a template without the engine of its language: see jsdirect.go and godirect.go. Beside what [engine] returns, it says whether it could decide; if not, the
@@ -70,9 +69,11 @@ type direct interface {
 }
 
 // engine evaluates one format. text is what the template prints, ok is false when it prints no text at all (an object, undefined).
-// view is the event as [event.Event.AppendView] writes it, and remains unchanged for ever.
 type engine interface {
+	// eval takes the event as [event.Event.AppendView] writes it.
 	eval(view string) (text string, ok bool, err error)
+	// evalEvent does the same with less work, if the template names the members that it reads. text may share the event's bytes.
+	evalEvent(ev *event.Event) (text string, ok bool, err error)
 }
 
 // Compile parses src and finds everything that can be known to be wrong with it: an error is a [*SyntaxError].
@@ -133,13 +134,30 @@ func (f *Filter) Eval(ev *event.Event) (Result, error) {
 	if c, ok := f.engine.(constant); ok {
 		return result(string(c), true), nil
 	}
+	text, ok, err := f.text(ev)
+	if errors.Is(err, errSkip) {
+		return Result{Why: LacksMember}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return result(text, ok), nil
+}
+
+// text evaluates the template as engine.evalEvent does.
+func (f *Filter) text(ev *event.Event) (text string, ok bool, err error) {
 	if f.direct != nil {
 		if text, ok, err, decided := f.direct.evalText(ev); decided {
-			return f.result(text, ok, err)
+			return text, ok, err
 		}
 	}
-	f.view = ev.AppendView(f.view[:0])
-	return f.evalView(string(f.view))
+	text, ok, err = f.engine.evalEvent(ev)
+	if errors.Is(err, errTime) {
+		// A busy machine or the garbage collector can hold up an innocent template for longer than its limit; that must
+		// not cost an event. A template has no effects, so it is simply run again.
+		text, ok, err = f.engine.evalEvent(ev)
+	}
+	return text, ok, err
 }
 
 // Text evaluates the template for ev and returns what it prints, as it is: "null" where that is no text, and "" where it reads a member of something that the event
@@ -148,16 +166,7 @@ func (f *Filter) Text(ev *event.Event) (string, error) {
 	if c, ok := f.engine.(constant); ok {
 		return string(c), nil
 	}
-	var text string
-	var ok, decided bool
-	var err error
-	if f.direct != nil {
-		text, ok, err, decided = f.direct.evalText(ev)
-		text = strings.Clone(text) // it may share the event's bytes
-	}
-	if !decided {
-		text, ok, err = f.engine.eval(string(ev.AppendView(nil)))
-	}
+	text, ok, err := f.text(ev)
 	switch {
 	case errors.Is(err, errSkip):
 		return "", nil
@@ -166,27 +175,7 @@ func (f *Filter) Text(ev *event.Event) (string, error) {
 	case !ok:
 		return "null", nil
 	}
-	return text, nil
-}
-
-func (f *Filter) evalView(view string) (Result, error) {
-	text, ok, err := f.engine.eval(view)
-	if errors.Is(err, errTime) {
-		// A busy machine or the garbage collector can hold up an innocent template for longer than its limit; that must
-		// not cost an event. A template has no effects, so it is simply run again.
-		text, ok, err = f.engine.eval(view)
-	}
-	return f.result(text, ok, err)
-}
-
-func (f *Filter) result(text string, ok bool, err error) (Result, error) {
-	if errors.Is(err, errSkip) {
-		return Result{Why: LacksMember}, nil
-	}
-	if err != nil {
-		return Result{}, err
-	}
-	return result(text, ok), nil
+	return strings.Clone(text), nil // it may share the event's bytes
 }
 
 // result makes the decision of what a template printed. An output that is no text counts as null.

@@ -1,6 +1,7 @@
 package filters
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -68,4 +69,16 @@ func TestEventsInTurn(t *testing.T) {
 	f("($.event_type || 'none') + ' ' + ($.user?.email || 'none')")
 	f("const {event_type = 'none', user: {email = 'none'} = {}} = $; return `${event_type} ${email}`")
 	f("const wait = async v => v; return `${await wait($.event_type ?? 'none')} ${await wait($.user?.email ?? 'none')}`")
+}
+
+// evalView is Eval for any view, by the engine of the language, which has no shorter way then.
+func (f *Filter) evalView(view string) (Result, error) {
+	text, ok, err := f.engine.eval(view)
+	if errors.Is(err, errTime) {
+		text, ok, err = f.engine.eval(view)
+	}
+	if err != nil && !errors.Is(err, errSkip) {
+		return Result{}, err
+	}
+	return result(text, ok && err == nil), nil
 }

@@ -84,15 +84,19 @@ func (g goGenerator) template(depth int, inside bool) string {
 func TestTemplatesWithoutEngine(t *testing.T) {
 	g := goGenerator{jsGenerator{matchGenerator{rand.New(rand.NewPCG(9, 10))}}}
 	compiled, decided, all := 0, 0, 0
-	for range 3000 {
+	for range 1500 {
 		src := g.template(2, false)
 		f, err := Compile(src, patient)
-		if err != nil || f.direct == nil {
+		if err != nil {
 			continue
 		}
-		compiled++
-		for range 20 {
-			all++
+		events := 3
+		if f.direct != nil {
+			compiled++
+			events = 20
+			all += events
+		}
+		for range events {
 			if checkDirect(t, src, f, g.event()) {
 				decided++
 			}
@@ -101,13 +105,14 @@ func TestTemplatesWithoutEngine(t *testing.T) {
 			}
 		}
 	}
-	if compiled < 500 || decided < all/3 {
-		t.Errorf("%d of 3000 templates ran without text/template, and %d of %d times they printed", compiled, decided, all)
+	if compiled < 250 || decided < all/3 {
+		t.Errorf("%d of 1500 templates ran without text/template, and %d of %d times they printed", compiled, decided, all)
 	}
 }
 
 // TestFunctionsWithoutEngine tries each function on each pair of values.
 func TestFunctionsWithoutEngine(t *testing.T) {
+	rng := rand.New(rand.NewPCG(17, 18))
 	f := func(src string) {
 		t.Helper()
 		filter, err := Compile(src, patient)
@@ -121,6 +126,9 @@ func TestFunctionsWithoutEngine(t *testing.T) {
 				others = others[:1]
 			}
 			for _, b := range others {
+				if len(others) > 1 && rng.IntN(4) > 0 {
+					continue
+				}
 				if checkDirect(t, src, filter, &event.Event{ID: "e1", JSON: []byte(pairOf(a, b))}) {
 					decided++
 				}

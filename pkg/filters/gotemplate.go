@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"sort"
@@ -31,6 +32,8 @@ type goTemplate struct {
 	// needs are the fields of the event that the template names; whole is true when it can reach all of them, as `json .` can.
 	needs map[string]bool
 	whole bool
+	reads []string     // needs, in some order
+	names *event.Names // reads, and _timestamp; nil: whole
 	// deep are the names of members that the template looks into. A null under one of them is left out, so that looking into it prints
 	// <no value>, as for a missing one; text/template would fail.
 	deep map[string]bool
@@ -39,6 +42,7 @@ type goTemplate struct {
 	direct    *goDirect // the template without text/template; nil: it does more than that can
 
 	deadline time.Time // of the evaluation in hand
+	lookup   event.Lookup
 	out      boundedBuffer
 }
 
@@ -61,24 +65,14 @@ func compileGo(src string, o Options) (*goTemplate, error) {
 			d.Root.Nodes = slices.Insert(d.Root.Nodes, 0, t.tick())
 		}
 	}
+	t.reads = slices.DeleteFunc(slices.Sorted(maps.Keys(t.needs)), func(name string) bool { return name == event.FieldTimestamp && t.timestamp })
+	if !t.whole && len(t.reads) <= maxReads {
+		t.names = event.NewNames(append(slices.Clone(t.reads), event.FieldTimestamp)...)
+	}
 	return t, nil
 }
 
 func (t *goTemplate) eval(view string) (string, bool, error) {
-	fields, err := t.fields(view)
-	if err != nil {
-		return "", false, err
-	}
-	t.deadline = time.Now().Add(t.limit)
-	t.out.b = t.out.b[:0]
-	if err := t.tmpl.Execute(&t.out, fields); err != nil {
-		return "", false, err
-	}
-	return string(t.out.b), true, nil
-}
-
-// fields makes the template's dot: a map of those fields that the template can reach.
-func (t *goTemplate) fields(view string) (map[string]any, error) {
 	fields := make(map[string]any, len(t.needs))
 	gjson.Parse(view).ForEach(func(k, v gjson.Result) bool {
 		if t.whole || t.needs[k.Str] {
@@ -86,16 +80,42 @@ func (t *goTemplate) fields(view string) (map[string]any, error) {
 		}
 		return t.whole || len(fields) < len(t.needs)
 	})
-	if !t.timestamp {
-		return fields, nil
+	return t.execute(fields, gjson.Get(view, event.FieldTimestamp))
+}
+
+func (t *goTemplate) evalEvent(ev *event.Event) (string, bool, error) {
+	if t.names == nil {
+		return t.eval(string(ev.AppendView(nil)))
 	}
-	text, _ := gjson.Get(view, event.FieldTimestamp).Value().(string)
-	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return nil, errors.New("the template uses _timestamp, and the event's is missing or no time")
+	t.lookup.Reset(ev, t.names)
+	fields := make(map[string]any, len(t.reads))
+	for i, name := range t.reads {
+		if raw := t.lookup.Get(i); raw != "" {
+			t.put(fields, name, gjson.Parse(raw))
+		}
 	}
-	fields[event.FieldTimestamp] = at
-	return fields, nil
+	var timestamp gjson.Result
+	if t.timestamp {
+		timestamp = gjson.Parse(t.lookup.Get(len(t.reads)))
+	}
+	return t.execute(fields, timestamp)
+}
+
+// execute runs the template on its dot.
+func (t *goTemplate) execute(fields map[string]any, timestamp gjson.Result) (string, bool, error) {
+	if t.timestamp {
+		at, err := time.Parse(time.RFC3339Nano, timestamp.Str)
+		if err != nil {
+			return "", false, errors.New("the template uses _timestamp, and the event's is missing or no time")
+		}
+		fields[event.FieldTimestamp] = at
+	}
+	t.deadline = time.Now().Add(t.limit)
+	t.out.b = t.out.b[:0]
+	if err := t.tmpl.Execute(&t.out, fields); err != nil {
+		return "", false, err
+	}
+	return string(t.out.b), true, nil
 }
 
 func (t *goTemplate) put(m map[string]any, key string, v gjson.Result) {

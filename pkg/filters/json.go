@@ -21,9 +21,9 @@ const (
 
 var ownType = reflect.TypeFor[*object]()
 
-// json runs the script and returns what it came to as JSON; "" when it is undefined.
-func (s *script) json(view string) (text string, err error) {
-	err = s.on(view, func(v goja.Value) error {
+// json runs the script on ev and returns what it came to as JSON; "" when it is undefined.
+func (s *script) json(ev *event.Event) (text string, err error) {
+	err = s.onEvent(ev, func(v goja.Value) error {
 		if v == nil || goja.IsUndefined(v) {
 			return nil
 		}

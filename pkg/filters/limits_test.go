@@ -16,7 +16,7 @@ func TestRunaway(t *testing.T) {
 		t.Helper()
 		filter := mustCompile(t, body)
 		began := time.Now()
-		r, err := filter.evalView(`{"event_type":"run","text":"` + strings.Repeat("a", 60) + `!"}`)
+		r, err := filter.Eval(eventOf(`{"event_type":"run","text":"` + strings.Repeat("a", 60) + `!"}`))
 		if !errors.Is(err, ErrLimit) {
 			t.Errorf("%s\n got %v, %v, want ErrLimit", body, r, err)
 		}
@@ -24,7 +24,7 @@ func TestRunaway(t *testing.T) {
 		if took := time.Since(began); took > 5*time.Second {
 			t.Errorf("%s\ntook %v", body, took)
 		}
-		if r, err := filter.evalView(`{"event_type":"stop"}`); err != nil || r.Name != "fine" {
+		if r, err := filter.Eval(eventOf(`{"event_type":"stop"}`)); err != nil || r.Name != "fine" {
 			t.Errorf("%s\nnext event: %v, %v", body, r, err)
 		}
 	}
@@ -81,18 +81,21 @@ func TestStall(t *testing.T) {
 		}
 		return "kept", true, nil
 	})}
-	if r, err := f.evalView("{}"); err != nil || r.Name != "kept" {
+	if r, err := f.Eval(eventOf("{}")); err != nil || r.Name != "kept" {
 		t.Errorf("after one stall: %v, %v", r, err)
 	}
 	stalls = 2
-	if _, err := f.evalView("{}"); !errors.Is(err, ErrLimit) {
+	if _, err := f.Eval(eventOf("{}")); !errors.Is(err, ErrLimit) {
 		t.Errorf("after two stalls: %v, want ErrLimit", err)
 	}
 }
 
+func eventOf(json string) *event.Event { return &event.Event{JSON: []byte(json)} }
+
 type engineFunc func() (string, bool, error)
 
-func (f engineFunc) eval(string) (string, bool, error) { return f() }
+func (f engineFunc) eval(string) (string, bool, error)            { return f() }
+func (f engineFunc) evalEvent(*event.Event) (string, bool, error) { return f() }
 
 // TestScriptsDoNotShare checks that a script finds nothing of what it did for an earlier event, and that built-ins stay what they are.
 func TestScriptsDoNotShare(t *testing.T) {

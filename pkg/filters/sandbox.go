@@ -51,6 +51,9 @@ type script struct {
 	uses      map[string]bool // names of the dialect
 	path      []step          // of the field that is all it reads; nil for others
 	direct    *jsDirect       // the script without the engine; nil: it does more than that can
+	reads     []string        // members of the event that it names, without _timestamp
+	names     *event.Names    // reads, and _timestamp; nil: it may reach others
+	readsTime bool            // it names _timestamp among them
 	timestamp bool            // it mentions _timestamp, which makes the field mandatory
 	lenient   bool            // what it returns is written as JSON.stringify does: what is no value is left out, or null
 
@@ -61,6 +64,7 @@ type script struct {
 	merged  goja.Value
 	kvs     goja.Value // $kv
 	timer   *time.Timer
+	lookup  event.Lookup
 	members []member      // of the event in hand; reused
 	space   space         // of the event in hand
 	view    string        // the event in hand
@@ -151,7 +155,16 @@ func checkGrown(rt *goja.Runtime, v goja.Value) goja.Value {
 }
 
 func (s *script) eval(view string) (text string, ok bool, err error) {
-	err = s.on(view, func(v goja.Value) (err error) {
+	return textFrom(func(take func(goja.Value) error) error { return s.on(view, take) })
+}
+
+func (s *script) evalEvent(ev *event.Event) (text string, ok bool, err error) {
+	return textFrom(func(take func(goja.Value) error) error { return s.onEvent(ev, take) })
+}
+
+// textFrom runs a script for its text.
+func textFrom(run func(take func(goja.Value) error) error) (text string, ok bool, err error) {
+	err = run(func(v goja.Value) (err error) {
 		text, ok, err = nameText(v)
 		return err
 	})
@@ -164,19 +177,50 @@ func (s *script) eval(view string) (text string, ok bool, err error) {
 // on runs the script on a view and gives what it came to to take, within the limit.
 func (s *script) on(view string, take func(goja.Value) error) error {
 	if s.timestamp && !gjson.Get(view, event.FieldTimestamp).Exists() {
-		return errors.New("the script uses _timestamp, and the event has none")
+		return errNoTimestamp
 	}
+	s.view = view
+	return s.onRoot(&object{json: view, members: s.members[:0]}, len(view), take)
+}
+
+var errNoTimestamp = errors.New("the script uses _timestamp, and the event has none")
+
+// onEvent runs the script on ev, without making the view if the script names what it reads. Texts of the value share the event's bytes.
+func (s *script) onEvent(ev *event.Event, take func(goja.Value) error) error {
+	if s.names == nil {
+		return s.on(string(ev.AppendView(nil)), take)
+	}
+	s.lookup.Reset(ev, s.names)
+	if s.timestamp && s.lookup.Get(len(s.reads)) == "" {
+		return errNoTimestamp
+	}
+	members := s.members[:0]
+	add := func(i int, name string) {
+		if raw := s.lookup.Get(i); raw != "" {
+			members = append(members, member{key: name, cell: cell{json: raw}})
+		}
+	}
+	for i, name := range s.reads {
+		add(i, name)
+	}
+	if s.readsTime {
+		add(len(s.reads), event.FieldTimestamp)
+	}
+	return s.onRoot(&object{members: members, read: true}, len(ev.JSON), take)
+}
+
+// onRoot runs the script on the event that root is, of so many bytes.
+func (s *script) onRoot(root *object, size int, take func(goja.Value) error) error {
 	if s.runtime == nil {
 		if err := s.start(); err != nil {
 			return err
 		}
 	}
 	s.space.runtime = s.runtime
-	s.view = view
-	s.room = max(maxOutputBytes, 2*len(view)) // where larger events are let in, they can be passed on
+	s.room = max(maxOutputBytes, 2*size) // where larger events are let in, they can be passed on
 	clear(s.space.numbers)
 	clear(s.space.lists)
-	root := &object{space: &s.space, json: view, members: s.members[:0]}
+	root.space = &s.space
 	err := s.run(s.runtime.NewDynamicObject(root), take)
 	s.view = "" // which may be large
 	clear(root.members)

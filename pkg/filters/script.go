@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/dop251/goja"
@@ -159,6 +160,7 @@ func compileScript(src string, o Options, d dialect) (s *script, warnings []stri
 	}
 	warnings = completeBody(p.function)
 	path := fieldPath(p.function)
+	reads, allNamed := eventReads(p.function)
 	timestamp := !d.events && strings.Contains(src, event.FieldTimestamp)
 	var direct *jsDirect
 	if !found.awaits && !d.events {
@@ -181,6 +183,11 @@ func compileScript(src string, o Options, d dialect) (s *script, warnings []stri
 	}
 	s = &script{
 		program: program, options: o, dialect: d, uses: found.uses, path: path, direct: direct, timestamp: timestamp, lenient: d.events,
+	}
+	if allNamed && !d.events {
+		s.readsTime = slices.Contains(reads, event.FieldTimestamp)
+		s.reads = slices.DeleteFunc(reads, func(name string) bool { return name == event.FieldTimestamp })
+		s.names = event.NewNames(append(slices.Clone(s.reads), event.FieldTimestamp)...)
 	}
 	if len(path) > 0 || direct != nil {
 		return s, warnings, nil // mostly nobody needs its engine

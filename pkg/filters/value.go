@@ -148,7 +148,7 @@ func (v *Value) engine(view *View) (gjson.Result, error) {
 	switch {
 	case v.template != nil:
 		text, err := v.retry(func() (string, error) {
-			text, _, err := v.template.eval(view.json())
+			text, _, err := v.template.evalEvent(view.event)
 			return text, templateError(err)
 		})
 		if err != nil {
@@ -156,7 +156,7 @@ func (v *Value) engine(view *View) (gjson.Result, error) {
 		}
 		return printed(text), nil
 	case v.script != nil:
-		json, err := v.retry(func() (string, error) { return v.script.json(view.json()) })
+		json, err := v.retry(func() (string, error) { return v.script.json(view.event) })
 		if errors.Is(err, errSkip) {
 			return gjson.Result{}, nil
 		}

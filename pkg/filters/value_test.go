@@ -288,7 +288,7 @@ func TestValuesWithoutEngine(t *testing.T) {
 			}
 		}
 	}
-	for range 800 {
+	for range 250 {
 		try(js.script(), 20)
 		try(js.member(), 5)
 		try(templates.template(1, false), 10)
@@ -296,7 +296,7 @@ func TestValuesWithoutEngine(t *testing.T) {
 			return
 		}
 	}
-	if compiled < 1000 || decided < all/5 {
+	if compiled < 300 || decided < all/5 {
 		t.Errorf("%d expressions, %d of %d times without the engine", compiled, decided, all)
 	}
 	// Numbers are written as the event has them, however the script came by them.
@@ -306,7 +306,7 @@ func TestValuesWithoutEngine(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, a := range oddScalars {
-			for _, b := range oddScalars {
+			for _, b := range oddScalars[:12] {
 				checkValue(t, src, v, &event.Event{ID: "e1", JSON: []byte(pairOf(a, b))})
 			}
 		}
