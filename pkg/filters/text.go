@@ -67,10 +67,10 @@ func (t *Text) Eval(view *View) (string, error) {
 	if t.template == nil {
 		return t.literal, nil
 	}
-	text, _, err := t.template.eval(view.json())
+	text, _, err := t.template.evalEvent(view.event)
 	if errors.Is(err, errTime) { // of a busy machine; see Value
 		t.template.limit *= patience
-		text, _, err = t.template.eval(view.json())
+		text, _, err = t.template.evalEvent(view.event)
 		t.template.limit /= patience
 	}
 	var failed *placeError

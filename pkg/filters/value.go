@@ -28,22 +28,11 @@ type Value struct {
 	lookup event.Lookup // of the first step of path
 }
 
-// View is an event as expressions see it. It is made when the first asks that can not do without, so that all expressions of one event share it.
-type View struct {
-	event *event.Event
-	text  string
-}
+// View is an event as expressions see it. All expressions of one event share it.
+type View struct{ event *event.Event }
 
 // NewView returns the view of ev, which must stay unchanged while the view is used.
 func NewView(ev *event.Event) *View { return &View{event: ev} }
-
-func (v *View) json() string {
-	if v.text == "" {
-		const envelope = 256 // bytes that it adds, mostly
-		v.text = string(v.event.AppendView(make([]byte, 0, len(v.event.JSON)+envelope)))
-	}
-	return v.text
-}
 
 // What is a constant for values although [Compile] would take it for JavaScript: numbers as JSON has them, and what begins with a digit, such as dates,
 // versions and identifiers.
@@ -137,6 +126,9 @@ func (v *Value) Warnings() []string { return v.warnings }
 // What a script gives keeps its JSON type. Numbers that it only passes on stay as the event has them, however long.
 // A Go template gives text, trimmed and without what it prints for missing fields.
 func (v *Value) Eval(view *View) (gjson.Result, error) {
+	if v.format == Constant {
+		return v.constant, nil
+	}
 	if r, decided := v.direct(view.event); decided {
 		return r, nil
 	}
@@ -145,8 +137,7 @@ func (v *Value) Eval(view *View) (gjson.Result, error) {
 
 // engine evaluates the expression by the engine of its language.
 func (v *Value) engine(view *View) (gjson.Result, error) {
-	switch {
-	case v.template != nil:
+	if v.template != nil {
 		text, err := v.retry(func() (string, error) {
 			text, _, err := v.template.evalEvent(view.event)
 			return text, templateError(err)
@@ -155,17 +146,15 @@ func (v *Value) engine(view *View) (gjson.Result, error) {
 			return gjson.Result{}, err
 		}
 		return printed(text), nil
-	case v.script != nil:
-		json, err := v.retry(func() (string, error) { return v.script.json(view.event) })
-		if errors.Is(err, errSkip) {
-			return gjson.Result{}, nil
-		}
-		if json == "" || err != nil {
-			return gjson.Result{}, err
-		}
-		return gjson.Parse(json), nil
 	}
-	return v.constant, nil
+	json, err := v.retry(func() (string, error) { return v.script.json(view.event) })
+	if errors.Is(err, errSkip) {
+		return gjson.Result{}, nil
+	}
+	if json == "" || err != nil {
+		return gjson.Result{}, err
+	}
+	return gjson.Parse(json), nil
 }
 
 // printed is the value that a Go template has printed.
