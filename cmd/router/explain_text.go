@@ -114,7 +114,7 @@ func (t *teller) output(o *router.Output) {
 	}
 	var of []string
 	if o.Hub != "" {
-		of = append(of, "hub "+o.Hub)
+		of = append(of, leadsTo(o.Hub))
 	}
 	if o.Account != "" {
 		of = append(of, "account "+o.Account)
@@ -172,6 +172,14 @@ func (t *teller) output(o *router.Output) {
 		t.waiting(o, attempts)
 	}
 	t.detail(o.Detail)
+}
+
+// leadsTo names where a lane leads: the hub by its number, an endpoint by its URL.
+func leadsTo(hub string) string {
+	if strings.Contains(hub, "://") {
+		return hub
+	}
+	return "hub " + hub
 }
 
 // skipMeans says in a sentence what a reason means.

@@ -90,7 +90,7 @@ func outcomeText(status store.Status, reason, text string) string {
 	if !ok {
 		words = string(status)
 	}
-	if reason = strings.TrimPrefix(reason, "filter: "); reason != "" {
+	if reason = strings.TrimPrefix(reason, "filter: "); reason != "" && !strings.HasPrefix(text, reason) {
 		words += ": " + line(reason)
 	}
 	if text = strings.TrimPrefix(text, "blocked: "); text != "" {

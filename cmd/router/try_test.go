@@ -72,7 +72,7 @@ func TestTry(t *testing.T) {
 		"\nevent 1: user_identify, id 1, API key web\n  crm: delivered\n", `"moved":1`,
 		"    lane         contacts of a@b.co, requests 1, 2\n      PROPERTY", `jobtitle      "Eng"   Eng`, "createdate            left out  read-only",
 		"\nevent 2: pageview, id 2, API key web\n  crm: filtered: not sent\n    why          table_name_template is empty, null or false\n",
-		"crm, output 1 of 2: delivered", "crm, output 2 of 2: delivered", "events pe"+demoHub+"_second of a@b.co",
+		"crm, output 0: delivered", "crm, output 1: delivered", "events pe"+demoHub+"_second of a@b.co",
 		"\n2. POST http://127.0.0.1:1/crm/objects/2026-03/contacts/batch/upsert\n   crm, contacts, of event 1\n   Content-Type: application/json\n",
 		"Authorization: ***\n", `"jobtitle": "Eng"`,
 	)

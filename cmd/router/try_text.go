@@ -81,7 +81,7 @@ func (t *tryTeller) result(r *dryrun.Result) {
 		o := &r.Outputs[i]
 		name := line(r.Destination)
 		if len(r.Outputs) > 1 {
-			name += fmt.Sprintf(", output %d of %d", i+1, len(r.Outputs))
+			name += fmt.Sprintf(", output %d", r.Outputs[i].Index)
 		}
 		t.printf("  %s: %s", name, verdicts[o.Status])
 		if i == 0 {

@@ -41,7 +41,19 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Sorted orders ps in place: files as they first occur, in each the lines, and keeps the order of what stands on one line.
+// With returns ps and those of more whose path ps has no problem with: what could not be read, such as a variable that is not set, is not also missing.
+func (ps Problems) With(more Problems) Problems {
+	all := ps
+	for _, p := range more {
+		if !slices.ContainsFunc(ps, func(known Problem) bool { return known.Path == p.Path }) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// Sorted orders ps in place: files as they first occur, in each the lines, and keeps the order of what stands on one line. What is in ps twice, as where two parts of the
+// program read one value, is in the result once.
 func (ps Problems) Sorted() Problems {
 	rank := map[string]int{}
 	for _, p := range ps {
@@ -52,7 +64,12 @@ func (ps Problems) Sorted() Problems {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(rank[a.Pos.File]-rank[b.Pos.File], a.Pos.Line-b.Pos.Line)
 	})
-	return ps
+	seen := make(map[Problem]bool, len(ps))
+	return slices.DeleteFunc(ps, func(p Problem) bool {
+		again := seen[p]
+		seen[p] = true
+		return again
+	})
 }
 
 // Err returns nil for no problems.

@@ -130,7 +130,7 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	if err := s.Decode(&set); err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
-	problems = append(problems, set.check(s)...)
+	problems = problems.With(set.check(s))
 	log := env.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

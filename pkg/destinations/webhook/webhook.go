@@ -86,8 +86,8 @@ type Destination struct {
 // New checks the settings and makes the destination. It makes no call: the endpoint may be down.
 func New(s config.Settings, env destinations.Env) (destinations.Destination, error) {
 	set := DefaultSettings()
-	var problems config.Problems
-	if err := s.Decode(&set); err != nil && !errors.As(err, &problems) {
+	var unread config.Problems
+	if err := s.Decode(&set); err != nil && !errors.As(err, &unread) {
 		return nil, err
 	}
 	log := env.Log
@@ -95,9 +95,9 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 		log = slog.New(slog.DiscardHandler)
 	}
 	d := &Destination{name: env.Name, log: log.With("destination", env.Name), metrics: env.Metrics}
-	c := checker{settings: s, problems: problems, name: env.Name, log: d.log}
+	c := checker{settings: s, name: env.Name, log: d.log}
 	d.take(&c, set)
-	if err := c.problems.Sorted().Err(); err != nil {
+	if err := unread.With(c.problems).Sorted().Err(); err != nil {
 		return nil, err
 	}
 	if env.Shared == nil {
