@@ -45,3 +45,16 @@ func TestEnvelopesOfClients(t *testing.T) {
 	f("$.JITSU_ENVELOP = {url: $.to}; return $", `{"to":"https://b"}`, true)
 	f("return {...$, JITSU_ENVELOP: $.JITSU_ENVELOP}", `{`+evil+`}`, false)
 }
+
+// TestTablesOfClients: nor does it choose a table, or that the event is dropped.
+func TestTablesOfClients(t *testing.T) {
+	f := func(src, want string) {
+		t.Helper()
+		if got := results(t, src, `{"a":1,"JITSU_TABLE_NAME":"false"}`, World{}); got != want {
+			t.Errorf("%s: got %s, want %s", src, got, want)
+		}
+	}
+	f("return JSON.parse(JSON.stringify({...$, b: 2}))", `{"a":1,"b":2}`)
+	f("const out = {}; for (const k in $) out[k] = $[k]; return out", `{"a":1}`)
+	f("return {a: $.a, JITSU_TABLE_NAME: 't'}", `{"a":1} table "t" true`)
+}

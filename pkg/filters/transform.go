@@ -25,6 +25,7 @@ type Transform struct {
 	script    *script
 	warnings  []string
 	envelopes bool   // it may say where webhooks send an event
+	tables    bool   // it may name a table
 	out       []byte // one output as JSON; reused
 }
 
@@ -73,7 +74,10 @@ func CompileTransform(src string, o Options) (*Transform, error) {
 	}
 	s.space.numbers = map[float64]string{}
 	s.space.lists = map[*goja.Object]list{}
-	return &Transform{script: s, warnings: warnings, envelopes: strings.Contains(src, event.FieldEnvelope)}, nil
+	return &Transform{
+		script: s, warnings: warnings, envelopes: strings.Contains(src, event.FieldEnvelope),
+		tables: strings.Contains(src, "TABLE_NAME") || s.uses["toSegment"], // which names one itself
+	}, nil
 }
 
 // Warnings returns what works but is hardly meant.
@@ -203,7 +207,7 @@ func (t *Transform) output(ev *event.Event, view []byte, v goja.Value, index int
 	}
 	out.Event = ev.Changed(view, t.out, index)
 	out.Event.Enveloped = out.Event.Enveloped && t.envelopes // else the script has copied it from somewhere in what the client sent
-	if text, ok := table.(goja.String); ok {
+	if text, ok := table.(goja.String); ok && t.tables {     // else it is a client's
 		name := text.String()
 		out.Table = &Result{Name: name, Keep: name != "" && name != "null" && name != "false"}
 		if !out.Table.Keep {

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"eventrouter/pkg/destinations"
 )
@@ -60,6 +63,25 @@ var ofURL = []int{
 	http.StatusUnsupportedMediaType, http.StatusMisdirectedRequest, http.StatusUpgradeRequired,
 }
 
+// ofCredentials are those that are about an event where that brings its own credentials.
+var ofCredentials = []int{http.StatusUnauthorized, http.StatusForbidden}
+
+var credential = regexp.MustCompile(`(?i)^cookie$|auth|token|api-?key`)
+
+// provesItself says whether all credentials of a request come from its event, and none from the configuration.
+func (d *Destination) provesItself(t *target) bool {
+	own := false
+	for _, h := range t.headers {
+		if credential.MatchString(h.name) {
+			if !h.made {
+				return false
+			}
+			own = true
+		}
+	}
+	return own && len(d.signer.keys) == 0
+}
+
 // judge says what came of a call.
 func (d *Destination) judge(ctx context.Context, c *call, a *answer, err error) verdict {
 	if err != nil {
@@ -67,7 +89,8 @@ func (d *Destination) judge(ctx context.Context, c *call, a *answer, err error) 
 	}
 	said := func(what string) error { return d.quote(c, a, what) }
 	cause, general := causes[a.status]
-	if general && c.target.made && slices.Contains(ofURL, a.status) || general && c.target.foreign {
+	switch {
+	case c.target.foreign, c.target.made && slices.Contains(ofURL, a.status), slices.Contains(ofCredentials, a.status) && d.provesItself(c.target):
 		general = false
 	}
 	wait := retryAfter(a.header.Get("Retry-After"), time.Now())
@@ -124,7 +147,7 @@ func (d *Destination) judgeError(ctx context.Context, c *call, err error) verdic
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no whole answer within %s", d.set.Timeout)
 	default:
-		err = errors.New("no whole answer: " + d.clean(c, plainError(err).Error()))
+		err = errors.New("no whole answer: " + shorten(d.clean(c, plainError(err).Error())))
 	}
 	return verdict{err: err, about: c.scopeOf(0)}
 }
@@ -148,8 +171,8 @@ func (d *Destination) quote(c *call, a *answer, what string) error {
 	if what != "" {
 		text += ", " + what
 	}
-	if words := strings.Join(strings.Fields(d.clean(c, string(a.body))), " "); words != "" {
-		text += ": " + shorten(words)
+	if words := shorten(d.clean(c, string(a.body))); words != "" {
+		text += ": " + words
 	}
 	return errors.New(text)
 }
@@ -157,8 +180,15 @@ func (d *Destination) quote(c *call, a *answer, what string) error {
 // maxQuote is how much of an answer an error quotes, in bytes.
 const maxQuote = 200
 
+// shorten is the beginning of what a remote says, in one line, without what would do something to the terminal that shows it.
 func shorten(s string) string {
-	s = strings.ToValidUTF8(s, "\ufffd")
+	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "\ufffd")), " ")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, s)
 	if len(s) <= maxQuote {
 		return s
 	}

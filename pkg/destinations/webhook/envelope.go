@@ -86,7 +86,7 @@ func (t *target) addHeaders(headers gjson.Result) (err error) {
 			t.contentType = value
 		default:
 			t.headers = slices.DeleteFunc(t.headers, func(p pair) bool { return p.name == name })
-			t.headers = append(t.headers, pair{name, value})
+			t.headers = append(t.headers, pair{name, value, true})
 		}
 		return err == nil
 	})

@@ -82,12 +82,11 @@ func (g *gate) acquire(ctx context.Context) (*permit, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := g.refuses(); err != nil {
+		return nil, err
+	}
 	g.mu.Lock()
 	now := time.Now()
-	if g.closed.After(now) {
-		defer g.mu.Unlock()
-		return nil, &closedError{g.closed, fmt.Errorf("the remote asked to wait: %w", g.why)}
-	}
 	p := &permit{gate: g, at: now}
 	if g.next.After(now) {
 		p.at = g.next
@@ -103,6 +102,20 @@ func (g *gate) acquire(ctx context.Context) (*permit, error) {
 			p.Release()
 			return nil, ctx.Err()
 		}
+		if err := g.refuses(); err != nil { // an answer that came meanwhile
+			p.Release()
+			return nil, err
+		}
 	}
 	return p, nil
+}
+
+// refuses returns a *closedError while the remote wants no calls.
+func (g *gate) refuses() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed.After(time.Now()) {
+		return &closedError{g.closed, fmt.Errorf("the remote asked to wait: %w", g.why)}
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,7 +37,11 @@ type target struct {
 	text string // what key says, once it was asked
 }
 
-type pair struct{ name, value string }
+// pair is a header of a request.
+type pair struct {
+	name, value string
+	made        bool // of what the event says
+}
 
 // key is the same for the same targets.
 func (t *target) key() string {
@@ -57,7 +60,7 @@ func (t *target) key() string {
 func (d *Destination) fixedTarget() *target {
 	t := &target{method: d.set.Method, url: d.set.URL, contentType: d.format.contentType}
 	for _, h := range d.headers {
-		t.headers = append(t.headers, pair{h.name, h.value})
+		t.headers = append(t.headers, pair{name: h.name, value: h.value})
 	}
 	t.key() // many share it
 	return t
@@ -123,7 +126,7 @@ func (d *Destination) fillHeaders(t *target, set *templateSet, view *filters.Vie
 		if !isHeaderValue(value) {
 			return fmt.Errorf("headers.%s: it holds a line break or another character that no header has", h.key)
 		}
-		t.headers = append(t.headers, pair{h.name, value})
+		t.headers = append(t.headers, pair{h.name, value, !set.headers[i].Constant()})
 	}
 	return nil
 }
@@ -151,7 +154,7 @@ func (d *Destination) body(set *templateSet, view *filters.View, ev *event.Event
 func whole(ev *event.Event) []byte {
 	const added = 256 // bytes that the envelope of an event adds, mostly
 	view := ev.AppendView(make([]byte, 0, len(ev.JSON)+added))
-	if bytes.Contains(view, []byte(event.FieldEnvelope)) {
+	if ev.Enveloped {
 		if without, err := sjson.DeleteBytes(view, event.FieldEnvelope); err == nil {
 			return without
 		}

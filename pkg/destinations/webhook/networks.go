@@ -25,7 +25,7 @@ var own = prefixes(
 )
 
 // services are addresses at which clouds tell whoever asks the machine's credentials. Only listing them opens them.
-var services = prefixes("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32", "168.63.129.16/32")
+var services = prefixes("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "fd00:42::42/128", "100.100.100.200/32", "168.63.129.16/32")
 
 // special are addresses that are no place in the public network. IPv6 is the other way round: what is not in public6 is special.
 var special = prefixes(

@@ -45,7 +45,7 @@ func TestNetworks(t *testing.T) {
 		f(addr, false, true)
 	}
 	for _, addr := range []string{
-		"169.254.169.254", "169.254.170.2", "::ffff:169.254.169.254", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "100.100.100.200", "168.63.129.16", // of machines and clouds
+		"169.254.169.254", "169.254.170.2", "::ffff:169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "fe80::1", "fe80::1%eth0", "100.100.100.200", "168.63.129.16", // of machines and clouds
 		"0.0.0.0", "0.1.2.3", "::", "192.0.0.192", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "192.88.99.1",
 		"224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "ff02::1",
 		"64:ff9b::a00:1", "64:ff9b:1::1", "::10.0.0.1", "2002:a00:1::", "2001::1", "2001:db8::1", "3fff::1", "100::1", "fec0::1", "4000::1",
@@ -157,7 +157,7 @@ func TestWhichRedirectIsSafe(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return &http.Request{Method: "POST", URL: u}
+			return &http.Request{Method: "POST", URL: u, Response: &http.Response{StatusCode: http.StatusTemporaryRedirect}}
 		}
 		if got := follow(get(to), []*http.Request{get(from)}) == nil; got != want {
 			t.Errorf("%s to %s: %v, want %v", from, to, got, want)

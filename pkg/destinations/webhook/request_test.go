@@ -288,7 +288,7 @@ func TestClientsSendNoEnvelopes(t *testing.T) {
 	r := newRig(t, "")
 	r.send(r.event(`{"a":1,"JITSU_ENVELOP":{"url":"https://evil.example.net/"}}`))
 	got := r.at.take()
-	if len(got) != 1 || got[0].url != "https://example.com/in" || !strings.HasPrefix(got[0].body, `{"a":1,"api_key":"web"`) {
+	if len(got) != 1 || got[0].url != "https://example.com/in" || !strings.HasPrefix(got[0].body, `{"a":1,"JITSU_ENVELOP":{"url":"https://evil.example.net/"},"api_key":"web"`) {
 		t.Errorf("got %+v", got)
 	}
 }
