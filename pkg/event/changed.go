@@ -23,8 +23,14 @@ import (
 // those that are not in result. A changed id becomes the event's, as [CleanID] writes it.
 func (e *Event) Changed(view, result []byte, index int) *Event {
 	out := *e
-	if index == 0 && bytes.Equal(view, result) {
-		return &out
+	if index == 0 {
+		if bytes.Equal(view, result) {
+			return &out
+		}
+		if json := e.extended(view, result); json != nil {
+			out.JSON = json
+			return &out
+		}
 	}
 	c := changes.Get().(*change)
 	defer c.release()
@@ -43,6 +49,38 @@ func (e *Event) Changed(view, result []byte, index int) *Event {
 	out.Enveloped = envelope != "" && envelope != c.view.value(FieldEnvelope)
 	out.JSON = c.json(make([]byte, 0, len(result)))
 	return &out
+}
+
+// extended returns the JSON of an event whose view has only grown, {...$, plan: "pro"}, by members that mean nothing to the envelope; nil in all other cases. It is what
+// most transforms do, and needs no look at what was there.
+func (e *Event) extended(view, result []byte) []byte {
+	end := len(view) - 1
+	if end < len(`{"a":1`) || len(result) < len(view) || result[end] != ',' || !bytes.Equal(result[:end], view[:end]) {
+		return nil
+	}
+	for s, ok := nextSpan(text(result), end); ok; s, ok = nextSpan(text(result), s.end) {
+		if key := text(result[s.key:s.keyEnd]); meantByEnvelope[key] || strings.IndexByte(key, '\\') >= 0 {
+			return nil
+		}
+	}
+	own := bytes.TrimSpace(e.JSON)
+	if !bytes.HasSuffix(own, []byte("}")) {
+		return nil
+	}
+	own = bytes.TrimSpace(own[:len(own)-1])
+	json := make([]byte, 0, len(own)+len(result)-end)
+	json = append(json, own...)
+	if bytes.HasSuffix(own, []byte("{")) {
+		end++ // no comma
+	}
+	return append(json, result[end:]...)
+}
+
+// meantByEnvelope are the names, as JSON has them, with which a transform can mean the envelope.
+var meantByEnvelope = map[string]bool{
+	`"` + FieldAPIKey + `"`: true, `"` + FieldEventID + `"`: true, `"event_id"`: true, `"` + FieldTimestamp + `"`: true, `"` + FieldSource + `"`: true, `"` + FieldSourceIP + `"`: true,
+	`"` + FieldUserAgent + `"`: true, `"` + FieldLocation + `"`: true, `"` + FieldParsedUA + `"`: true, `"` + FieldHTTPContext + `"`: true, `"user"`: true, `"` + fieldContext + `"`: true,
+	`"` + FieldEnvelope + `"`: true,
 }
 
 // text is b as a string, for as long as nobody writes to it. To copy an event would be the larger part of the work.

@@ -96,14 +96,20 @@ func (t *Transform) Eval(ev *event.Event, w World) (outputs []Output, why string
 	if t.envelopes {
 		view = event.WithoutEnvelopes(view)
 	}
-	for range 2 { // a second time as for filters: what the first one wrote and printed does not count
+	for try := range 3 {
 		outputs, why = nil, ""
-		s.kv.begin(w.KV)
+		s.kv.begin(w.KV) // what an earlier try wrote and printed does not count
 		s.listened, s.printed = w.Log != nil, s.printed[:0]
+		if try == 2 { // as for values: an event should not be lost because the machine was busy
+			s.options.Limit *= patience
+		}
 		err = s.on(unsafe.String(unsafe.SliceData(view), len(view)), func(v goja.Value) (err error) {
 			outputs, why, err = t.outputs(ev, view, v)
 			return err
 		})
+		if try == 2 {
+			s.options.Limit /= patience
+		}
 		if !errors.Is(err, errTime) {
 			break
 		}

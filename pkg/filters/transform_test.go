@@ -214,11 +214,11 @@ func TestTransformRunsAway(t *testing.T) {
 	}
 	const late = ": over the limit: still running when its time was up"
 	for _, endless := range []string{"for (;;) {}", "while (true);", "do {} while (true)", "let i = 0; for (;;) i++", "for (;;) await null", "for (;;) $.a = 1"} {
-		run(100*time.Millisecond, "\n"+endless, "transform crm.js line 3, column ")
+		run(50*time.Millisecond, "\n"+endless, "transform crm.js line 3, column ")
 	}
-	run(100*time.Millisecond, "for (;;) {}", "transform crm.js line 2, column 1"+late)
-	run(100*time.Millisecond, "return {get x() { for (;;) {} }}", "transform crm.js line 2, column ")
-	run(100*time.Millisecond, "return [{a: {toJSON() { for (;;) {} }}}]", "transform crm.js line 2, column ")
+	run(50*time.Millisecond, "for (;;) {}", "transform crm.js line 2, column 1"+late)
+	run(50*time.Millisecond, "return {get x() { for (;;) {} }}", "transform crm.js line 2, column ")
+	run(50*time.Millisecond, "return [{a: {toJSON() { for (;;) {} }}}]", "transform crm.js line 2, column ")
 	f := func(body, want string) {
 		t.Helper()
 		run(patient.Limit, body, want)
@@ -320,7 +320,7 @@ func TestTransformEnvelope(t *testing.T) {
 	}
 	const user, rest = `"user":{"id":1}`, `|10.0.0.1|UA|remembered@b.co|hash|{"location":{"country":"DE"}}`
 	f("$", `e1 {"event_id":"e1",`+user+`}`+rest)
-	f("return {...$, plan: 1}", `e1 {`+user+`,"plan":1,"event_id":"e1"}`+rest)
+	f("return {...$, plan: 1}", `e1 {"event_id":"e1",`+user+`,"plan":1}`+rest)
 	f("delete $.source_ip; return $", `e1 {`+user+`,"event_id":"e1"}||UA|remembered@b.co|hash|{"location":{"country":"DE"}}`)
 	f("delete $.user.email; return $", `e1 {`+user+`,"event_id":"e1"}|10.0.0.1|UA||hash|{"location":{"country":"DE"}}`)
 	f("$.api_key = 'other'; return $", `e1 {`+user+`,"event_id":"e1"}`+rest)
