@@ -34,8 +34,8 @@ type configFlag struct {
 }
 
 const description = `The event router for HubSpot: applications post analytics events (SDKs of Jitsu, Segment and RudderStack, plain HTTP,
-files), the router makes each one durable before it answers, filters it, and delivers it: user_identify events create or update contacts, all others
-become custom events.
+files), the router makes each one durable before it answers, transforms and filters it for each destination, and delivers it. In HubSpot, user_identify
+events create or update contacts, all others become custom events.
 
 Start here:
 

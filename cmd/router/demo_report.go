@@ -25,10 +25,10 @@ func (d *demo) report(want expectation) error {
 	}
 	d.printf("  %d custom events\n", sum(events))
 	for _, name := range slices.Sorted(maps.Keys(events)) {
-		d.printf("    %6d  %s\n", events[name], name)
+		d.printf("    %6d  %s%s\n", events[name], name, made[name])
 	}
 	d.printf("\nWhat is not, and why\n")
-	d.printf("    %6d  events filtered out by table_name_template (heartbeat)\n", m.filtered)
+	d.printf("    %6d  events filtered out: heartbeats\n", m.filtered)
 	d.printf("    %6d  events of nobody: no e-mail, and no id that the router has seen with one\n", m.skipped)
 	d.printf("    %6d  duplicates: an SDK sent its queue again\n", m.duplicates)
 	d.printf("    %6d  dead letters\n", m.dead)
@@ -50,6 +50,9 @@ func (d *demo) report(want expectation) error {
 		want.posted, len(contacts), sum(events), m.filtered, m.skipped, m.duplicates)
 	return nil
 }
+
+// made says of events that no client posts where they come from.
+var made = map[string]string{"large_purchase": "  (made by the transform)"}
 
 func (d *demo) printf(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }
 

@@ -155,6 +155,9 @@ func (s *stream) person(i int) journey {
 			j = append(j, s.post(serverPath, s.at(edit(server, "event_type", "purchase", "revenue", 10*(n+1), "product", "Widget"))))
 		}
 		s.want.events["purchase"]++
+		if n == 2 { // 30: the transform makes a second event
+			s.want.events["large_purchase"]++
+		}
 	}
 	phone := fmt.Sprintf("+1 555 %04d", i)
 	for _, plan = range []string{plans[s.rnd.IntN(len(plans))], plans[s.rnd.IntN(len(plans))]} {

@@ -3,7 +3,9 @@ package config
 import "testing"
 
 func TestProblems(t *testing.T) {
-	at := func(line int, path, text string) Problem { return Problem{Pos{File: "router.yaml", Line: line}, path, text} }
+	at := func(line int, path, text string) Problem {
+		return Problem{Pos{File: "router.yaml", Line: line}, path, text}
+	}
 	f := func(got Problems, want string) {
 		t.Helper()
 		if got.Error() != want {
