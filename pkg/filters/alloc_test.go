@@ -56,7 +56,7 @@ func TestValuesAreLazy(t *testing.T) {
 func TestTransformsAreLazy(t *testing.T) {
 	most := map[string]float64{"pass": 30, "add": 70, "change": 45, "anew": 80, "two": 90}
 	for _, b := range benchTransforms {
-		transform, err := CompileTransform(b.src, Options{})
+		transform, err := CompileTransform(b.src, patient)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,6 +66,8 @@ type space struct {
 	numbers map[float64]string
 	// lists are the arrays of the event that the script asked for.
 	lists map[*goja.Object]list
+	// hidden is the name of members that objects of the event do not show: who sends an event must not say by it what only the script may. "": none.
+	hidden string
 }
 
 // list is an array as the event has it.
@@ -127,6 +129,9 @@ func (o *object) readMembers() {
 	}
 	o.read = true
 	event.Members(o.json, func(key, rawKey, raw string) bool {
+		if o.space.hidden != "" && key == o.space.hidden {
+			return true
+		}
 		o.members = append(o.members, member{key: key, rawKey: rawKey, cell: cell{json: raw}})
 		return true
 	})

@@ -59,6 +59,7 @@ type script struct {
 
 	runtime *goja.Runtime // nil: to be made before the next run
 	main    goja.Callable
+	drain   goja.Callable // does nothing itself
 	grown   goja.Value
 	copied  goja.Value // of events; nil for others
 	merged  goja.Value
@@ -117,6 +118,7 @@ func (s *script) start() error {
 		return err
 	}
 	s.main, _ = goja.AssertFunction(function)
+	s.drain, _ = goja.AssertFunction(rt.ToValue(func(goja.FunctionCall) goja.Value { return goja.Undefined() }))
 	s.grown = rt.ToValue(func(c goja.FunctionCall) goja.Value { return checkGrown(rt, c.Argument(0)) })
 	fired := make(chan struct{}, 1)
 	s.fired = fired
@@ -256,14 +258,19 @@ func (s *script) run(ev *goja.Object, take func(goja.Value) error) (err error) {
 	if err == nil {
 		v, err = settled(main)
 	}
-	if err == nil && len(s.rejected) > 0 { // else what was not written with $kv would go unnoticed
-		err = &rejection{s.rejected[0].Result()}
-	}
 	if err != nil {
 		return s.runError(err)
 	}
-	if err := take(v); err != nil {
+	err = take(v)
+	// What getters have left to be done later is done now, not in the next event's run, whose members it would see.
+	if _, later := s.drain(goja.Undefined()); err == nil {
+		err = later
+	}
+	if err != nil {
 		return s.taken(err)
+	}
+	if len(s.rejected) > 0 { // else what was not written with $kv would go unnoticed
+		return s.runError(&rejection{s.rejected[0].Result()})
 	}
 	return nil
 }

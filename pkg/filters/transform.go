@@ -74,6 +74,7 @@ func CompileTransform(src string, o Options) (*Transform, error) {
 	}
 	s.space.numbers = map[float64]string{}
 	s.space.lists = map[*goja.Object]list{}
+	s.space.hidden = TableName
 	return &Transform{
 		script: s, warnings: warnings, envelopes: strings.Contains(src, event.FieldEnvelope),
 		tables: strings.Contains(src, "TABLE_NAME") || s.uses["toSegment"], // which names one itself
@@ -223,14 +224,12 @@ func (t *Transform) output(ev *event.Event, view []byte, v goja.Value, index int
 	return out, nil
 }
 
-// appendEvent appends an object of the event without the table, and returns that as far as the script has set it: a client must not.
+// appendEvent appends an object of the event without the table, and returns that.
 func (s *script) appendEvent(dst []byte, o *object) (_ []byte, table goja.Value, err error) {
-	if !o.read && !strings.Contains(o.json, TableName) {
+	if !o.read && !strings.Contains(o.json, TableName) && !strings.Contains(o.json, `\u`) { // which may write that name, too
 		return append(dst, o.json...), nil, nil
 	}
-	if i := o.index(TableName); i >= 0 && o.members[i].in().json == "" {
-		table = o.members[i].in().value
-	}
+	table = o.Get(TableName)
 	dst, err = s.appendMembers(dst, o, 0, TableName)
 	return dst, table, err
 }

@@ -330,15 +330,28 @@ func TestTransformEnvelope(t *testing.T) {
 	f("return {event_type: 'x', email: $.user.email}", `e1 {"event_type":"x","email":"remembered@b.co"}|||||`)
 }
 
-// TestTableOfClient: a client cannot name the table.
+// TestTableOfClient: a client cannot name the table, wherever in the event it says so and whatever a script copies.
 func TestTableOfClient(t *testing.T) {
 	f := func(src, want string) {
 		t.Helper()
-		if got := results(t, src, `{"a":1,"JITSU_TABLE_NAME":""}`, World{}); got != want {
+		json := `{"a":1,"JITSU_TABLE_NAME":"","user":{"JITSU_TABLE_NAME":"x","id":1},"items":[{"JITSU\u005fTABLE_NAME":""}]}`
+		if got := results(t, src, json, World{}); !strings.HasPrefix(got, want) || strings.Contains(strings.TrimPrefix(got, want), "table") {
 			t.Errorf("%s\n got %s\nwant %s", src, got, want)
 		}
 	}
-	f("$", `{"a":1}`)
-	f("return {...$, b: 2}", `{"a":1,"b":2}`)
-	f("return {...$, [TABLE_NAME]: 't'}", `{"a":1} table "t" true`)
+	const event = `{"a":1,"user":{`
+	f("$", event)
+	f("return {...$, b: 2}", event)
+	f("return {...$, [TABLE_NAME]: $.JITSU_TABLE_NAME}", event)
+	f("return {...$, [TABLE_NAME]: 't'}", `{"a":1,"user":{"JITSU_TABLE_NAME":"x","id":1},"items":[{"JITSU\u005fTABLE_NAME":""}]} table "t" true`)
+	f("$[TABLE_NAME] = ''; return $", `{"a":1,"user":{"JITSU_TABLE_NAME":"x","id":1},"items":[{"JITSU\u005fTABLE_NAME":""}]} table "" false`)
+	f("const {b, ...rest} = $; return rest", event)
+	f("return JSON.parse(JSON.stringify($))", event)
+	f("return Object.fromEntries(Object.entries($))", event)
+	f("for (const [k, v] of Object.entries($)) if (k != 'eventn_ctx_event_id' && typeof v == 'string') $[k] = v + 'y'; return $", event)
+	f("const o = {}; for (const k in $) o[k] = $[k]; return o", event)
+	f("const {b, ...rest} = $.user; return rest", `{"id":1,"hashed_anonymous_id":"hash"}`)
+	f("return $.user", `{"id":1,"hashed_anonymous_id":"hash"}`)
+	f("return $.items", `{}`)
+	f("return $.items.map(i => ({a: 1, ...i}))", `{"a":1}`)
 }
