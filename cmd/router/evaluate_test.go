@@ -144,3 +144,27 @@ func TestEvaluateAsJitsu(t *testing.T) {
 		}
 	}
 }
+
+// TestEvaluateReadsNoFiles: whoever may ask what a transform does may not read this machine's files with it.
+func TestEvaluateReadsNoFiles(t *testing.T) {
+	r := startEvaluating(t)
+	file := write(t, `return {found: "in-the-file"}`)
+	f := func(path string, in map[string]any) {
+		t.Helper()
+		data, err := json.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, answer := r.ask(path, string(data), "X-Admin-Token", "letmein-admin")
+		if status == http.StatusOK || strings.Contains(answer, "in-the-file") || !strings.Contains(answer, "transform_file") {
+			t.Errorf("%s: %d %s", path, status, answer)
+		}
+	}
+	dest := map[string]any{
+		"type": "webhook", "config": map[string]any{"url": "http://127.0.0.1:1/", "allow_private": true}, "data_layout": map[string]any{"transform_file": file},
+	}
+	f(evaluatePath, map[string]any{"field": "_transform", "object": map[string]any{}, "config": dest})
+	f("/api/v1/destinations/test", dest)
+	dest["data_layout"] = map[string]any{"transform_file": "/no/such/file.js"}
+	f(evaluatePath, map[string]any{"field": "_transform", "object": map[string]any{}, "config": dest})
+}
