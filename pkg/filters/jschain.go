@@ -79,6 +79,13 @@ func (c *jsCompiler) isEvent(e ast.Expression) bool {
 
 // call compiles the call of a method that is the same for everybody.
 func (c *jsCompiler) call(e *ast.CallExpression) jsExpr {
+	if id, ok := e.Callee.(*ast.Identifier); ok && id.Name == "String" && len(e.ArgumentList) == 1 {
+		if _, declared := c.lookUp(id.Name); declared {
+			return c.fail()
+		}
+		argument := c.expression(e.ArgumentList[0])
+		return func(r *jsRun) jsValue { return jsText(r.print(argument(r))) }
+	}
 	callee, ok := e.Callee.(*ast.DotExpression)
 	if !ok {
 		return c.fail()

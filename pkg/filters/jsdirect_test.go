@@ -78,7 +78,7 @@ func (g jsGenerator) expression(depth int) string {
 	case 7:
 		return "(" + e() + " ? " + e() + " : " + e() + ")"
 	case 8:
-		return g.pick("!", "-", "+", "typeof ", "!!", "void ") + "(" + e() + ")"
+		return g.pick("!", "-", "+", "typeof ", "!!", "void ", "String") + "(" + e() + ")"
 	case 9:
 		return "`" + g.pick("", "x", "é ") + "${" + e() + "}" + g.pick("", "-") + "${" + e() + "}`"
 	case 10:
@@ -223,7 +223,7 @@ func TestOperatorsWithoutEngine(t *testing.T) {
 	for _, src := range []string{
 		"+$.a", "-$.a", "!$.a", "typeof $.a", "$.a == 5", "5 == $.a", "$.a == 0", "$.a == true", "$.a == null", "$.a === undefined", "$.a > 4", "$.a <= 'a'", "$.a * 1", "$.a + 1", "1 + $.a", "$.a + ''",
 		"$.a?.trim()", "$.a?.toLowerCase()", "$.a?.toUpperCase()", "$.a?.startsWith('a')", "$.a?.endsWith('m')", "$.a?.includes('a')", "$.a?.length", "$.a?.[0]", "$.a?.b", "$.a.b", "$.a.trim()", "$.a.length",
-		"['a', '5'].includes($.a)", "const x = $.a; return x", "if ($.a) return 'yes'", "$.a",
+		"['a', '5'].includes($.a)", "const x = $.a; return x", "if ($.a) return 'yes'", "$.a", "String($.a)", "String($.a).startsWith('u')",
 	} {
 		f(src)
 	}
