@@ -387,6 +387,7 @@ func TestExplanationSaysWhy(t *testing.T) {
 		}
 	}
 	f(store.Filtered, filters.LacksMember, "because that reads a member of something that the event does not have")
+	f(store.Filtered, `filter: user.email ends with "@corp.com"`, `because filter: user.email ends with "@corp.com"`)
 	f(store.Skipped, "no identity", "because it has no e-mail (or what id_property names), and none is known for the ids of its user")
 	f(store.Skipped, "undefined event name", "because HubSpot has no event of this name")
 }
