@@ -86,6 +86,9 @@ type Entry struct {
 	// Memory is what the last delivered entry of the same account, lane and ID left as Outcome.Memory, in lanes that have Remembers.
 	// Nil: nothing, or forgotten since. Entries of one batch with the same ID carry the same. Read-only.
 	Memory []byte
+	// Late says that the event waited to be identified, so that later live events of its person may have been delivered before it. Other live events come in
+	// order by themselves.
+	Late bool
 }
 
 // Outcome of one entry.

@@ -22,7 +22,6 @@ type entry struct {
 	// original is the event's record as it came in, where a transform changed it; nil: it did not. It points into the block, too. Siblings share one.
 	original []byte
 	shared   bool // with the entry before it
-	late     bool // it was handed over after what came later in its log, so that offsets do not order it
 	persons  []*person
 	// effective is when the event counts, among those of its persons, in microseconds. See [event.Event.Effective].
 	effective int64
@@ -154,7 +153,7 @@ func decodeBlock(data []byte, destination, account, lane string) ([]*entry, erro
 		e := &entry{}
 		e.Name = destinations.OutputName{Offset: d.uvarint(), Index: int(d.uvarint()), Destination: destination}
 		flags := d.byte()
-		e.late = flags&entryLate != 0
+		e.Late = flags&entryLate != 0
 		e.Plan = destinations.Plan{Account: account, Lane: lane, Key: string(d.bytes()), ID: string(d.bytes()), IfNew: flags&entryIfNew != 0}
 		if e.Plan.ID == "" {
 			e.Plan.ID = e.Plan.Key

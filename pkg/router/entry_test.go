@@ -36,8 +36,8 @@ func TestBlockRoundTrip(t *testing.T) {
 		if want := (destinations.OutputName{Offset: uint64(1000 + i), Destination: "crm", Index: i}); e.Name != want {
 			t.Errorf("entry %d is named %+v, want %+v", i, e.Name, want)
 		}
-		if e.late != (i == 1) {
-			t.Errorf("entry %d: late is %t", i, e.late)
+		if e.Late != (i == 1) {
+			t.Errorf("entry %d: late is %t", i, e.Late)
 		}
 		if e.Event.ID != "e1" || string(e.Event.JSON) != `{"event_type":"t"}` {
 			t.Errorf("entry %d has event %+v", i, e.Event)
@@ -66,7 +66,7 @@ func TestBlockOfAnOlderRouter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, e := range got {
-		if e.Name != want[i].Name || e.late != want[i].late || !bytes.Equal(e.record, want[i].record) || e.original != nil {
+		if e.Name != want[i].Name || e.Late != want[i].Late || !bytes.Equal(e.record, want[i].record) || e.original != nil {
 			t.Errorf("entry %d is %+v, want %+v", i, e, want[i])
 		}
 	}

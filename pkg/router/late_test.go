@@ -160,6 +160,33 @@ func TestLateEventWaitsForItsContact(t *testing.T) {
 	})
 }
 
+// TestLateContactWrite: what a late event writes to its contact does not take the place of what a later one wrote meanwhile, also after a restart.
+func TestLateContactWrite(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newScriptedRig(t, &scripted{})
+		for restart := range 2 {
+			g.start()
+			user := fmt.Sprintf("u%d", restart)
+			email := user + "@b.co"
+			g.post(fmt.Sprintf(`{"event_type":"signup","user":{"id":%[1]q},"into":[{"event_type":"user_identify","user":{"email":%[2]q,"v":1,"w":1}},`+
+				`{"event_type":"t","user":{"id":%[1]q}}]}`, user, email))
+			time.Sleep(time.Second)
+			g.post(identify(email, 2))
+			time.Sleep(time.Second)
+			if restart > 0 {
+				g.stop()
+				g.start()
+			}
+			g.drain()
+			g.stop()
+			g.want("v of "+email, g.writes(email), "2")
+			if w := g.remote.state[email]["w"]; w == "" {
+				t.Errorf("start %d: the late event has not written what no later one did", restart)
+			}
+		}
+	})
+}
+
 // TestLateEventsOfASlowDestination: a destination whose scripts can not keep up sorts the events that have waited to be identified all the same.
 func TestLateEventsOfASlowDestination(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -38,10 +38,10 @@ func (e *entry) streamOrder() int {
 	return 0
 }
 
-// follows says whether o, of another lane, was handed over before e or with it, so that e waits for it. Offsets order one stream, but for what came late;
-// blocks order all.
+// follows says whether o, of another lane, was handed over before e or with it, so that e waits for it. Offsets order one stream, but for what
+// is late and was handed over after what came later in its log; blocks order all.
 func (e *entry) follows(o *entry) bool {
-	if e.bulk() != o.bulk() || e.late {
+	if e.bulk() != o.bulk() || e.Late {
 		return o.ref.Block < e.ref.Block
 	}
 	return compareNames(o.Name, e.Name) <= 0

@@ -112,7 +112,7 @@ func written(e destinations.Entry) (names []string) {
 		if !gjson.GetBytes(e.Event.JSON, "user."+name).Exists() {
 			continue
 		}
-		if at, ok := newest[name]; e.Event.Class == event.Live || !ok || at <= countsAt(e) {
+		if at, ok := newest[name]; e.Event.Class == event.Live && !e.Late || !ok || at <= countsAt(e) {
 			names = append(names, name)
 		}
 	}

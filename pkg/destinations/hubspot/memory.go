@@ -57,17 +57,17 @@ func (m memory) filled(name string, now time.Time) bool {
 	return age < recentWrite && age > -recentWrite
 }
 
-// older says whether ev's value of the property must not be written, because a later event's was. Live events come in order by
-// themselves. What is added to a list does not harm what was added later.
-func (m memory) older(name string, ev *event.Event, adds bool) bool {
-	if len(m) == 0 || ev.Class == event.Live {
+// older says whether an event's value of the property must not be written, because a later event's was. Live events come in order by themselves,
+// unless they are late. What is added to a list does not harm what was added later.
+func (m memory) older(name string, of *destinations.Entry, adds bool) bool {
+	if len(m) == 0 || of.Event.Class == event.Live && !of.Late {
 		return false
 	}
 	r := m.find(name)
 	if r == nil {
 		return false
 	}
-	at := ev.Effective().UnixMicro()
+	at := rememberedAs(of.Event).UnixMicro()
 	if adds {
 		return r.replaced > at
 	}

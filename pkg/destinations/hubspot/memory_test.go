@@ -49,7 +49,7 @@ func TestMemory(t *testing.T) {
 
 	older := func(name string, class event.Class, effective time.Time, adds, want bool) {
 		t.Helper()
-		if got := m.older(name, at(class, effective), adds); got != want {
+		if got := m.older(name, &destinations.Entry{Event: at(class, effective)}, adds); got != want {
 			t.Errorf("older(%s, %v, %v, adds %v) = %v", name, class, effective, adds, got)
 		}
 	}
@@ -58,6 +58,14 @@ func TestMemory(t *testing.T) {
 	older("plan", event.Bulk, now.Add(time.Second), false, false)
 	older("plan", event.Replay, now.Add(-day), false, true)
 	older("plan", event.Live, now.Add(-day), false, false)
+	late := func(effective time.Time, want bool) {
+		t.Helper()
+		if got := m.older("plan", &destinations.Entry{Event: at(event.Live, effective), Late: true}, false); got != want {
+			t.Errorf("older(plan, late, %v) = %v", effective, got)
+		}
+	}
+	late(now.Add(-time.Second), true)
+	late(now, false) // the same event again
 	live := at(event.Live, now.Add(-time.Hour))
 	m = m.note("plan2", "pro", false, rememberedAs(live), now)
 	older("plan2", event.Replay, now.Add(-time.Hour), false, true) // of the same request
@@ -114,7 +122,7 @@ func FuzzDecodeMemory(f *testing.F) {
 			return
 		}
 		m.filled("plan", now)
-		m.older("plan", at(event.Replay, now), true)
+		m.older("plan", &destinations.Entry{Event: at(event.Replay, now)}, true)
 		again := decodeMemory(m.encode())
 		if len(again) > len(m) || len(again) == 0 {
 			t.Fatalf("%d properties of %x became %d", len(m), b, len(again))

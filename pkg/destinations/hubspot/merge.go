@@ -133,7 +133,7 @@ func (s *contactSend) introduce(w *write, i int, ev *event.Event) {
 
 // set gives the property a newer value, unless that of a later event was delivered.
 func (s *contactSend) set(w *write, v written) {
-	if s.knownOf(w).memory.older(v.name, s.batch[v.entry].Event, v.adds(v.value)) {
+	if s.knownOf(w).memory.older(v.name, &s.batch[v.entry], v.adds(v.value)) {
 		w.strip(v.name, reasonOlder)
 		return
 	}
