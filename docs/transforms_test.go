@@ -16,7 +16,7 @@ import (
 
 // compileTransform gives a busy machine time, as compile does.
 func compileTransform(src string) (*filters.Transform, error) {
-	return filters.CompileTransform(src, filters.Options{Destination: "crm", Type: "hubspot", Limit: time.Second})
+	return filters.CompileTransform(src, filters.Options{Destination: "crm", Type: "hubspot", Limit: patience(src)})
 }
 
 // transform is what becomes of an event: the JSON of each output, or that there is none, or "dead letter" with the error.
@@ -26,6 +26,11 @@ func transform(t *testing.T, src, json string) (becomes string, outputs []filter
 	if err != nil {
 		t.Fatalf("%s: %v", src, err)
 	}
+	return transformed(compiled, json)
+}
+
+// transformed is what becomes of an event by a transform, nil for one that changes nothing.
+func transformed(compiled *filters.Transform, json string) (becomes string, outputs []filters.Output, err error) {
 	ev := &event.Event{ID: "1", APIKey: "web", Received: time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC), JSON: []byte(json)}
 	if compiled == nil {
 		return "`" + json + "`", []filters.Output{{Event: ev}}, nil
@@ -149,8 +154,13 @@ func TestTransformLimits(t *testing.T) {
 // TestToSegment: each field comes from where the page says, in both formats, and there are no others.
 func TestToSegment(t *testing.T) {
 	t.Parallel()
+	page := load(t, "transforms.md")
+	compiled, err := compileTransform("toSegment($)")
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{"JITSU_TABLE_NAME": true}
-	for _, row := range load(t, "transforms.md").tableUnder(t, "`toSegment($)`").rows {
+	for _, row := range page.tableUnder(t, "`toSegment($)`").rows {
 		field, value, want := code(row[0])[0], `"x"`, `"x"`
 		if field == "timestamp" || field == "sent_at" {
 			value, want = `"2026-11-21T10:00:00Z"`, `"2026-11-21T10:00:00.000Z"`
@@ -167,7 +177,7 @@ func TestToSegment(t *testing.T) {
 				for _, name := range slices.Backward(names) {
 					json = `{"` + name + `":` + json + `}`
 				}
-				_, outputs, err := transform(t, "toSegment($)", json)
+				_, outputs, err := transformed(compiled, json)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -176,7 +186,7 @@ func TestToSegment(t *testing.T) {
 					t.Errorf("%s of %s: %q in %s", field, json, got, made.Raw)
 				}
 				made.ForEach(func(k, _ gjson.Result) bool {
-					if !seen[k.Str] && !strings.Contains(load(t, "transforms.md").text, "| `"+k.Str+"` |") {
+					if !seen[k.Str] && !strings.Contains(page.text, "| `"+k.Str+"` |") {
 						t.Errorf("the page does not have %s", k.Str)
 					}
 					return true
@@ -185,7 +195,7 @@ func TestToSegment(t *testing.T) {
 		}
 	}
 	for eventType, want := range map[string]string{"user_identify": "identifies", "identify": "identifies", "page": "pages", "pageview": "pages", "signup": "signup"} {
-		if _, outputs, _ := transform(t, "toSegment($)", `{"event_type":"`+eventType+`"}`); outputs[0].Table == nil || outputs[0].Table.Name != want {
+		if _, outputs, _ := transformed(compiled, `{"event_type":"`+eventType+`"}`); outputs[0].Table == nil || outputs[0].Table.Name != want {
 			t.Errorf("%s: %+v", eventType, outputs[0].Table)
 		}
 	}
