@@ -140,9 +140,10 @@ func (g jsGenerator) event() *event.Event {
 
 // TestScriptsWithoutEngine: generated scripts come to the same with and without the engine.
 func TestScriptsWithoutEngine(t *testing.T) {
+	const scripts = 150 // each is compiled, which is what takes the time; FuzzScriptsWithoutEngine tries more
 	g := jsGenerator{matchGenerator{rand.New(rand.NewPCG(5, 6))}}
 	compiled, decided, all := 0, 0, 0
-	for range 500 {
+	for range scripts {
 		src := g.script()
 		f, err := Compile(src, patient)
 		if err != nil {
@@ -165,8 +166,8 @@ func TestScriptsWithoutEngine(t *testing.T) {
 			}
 		}
 	}
-	if compiled < 150 || decided < all/2 {
-		t.Errorf("%d of 500 scripts ran without the engine, and %d of %d times it decided", compiled, decided, all)
+	if compiled < scripts*3/10 || decided < all/2 {
+		t.Errorf("%d of %d scripts ran without the engine, and %d of %d times it decided", compiled, scripts, decided, all)
 	}
 }
 
