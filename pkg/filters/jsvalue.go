@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dop251/goja/ftoa"
 	"github.com/tidwall/gjson"
@@ -62,7 +63,11 @@ func (r *jsRun) jsOf(raw string) jsValue {
 	}
 	switch raw[0] {
 	case '"':
-		return jsText(textOf(raw))
+		text := textOf(raw)
+		if strings.Contains(raw, `\u`) && strings.ContainsRune(text, utf8.RuneError) {
+			return r.giveUp() // half a character, which no text of Go holds
+		}
+		return jsText(text)
 	case '{', '[':
 		return jsValue{kind: jsCompound, text: raw}
 	case 't', 'f':
