@@ -28,6 +28,9 @@ const (
 	mayWait = 4
 )
 
+// withoutMemory says what is not known to who has only the secret of an API key: that is for posting events, not for reading whose an id is.
+const withoutMemory = "played as by a new router: what this one remembers of persons, events and contacts, and what scripts keep, is read with the admin token only"
+
 // pullAdvice is what to do where nothing is known of an account.
 const pullAdvice = "read the account's own with router schema pull"
 
@@ -100,14 +103,23 @@ func (d *dryRuns) run(ctx context.Context, args *fasthttp.Args, tried ingest.Tri
 		}
 	}
 	chosen, err := chosenDestinations(st.cfg, string(args.Peek("destination_id")), tried.APIKey)
+	if err == nil && !tried.Admin && len(chosen) > 0 && !feeds(tried.APIKey, chosen[0]) {
+		err = noDestination(chosen[0].Name) // for this API key
+	}
 	if err != nil {
 		return nil, &dryRunRefusal{fasthttp.StatusBadRequest, err.Error()}
 	}
-	o := dryrun.Options{Enricher: d.srv.enricher, Memory: d.srv.store, Redact: d.srv.fields}
+	o := dryrun.Options{Enricher: d.srv.enricher, Redact: d.srv.fields}
+	if tried.Admin {
+		o.Memory = d.srv.store
+	}
 	for _, c := range chosen {
 		t, err := d.target(ctx, c)
 		if err != nil {
 			return nil, err
+		}
+		if !tried.Admin {
+			t.Notes = append(slices.Clone(t.Notes), withoutMemory)
 		}
 		o.Targets = append(o.Targets, t)
 	}
@@ -153,14 +165,23 @@ func playAll(ctx context.Context, o dryrun.Options, tried ingest.Tried, together
 func chosenDestinations(cfg *config.Config, name, apiKey string) ([]config.Destination, error) {
 	var chosen []config.Destination
 	for _, d := range cfg.Destinations {
-		if d.Name == name || name == "" && (d.OnlyTokens == nil || slices.Contains(d.OnlyTokens, apiKey)) {
+		if d.Name == name || name == "" && feeds(apiKey, d) {
 			chosen = append(chosen, d)
 		}
 	}
 	if name != "" && len(chosen) == 0 {
-		return nil, fmt.Errorf("Error: destination with id=[%s] does not exist", name) //nolint:staticcheck // Jitsu's words
+		return nil, noDestination(name)
 	}
 	return chosen, nil
+}
+
+// feeds says whether a destination gets the events of an API key.
+func feeds(apiKey string, d config.Destination) bool {
+	return d.OnlyTokens == nil || slices.Contains(d.OnlyTokens, apiKey)
+}
+
+func noDestination(name string) error {
+	return fmt.Errorf("Error: destination with id=[%s] does not exist", name) //nolint:staticcheck // Jitsu's words
 }
 
 // target makes what a dry run of a destination needs, with scripts of its own.

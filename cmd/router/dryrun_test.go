@@ -98,7 +98,7 @@ func (r *running) ask(path, body string, headers ...string) (status int, answer 
 // try makes a dry run.
 func (r *running) try(query, body string) *dryrun.Report {
 	r.t.Helper()
-	status, answer := r.ask("/api/v1/events/dry-run?token=s2s.x"+query, body)
+	status, answer := r.ask("/api/v1/events/dry-run?token=s2s.x"+query, body, "X-Admin-Token", "letmein-admin")
 	if status != http.StatusOK {
 		r.t.Fatalf("a dry run of %s is answered %d: %s", body, status, answer)
 	}
@@ -273,7 +273,8 @@ func TestDryRunRefusals(t *testing.T) {
 	f(path+"?api_key_id=other", 200, `"api_key":"other"`, "X-Admin-Token", "letmein-admin")
 	f(path+"?api_key_id=zz", 400, `API key with id=[zz] does not exist`, "X-Admin-Token", "letmein-admin")
 	f(path+"?token=s2s.other", 200, `"destinations":[]`)
-	f(path+"?token=s2s.other&destination_id=crm", 200, `"not_fed":"only events of these API keys go to it (only_tokens): web"`)
+	f(path+"?token=s2s.other&destination_id=crm", 400, `destination with id=[crm] does not exist`)
+	f(path+"?token=s2s.other&destination_id=crm", 200, `"not_fed":"only events of these API keys go to it (only_tokens): web"`, "X-Admin-Token", "letmein-admin")
 	f(path+"?token=s2s.x&route=/nowhere", 400, `no events are posted there`)
 	f(path+"?token=s2s.x&route=/api/v1/events/bulk", 400, `no events are posted there`)
 	if status, answer := r.ask(path+"?token=s2s.x", `[`+strings.Repeat(`{"a":1},`, 100)+`{"a":1}]`); status != http.StatusRequestEntityTooLarge {

@@ -23,6 +23,8 @@ type Config struct {
 	Scripts      []Script      // the transform files that it names
 	// Warnings are what the reader should know but what stops nothing: Jitsu keys that are left out, keys without a destination.
 	Warnings Problems
+	// Variables are the values of those that are secrets by their names.
+	Variables []Secret
 }
 
 // Server is the `server` section.

@@ -16,6 +16,17 @@ var bareVariable = regexp.MustCompile(`^\$\{[A-Z_][A-Z0-9_]*\}$`)
 type variables struct {
 	lookup func(name string) (string, bool)
 	unset  func(names []string) (string, bool) // Options.Unset
+
+	secrets []Secret // values of those whose name speaks of a secret
+}
+
+// take notes a value that is to be shown to nobody.
+func (v *variables) take(name, value string) string {
+	lower := strings.ToLower(name)
+	if namesSecret(name) || strings.HasSuffix(lower, "key") || strings.Contains(lower, "passw") {
+		v.secrets = append(v.secrets, Secret(value))
+	}
+	return value
 }
 
 // replace replaces each `${env.A|env.B|default}` in s by the first variable that is set and not empty, else by the default.
@@ -59,7 +70,7 @@ func (v *variables) firstSet(alternatives string) (string, error) {
 			return "", errors.New("${env.…} lacks the name of a variable")
 		}
 		if value, ok := v.lookup(name); ok && value != "" {
-			return value, nil
+			return v.take(name, value), nil
 		}
 		names = append(names, name)
 		if !more {
@@ -69,7 +80,7 @@ func (v *variables) firstSet(alternatives string) (string, error) {
 	}
 	if v.unset != nil {
 		if value, ok := v.unset(names); ok {
-			return value, nil
+			return v.take(names[0], value), nil
 		}
 	}
 	if len(names) == 1 {

@@ -58,7 +58,7 @@ func ParseWith(name string, data []byte, o Options) (*Config, error) {
 	if o.Env == nil {
 		o.Env = os.LookupEnv
 	}
-	env := &variables{o.Env, o.Unset}
+	env := &variables{lookup: o.Env, unset: o.Unset}
 	root, err := parseYAML(name, data, env)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func ParseWith(name string, data []byte, o Options) (*Config, error) {
 		root = root.over(base)
 	}
 	cfg := Default()
-	cfg.File = name
+	cfg.File, cfg.Variables = name, env.secrets
 	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg, read: o.Read, readScript: o.ReadScript}
 	l.load()
 	cfg.Warnings = l.warnings.Sorted()

@@ -9,9 +9,13 @@ import (
 const shortSecret = 6
 
 // Secrets are the secrets of the file, longest first, to be kept out of what people are shown: the router's own, and in the settings of destinations
-// every value whose name speaks of a token, secret, password or key. Very short ones are left out.
+// every value whose name speaks of a token, secret, password or key, and wherever they stand, in a script too, the variables whose names do. Very short ones are
+// left out.
 func (c *Config) Secrets() []string {
 	all := []string{string(c.Server.AdminToken)}
+	for _, v := range c.Variables {
+		all = append(all, string(v))
+	}
 	for _, k := range c.APIKeys {
 		for _, secret := range k.secrets() {
 			all = append(all, string(secret))

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tidwall/gjson"
+	"github.com/tidwall/sjson"
 
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/enrich"
@@ -225,7 +227,7 @@ func (p *playing) decide(t *target, place int, ev *event.Event) Result {
 			p.values = append(p.values, p.s.opts.Redact.Values(d.Event.JSON, d.Event.AppendView(nil))...)
 		}
 		out := Output{
-			Index: d.Index, ID: d.Event.ID, Event: p.s.opts.Redact.JSON(d.Event.AppendView(nil)), Status: d.Status, Reason: d.Reason,
+			Index: d.Index, ID: d.Event.ID, Event: p.s.opts.Redact.JSON(shownEvent(d.Event)), Status: d.Status, Reason: d.Reason,
 			Unidentified: d.Unidentified(),
 		}
 		out.Changed = !bytes.Equal(d.Event.AppendView(nil), view)
@@ -239,6 +241,38 @@ func (p *playing) decide(t *target, place int, ev *event.Event) Result {
 		p.enter(t, place, len(res.Outputs)-1, d, &res)
 	}
 	return res
+}
+
+// shownEvent is an output as it may be shown: without the credentials that a transform puts into its envelope.
+func shownEvent(ev *event.Event) []byte {
+	view := ev.AppendView(nil)
+	if !ev.Enveloped {
+		return view
+	}
+	const masked = "***"
+	envelope := gjson.GetBytes(view, event.FieldEnvelope)
+	shown := envelope.Raw
+	set := func(path, value string) {
+		if with, err := sjson.Set(shown, path, value); err == nil {
+			shown = with
+		}
+	}
+	if before, _, query := strings.Cut(envelope.Get("url").String(), "?"); query {
+		set("url", before+"?"+masked)
+	}
+	if headers := envelope.Get("headers"); headers.Exists() {
+		values := map[string]string{}
+		headers.ForEach(func(k, _ gjson.Result) bool { values[k.String()] = masked; return true })
+		with, err := sjson.Set(shown, "headers", values)
+		if err != nil {
+			with = "{}"
+		}
+		shown = with
+	}
+	if with, err := sjson.SetRawBytes(view, event.FieldEnvelope, []byte(shown)); err == nil {
+		return with
+	}
+	return nil
 }
 
 // failedTransform says that the transform itself has failed: then what it kept is forgotten.

@@ -22,6 +22,8 @@ const maxTried = 100
 // Tried is a body of a dry run, read as any other; nothing of it is stored or counted.
 type Tried struct {
 	APIKey string
+	// Admin says that whoever asks may see admin pages, and so what the router remembers of persons.
+	Admin  bool
 	Events []*event.Event // as the log would hold them; the caller's
 	// LeftOut says of each element that a batch of messages would be taken without, which it is and why.
 	LeftOut []string
@@ -36,10 +38,11 @@ func (s *Server) dryRun(ctx *fasthttp.RequestCtx) {
 	b.heavy = s.heavy
 	e, r := triedEndpoint(string(ctx.QueryArgs().Peek("route")))
 	var src access
-	if r == nil {
-		src, r = s.mayTry(ctx, b, e)
-	}
 	var tried Tried
+	admin := s.mayAdminister(ctx)
+	if r == nil {
+		src, r = s.mayTry(ctx, b, e, admin)
+	}
 	if r == nil {
 		tried, r = s.try(ctx, b, e, src, received)
 	}
@@ -47,7 +50,27 @@ func (s *Server) dryRun(ctx *fasthttp.RequestCtx) {
 		s.refuse(ctx, nil, r)
 		return
 	}
+	tried.Admin = admin
+	b.endTurn() // else large requests to ingest would wait for dry runs
 	s.opts.DryRun(ctx, tried)
+}
+
+// mayAdminister says whether a request may see admin pages. Without an admin token this machine may, and with it any page that its browser shows: those may not.
+func (s *Server) mayAdminister(ctx *fasthttp.RequestCtx) bool {
+	return s.refuseAdmin(ctx) == nil && (s.config().AdminToken != "" || !isCrossOrigin(ctx))
+}
+
+// isCrossOrigin says whether a browser made the request for a page of another origin, as [http.CrossOriginProtection] finds out.
+func isCrossOrigin(ctx *fasthttp.RequestCtx) bool {
+	switch string(ctx.Request.Header.Peek("Sec-Fetch-Site")) {
+	case "same-origin", "none":
+		return false
+	case "":
+		origin := string(ctx.Request.Header.Peek(fasthttp.HeaderOrigin))
+		_, host, _ := strings.Cut(origin, "://")
+		return origin != "" && host != string(ctx.Host())
+	}
+	return true
 }
 
 // triedEndpoint is the endpoint whose bodies a dry run is of; "" is that of servers.
@@ -72,7 +95,7 @@ var refuseTry = &refusal{
 
 // mayTry returns as whom a dry run is made: the API key whose server secret it brings, or for who may see admin pages the one that it names, and else the
 // first. Events count as a browser's where the endpoint is for browsers, or the request says so.
-func (s *Server) mayTry(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) (access, *refusal) {
+func (s *Server) mayTry(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, admin bool) (access, *refusal) {
 	t := s.sources.Load()
 	token := b.token(ctx)
 	server := e.secret != clientSecret && string(ctx.QueryArgs().Peek("browser")) != "true"
@@ -81,7 +104,7 @@ func (s *Server) mayTry(ctx *fasthttp.RequestCtx, b *batch, e *endpoint) (access
 			return access{key: key, server: server}, nil
 		}
 	}
-	if r := s.refuseAdmin(ctx); r != nil {
+	if !admin {
 		if key, _ := t.find(t.client, token); key != nil && len(token) > 0 {
 			return access{}, refuseClientSecret
 		}

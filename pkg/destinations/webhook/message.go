@@ -86,17 +86,22 @@ func (d *Destination) render(batch []destinations.Entry, out []destinations.Outc
 // message renders one entry.
 func (d *Destination) message(set *templateSet, e *destinations.Entry) (m *message, err error) {
 	m = &message{id: destinations.EventUUID(e.Event, e.Name.Index), target: d.fixed}
-	view := filters.NewView(e.Event)
-	if envelope, ok := envelopeOf(e.Event); ok {
-		return m, d.enveloped(m, set, view, e.Event, envelope)
+	ev := e.Event
+	if ev.Enveloped {
+		envelope, says := envelopeOf(ev)
+		ev = withoutEnvelope(ev)
+		if says {
+			return m, d.enveloped(m, set, filters.NewView(ev), ev, envelope)
+		}
 	}
+	view := filters.NewView(ev)
 	if m.target == nil {
 		m.target = &target{method: d.set.Method, contentType: d.format.contentType}
 		if err := d.fill(m.target, set, view); err != nil {
 			return nil, err
 		}
 	}
-	m.body, err = d.body(set, view, e.Event)
+	m.body, err = d.body(set, view, ev)
 	return m, err
 }
 
@@ -150,23 +155,23 @@ func (d *Destination) body(set *templateSet, view *filters.View, ev *event.Event
 	return body, nil
 }
 
-// whole is an event as filters see it, without what a script said to this destination.
+// whole is an event as filters see it.
 func whole(ev *event.Event) []byte {
 	const added = 256 // bytes that the envelope of an event adds, mostly
-	view := ev.AppendView(make([]byte, 0, len(ev.JSON)+added))
-	if ev.Enveloped {
-		if without, err := sjson.DeleteBytes(view, event.FieldEnvelope); err == nil {
-			return without
-		}
+	return ev.AppendView(make([]byte, 0, len(ev.JSON)+added))
+}
+
+// withoutEnvelope is an event without what a script said to this destination, which may hold credentials: neither templates nor bodies have it.
+func withoutEnvelope(ev *event.Event) *event.Event {
+	bare := *ev
+	if without, err := sjson.DeleteBytes(ev.JSON, event.FieldEnvelope); err == nil {
+		bare.JSON, bare.Enveloped = without, false
 	}
-	return view
+	return &bare
 }
 
 // envelopeOf returns what a transform says.
-func envelopeOf(ev *event.Event) (gjson.Result, bool) {
-	if !ev.Enveloped {
-		return gjson.Result{}, false
-	}
+func envelopeOf(ev *event.Event) (envelope gjson.Result, says bool) {
 	v := gjson.GetBytes(ev.JSON, event.FieldEnvelope)
 	return v, v.Exists() && v.Type != gjson.Null
 }

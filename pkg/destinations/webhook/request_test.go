@@ -293,6 +293,18 @@ func TestClientsSendNoEnvelopes(t *testing.T) {
 	}
 }
 
+// TestEnvelopesAreNoData: what a script says to the router is in no body, whoever makes that.
+func TestEnvelopesAreNoData(t *testing.T) {
+	for _, yaml := range []string{"", "body: '({...$})'\n", "body: '{{json .}}'\n", "body: '({a: $.JITSU_ENVELOP || 1})'\n"} {
+		r := newRig(t, yaml)
+		out := r.send(r.enveloped(`{"a":1,"JITSU_ENVELOP":{"headers":{"Authorization":"Bearer hush-hush"}}}`))
+		got := r.at.take()
+		if len(got) != 1 || strings.Contains(got[0].body, "hush") || !strings.Contains(got[0].body, `"a":1`) {
+			t.Errorf("%s: %+v, %v", yaml, got, out[0].Err)
+		}
+	}
+}
+
 // TestEnvelopesAreNotShared: an envelope speaks of its own event.
 func TestEnvelopesAreNotShared(t *testing.T) {
 	r := newRig(t, "batch: {max_events: 5}\n")
