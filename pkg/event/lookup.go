@@ -289,7 +289,12 @@ func nextMember(json string, at int, lengths uint64) (name, value string, next i
 		for at++; at < len(json) && (json[at] <= ' ' || json[at] == ':'); {
 			at++
 		}
-		if next = skipValue(json, at); next == at {
+		if at+1 < len(json) && json[at] == '"' { // mostly, and mostly without escapes
+			n := strings.IndexByte(json[at+1:], '"')
+			if next = at + n + 2; n < 0 || json[next-2] == '\\' {
+				next = skipString(json, at)
+			}
+		} else if next = skipValue(json, at); next == at {
 			return "", "", len(json)
 		}
 		if escaped || lengths&(1<<min(len(name), 63)) != 0 {

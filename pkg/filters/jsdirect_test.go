@@ -247,7 +247,7 @@ func fuzzDirect(t *testing.T, src, object string) {
 
 func FuzzScriptsWithoutEngine(f *testing.F) {
 	g := jsGenerator{matchGenerator{rand.New(rand.NewPCG(7, 8))}}
-	for range 200 {
+	for range 60 {
 		f.Add(g.script(), string(g.event().JSON))
 	}
 	for _, src := range fuzzTemplates(f) {
