@@ -31,9 +31,6 @@ const (
 // withoutMemory says what is not known to who has only the secret of an API key: that is for posting events, not for reading whose an id is.
 const withoutMemory = "played as by a new router: what this one remembers of persons, events and contacts, and what scripts keep, is read with the admin token only"
 
-// pullAdvice is what to do where nothing is known of an account.
-const pullAdvice = "read the account's own with router schema pull"
-
 // dryRuns plays events through the destinations of a running router.
 type dryRuns struct {
 	srv   *service

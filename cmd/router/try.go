@@ -242,7 +242,7 @@ func readSchema(dir string, t *dryrun.Target) error {
 	case errors.Is(err, fs.ErrNotExist):
 		if hasSchema(t) {
 			t.From = "that of a new account"
-			t.Notes = append(slices.Clone(t.Notes), "nothing is known of the account's own properties: "+pullAdvice)
+			t.Notes = append(slices.Clone(t.Notes), "the account's own properties are not known: router schema pull reads them")
 		}
 		return nil
 	case err != nil:
