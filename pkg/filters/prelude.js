@@ -65,6 +65,36 @@
   guard(String.prototype, "replaceAll", replacing);
   guard(JSON, "parse", (_, [json]) => checkDepth(text(json)));
 
+  // Objects that share parts are small in memory and without end as text, and deep ones are looked through again at each level. What calls a script's function for each
+  // part can be stopped there.
+  const stringify = JSON.stringify;
+  const stringifyProperty = getOwnPropertyDescriptor(JSON, "stringify");
+  const { isArray } = Array;
+  const same = (_, value) => value;
+  const only = (names) => (_, value) => {
+    if (value === null || typeof value !== "object" || isArray(value) || value instanceof String || value instanceof Number || value instanceof Boolean) return value;
+    const part = {};
+    for (const name of names) defineProperty(part, name, { value: value[name], configurable: true, enumerable: true, writable: true });
+    return part;
+  };
+  stringifyProperty.value = { stringify(value, replacer, space) {
+    const by = typeof replacer === "function" ? replacer : isArray(replacer) ? only(replacer.filter((name) => typeof name === "string" || typeof name === "number")) : same;
+    return stringify(value, by, space);
+  } }.stringify;
+  defineProperty(JSON, "stringify", stringifyProperty);
+  const flatten = (into, array, depth) => {
+    elements(array);
+    for (let i = 0; i < array.length; i++) {
+      if (!(i in array)) continue;
+      if (depth > 0 && isArray(array[i])) flatten(into, array[i], depth - 1);
+      else into.push(array[i]);
+    }
+    return into;
+  };
+  const flatProperty = getOwnPropertyDescriptor(Array.prototype, "flat");
+  flatProperty.value = { flat(depth) { return flatten([], Object(this), depth === undefined ? 1 : Math.trunc(depth) || 0); } }.flat;
+  defineProperty(Array.prototype, "flat", flatProperty);
+
   const NativeArray = Array;
   const checkLength = (args) => {
     if (args.length === 1 && args[0] > maxElements) limit("an array is too long");

@@ -150,6 +150,9 @@ func TestTransformValues(t *testing.T) {
 	f("[undefined, () => 1, Symbol('a'), NaN, new Date(0), , 1]", `{"v":[null,null,null,null,"1970-01-01T00:00:00.000Z",null,1]}`)
 	f("{toJSON() { return {a: 1} }}", `{"v":{"a":1}}`)
 	f("/x/", `{"v":{}}`)
+	f("[[1, [2, [3]]].flat(), [[1], , 2].flat(0), [1, [2, [3]]].flat(Infinity), [].flat.call({length: 1, 0: [5]})]", `{"v":[[1,2,[3]],[[1],2],[1,2,3],[5]]}`)
+	f("JSON.stringify({b: [{a: undefined, b: 1}], a: new String('s'), c: 1}, ['a', 'b'])", `{"v":"{\"a\":\"s\",\"b\":[{\"b\":1}]}"}`)
+	f("JSON.stringify({a: 1, b: () => 1, c: [undefined]}, (k, v) => k == 'a' ? 2 : v, 1)", `{"v":"{\n \"a\": 2,\n \"c\": [\n  null\n ]\n}"}`)
 	f("new Error('e')", `{"v":{}}`)
 	f("new String('s')", `{"v":"s"}`)
 	f("Object(5n)", "error: transform: the result is or holds a thing of the engine, which is no value")
@@ -217,6 +220,10 @@ func TestTransformRunsAway(t *testing.T) {
 		run(50*time.Millisecond, "\n"+endless, "transform crm.js line 3, column ")
 	}
 	run(50*time.Millisecond, "for (;;) {}", "transform crm.js line 2, column 1"+late)
+	for _, shared := range []string{"JSON.stringify(o)", "JSON.stringify(o, ['a', 'b'])", "json(o)"} {
+		run(50*time.Millisecond, "let o = {}; for (let i = 0; i < 40; i++) o = {a: o, b: o}; "+shared, "transform crm.js line 2, column ")
+	}
+	run(50*time.Millisecond, "let o = []; for (let i = 0; i < 40; i++) o = [o, o]; o.flat(Infinity)", "transform crm.js line 2, column ")
 	run(50*time.Millisecond, "return {get x() { for (;;) {} }}", "transform crm.js line 2, column ")
 	run(50*time.Millisecond, "return [{a: {toJSON() { for (;;) {} }}}]", "transform crm.js line 2, column ")
 	f := func(body, want string) {
