@@ -270,6 +270,8 @@ func TestNotes(t *testing.T) {
 	f(d(", data_layout: {mappings: {fields: [{src: /a, action: move}]}}"), LeftOut, "destinations.crm.data_layout.mappings", "dst is required")
 	f(d(", data_layout: {mappings: {fields: [{dst: /a, action: move}]}}"), LeftOut, "destinations.crm.data_layout.mappings", "src is required")
 	f(d(", data_layout: {mappings: {fields: [{dst: /a, action: cast}]}}"), LeftOut, "destinations.crm.data_layout.mappings", "type is required")
+	f(d(", data_layout: {mappings: {fields: [{dst: /a, action: cast, type: integer}, {dst: /b, action: constant, value: 1}]}}"), LeftOut, "destinations.crm.data_layout.mappings", "that of a column")
+	f(d(", data_layout: {mapping: ['/a -> (integer) /b']}"), LeftOut, "destinations.crm.data_layout.mapping", "that of a column")
 	f(d(", data_layout: {mapping: ['/a > /b']}"), LeftOut, "destinations.crm.data_layout.mapping", "must be of the form")
 	f(d(", data_layout: {mappings: {fields: [{dst: /a, action: constant, value: 'x${env.X}'}]}}"), Changed, "destinations.crm.data_layout.mappings", "no quotes")
 	hook := func(rest string) string {
@@ -277,6 +279,7 @@ func TestNotes(t *testing.T) {
 	}
 	f(hook("url: https://example.com/, body: x"), Changed, "destinations.hook.webhook.method", "is POST here")
 	f(hook("url: https://example.com/, method: post"), Changed, "destinations.hook.webhook.body", "here it is the event")
+	f(hook(`url: https://example.com/, method: POST, body: '{"e": "{{.event_type}}"}'`), ToDo, "destinations.hook.webhook.body", "{{json .field}}")
 	f(hook("url: '$.url', method: GET"), ToDo, "destinations.hook.webhook.url", "must begin with https://")
 	for _, url := range []string{"http://10.1.2.3/", "http://collector:8080/", "https://[::1]/", "http://a.internal", "http://u:p@localhost/"} {
 		f(hook("url: '"+url+"', method: GET"), ToDo, "destinations.hook.webhook.url", "allow_private")

@@ -111,6 +111,13 @@ func (c *converter) mappings(d *destination, m *yaml.Node, path string) {
 		return
 	}
 	path = join(path, key.Value)
+	if err == nil && !switchedOn(m) && len(ms.effective().rules) > 0 {
+		for _, r := range ms.rules {
+			if r.typed {
+				c.note(LeftOut, r.line, path, "the type that this rule says is that of a column, of which there are none here: values stay as the client wrote them")
+			}
+		}
+	}
 	switch effective := ms.effective(); {
 	case err != nil:
 		c.stage(d)

@@ -21,6 +21,7 @@ type rule struct {
 	from   []string // move, remove: the first of them that leads somewhere
 	to     string   // move, constant
 	value  string   // constant: as JavaScript
+	typed  bool     // it says the type of a column too, or only that
 	line   int
 }
 
@@ -52,6 +53,7 @@ func newStyle(m *yaml.Node) (mappings, error) {
 func newRule(f *yaml.Node) (rule, error) {
 	src, dst := said(value(f, "src")), said(value(f, "dst"))
 	r := rule{action: said(value(f, "action")), line: f.Line}
+	r.typed = r.action == cast || said(value(f, "type")) != "" || said(value(f, "column_type")) != ""
 	switch {
 	case r.action != move && r.action != drop && r.action != cast && r.action != constant:
 		return r, fmt.Errorf("unknown mapping action %s; there are move, remove, cast and constant", shown(r.action))
@@ -87,7 +89,7 @@ func oldStyle(list *yaml.Node, strict bool) (mappings, error) {
 		}
 		r := rule{action: move, line: item.Line}
 		if _, after, typed := strings.Cut(dst, ")"); typed {
-			dst = after // the type was for warehouses
+			dst, r.typed = after, true
 			if dst == "" || strings.Contains(dst, ")") {
 				return ms, fmt.Errorf("the rule in line %d: must be of the form /field1/subfield1 -> (integer) /field2/subfield2", item.Line)
 			}

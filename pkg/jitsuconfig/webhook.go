@@ -11,6 +11,9 @@ import (
 // hostOf finds the host of a URL, without its port.
 var hostOf = regexp.MustCompile(`^(?i:https?)://(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:{}\s]*)`)
 
+// bareInJSON finds a field of the event between the quotes of a JSON text.
+var bareInJSON = regexp.MustCompile(`^\s*[{\[](?s:.*)"[^"{}]*\{\{-?\s*\.[^}]*\}\}[^"{}]*"`)
+
 // webhook tells where requests are not those of Jitsu.
 func (c *converter) webhook(d *destination, v *yaml.Node, path string) {
 	if key, url := child(v, "url"); url != nil && !hasVariable(url.Value) {
@@ -24,6 +27,9 @@ func (c *converter) webhook(d *destination, v *yaml.Node, path string) {
 	}
 	if empty(value(v, "method")) {
 		c.note(Changed, d.line, join(path, "method"), "is not set, and is POST here; write GET if that is what the endpoint was asked with")
+	}
+	if key, body := child(v, "body"); body != nil && bareInJSON.MatchString(said(body)) {
+		c.note(ToDo, key.Line, join(path, "body"), `a value with a quote in it makes "{{…}}" invalid JSON; write {{json .field}} without quotes around it`)
 	}
 	script := said(value(value(d.node, "data_layout"), "transform")) // which may say all of a request itself
 	if empty(value(v, "body")) && strings.ToUpper(said(value(v, "method"))) != "GET" && !strings.Contains(script, "JITSU_ENVELOP") {
