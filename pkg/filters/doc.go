@@ -2,7 +2,7 @@
 // ([Filter]). In Jitsu that names the table that an event goes to; here there are no tables, and what matters is that an event whose name comes out empty, null or false does
 // not go to the destination.
 //
-//	event ─AppendView─▶ template ─▶ text ─▶ table name ─▶ keep, or skip when it is "", "null" or "false"
+//	event ─the members that it names─▶ template ─▶ text ─▶ table name ─▶ keep, or skip when it is "", "null" or "false"
 //
 // A template that contains {{ is in Go's text/template language, a plain or quoted name is a constant, everything else is JavaScript:
 // an expression, or statements with return. What people use it for:
@@ -35,6 +35,9 @@
 //
 // What is wrong with a template is found when it is compiled, names that nobody declares included. When it runs, reading a field of something that the
 // event does not have means skip; every other failure is an error, which sends the event to the dead letters.
+//
+// Most templates only look at members and compare. They are closures over the event's JSON (jsdirect.go, godirect.go), which leave to the engine of their language what they
+// can not tell; tests on generated templates and events hold the two to the same results.
 //
 // [CompileValue] is for expressions that make one value, a property of a contact for example. The languages are the same; what differs is that the
 // result is not made a name: scripts keep their JSON types, templates print text, and what does not exist is absent, not null.

@@ -18,7 +18,7 @@ const valueEvent = `{"event_type":"signup","n":7,"price":12.50,"big":12345678901
 // TestValueOfAdded: what the router found out is seen by paths, by scripts and by templates, in either order.
 func TestValueOfAdded(t *testing.T) {
 	ev := &event.Event{
-		JSON: []byte(`{"location":"own","user":{"id":"u1"}}`), AnonymousHash: "h1", Added: []byte(`{"location":{"country":"DE"},"parsed_ua":{"bot":true}}`),
+		JSON: []byte(`{"location":"own","user":{"id":"u1"}}`), AnonymousHash: "h1", Email: "ada@example.com", Added: []byte(`{"location":{"country":"DE"},"parsed_ua":{"bot":true}}`),
 	}
 	f := func(src, want string) {
 		t.Helper()
@@ -37,6 +37,10 @@ func TestValueOfAdded(t *testing.T) {
 	f("$.location", `"own"`)
 	f("$.user.hashed_anonymous_id", `"h1"`)
 	f("$.user.id", `"u1"`)
+	f("$.user.email", `"ada@example.com"`) // remembered
+	f("{{.user.email}}", `"ada@example.com"`)
+	f("$.user.email.toUpperCase()", `"ADA@EXAMPLE.COM"`)
+	f("[$.user.email][0]", `"ada@example.com"`)
 }
 
 func TestValue(t *testing.T) {
