@@ -1,10 +1,12 @@
 package webhook
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -86,8 +88,11 @@ func TestHostileAnswers(t *testing.T) {
 			}
 			go func() {
 				defer conn.Close()
-				buf := make([]byte, 4096)
-				_, _ = conn.Read(buf)
+				req, err := http.ReadRequest(bufio.NewReader(conn))
+				if err != nil {
+					return
+				}
+				_, _ = io.Copy(io.Discard, req.Body) // what nobody has read would cut the answer short
 				_, _ = conn.Write([]byte(*answer.Load()))
 			}()
 		}
