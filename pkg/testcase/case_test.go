@@ -136,7 +136,6 @@ func TestParseProblems(t *testing.T) {
 		`a.txtar:2: unknown setting "kee"; there are key, from, at, ip, user_agent and protocol`,
 		"a.txtar:2: from is server or browser",
 		"a.txtar:3: at is a time such as 2026-11-21T10:00:00Z, or +1h30m after the event before",
-		"a.txtar:3: at is a time such as 2026-11-21T10:00:00Z, or +1h30m after the event before",
 		"a.txtar:3: ip is an address such as 203.0.113.7",
 		"a.txtar:4: protocol is segment, rudderstack or jitsu (its second version), or none for events as they are")
 	f("-- env --\nA=1\nB\n"+events+"{}\n", "a.txtar:3: a line of section env is NAME=value")
