@@ -9,10 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
-	"runtime/debug"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -112,11 +109,11 @@ func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) 
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, bytes.NewReader(r.body))
 	if err != nil {
 		p.Release()
-		return nil, fmt.Errorf("make the request: %w", plainError(err))
+		return nil, fmt.Errorf("make the request: %w", destinations.PlainError(err))
 	}
 	req.Header.Set("Authorization", "Bearer "+string(c.token))
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", userAgent())
+	req.Header.Set("User-Agent", destinations.UserAgent())
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -130,7 +127,7 @@ func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) 
 	c.metrics.Call(c.destination, r.endpoint, status, time.Since(began))
 	if err != nil {
 		p.end(nil)
-		return nil, &lostError{err: plainError(err), sent: progress.sent(err)}
+		return nil, &lostError{err: destinations.PlainError(err), sent: progress.sent(err)}
 	}
 	c.learn(p, a)
 	return a, nil
@@ -229,20 +226,3 @@ func (p *progress) sent(err error) bool {
 	var dns *net.DNSError
 	return !(errors.As(err, &op) && op.Op == "dial" || errors.As(err, &dns))
 }
-
-// plainError takes the URL out of an error of net/http: it says nothing that the endpoint does not.
-func plainError(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
-}
-
-// userAgent names this program and its version to HubSpot.
-var userAgent = sync.OnceValue(func() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return "eventrouter/" + info.Main.Version
-	}
-	return "eventrouter/devel"
-})

@@ -147,7 +147,7 @@ func (d *Destination) judgeError(ctx context.Context, c *call, err error) verdic
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no whole answer within %s", d.set.Timeout)
 	default:
-		err = errors.New("no whole answer: " + shorten(d.clean(c, plainError(err).Error())))
+		err = errors.New("no whole answer: " + shorten(d.clean(c, destinations.PlainError(err).Error())))
 	}
 	return verdict{err: err, about: c.scopeOf(0)}
 }

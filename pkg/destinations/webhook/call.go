@@ -8,10 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"eventrouter/pkg/destinations"
@@ -63,9 +61,9 @@ func (d *Destination) request(ctx context.Context, c *call) (*http.Request, erro
 	}
 	req, err := http.NewRequestWithContext(ctx, c.target.method, c.target.url, body)
 	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", plainError(err))
+		return nil, fmt.Errorf("make the request: %w", destinations.PlainError(err))
 	}
-	req.Header.Set("User-Agent", userAgent())
+	req.Header.Set("User-Agent", destinations.UserAgent())
 	if c.body != nil {
 		req.Header.Set("Content-Type", c.target.contentType)
 	}
@@ -95,23 +93,6 @@ func (d *Destination) answerTo(req *http.Request) (*answer, error) {
 	}
 	return &answer{status: res.StatusCode, header: res.Header, body: body}, nil
 }
-
-// plainError takes the URL out of an error of net/http, which would repeat its query.
-func plainError(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
-}
-
-// userAgent names this program and its version.
-var userAgent = sync.OnceValue(func() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return "eventrouter/" + info.Main.Version
-	}
-	return "eventrouter/devel"
-})
 
 // newClient makes the client, with a transport that destinations of one kind share and a reload keeps.
 func (d *Destination) newClient(env destinations.Env) http.Client {
