@@ -177,7 +177,7 @@ func (in *evaluation) transform() (out evaluated, err error) {
 	outputs := []filters.Output{{Event: in.event()}}
 	if t != nil { // else it changes nothing
 		why := ""
-		outputs, why, err = t.Eval(in.event(), filters.World{KV: memoryKV{}, Log: func(level, line string) {
+		outputs, why, err = t.Eval(in.event(), filters.World{KV: filters.NewMemoryKV(nil), Log: func(level, line string) {
 			out.Logs = append(out.Logs, evaluateLog{level, line})
 		}})
 		if err == nil && len(outputs) == 0 {
@@ -247,15 +247,3 @@ func sorted(v any) (string, error) {
 	err = enc.Encode(any)
 	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), err
 }
-
-// memoryKV is what one evaluation keeps.
-type memoryKV map[string]string
-
-// Load implements [filters.KV].
-func (m memoryKV) Load(key string) (string, bool, error) { v, ok := m[key]; return v, ok, nil }
-
-// Store implements [filters.KV].
-func (m memoryKV) Store(key, json string, _ time.Duration) error { m[key] = json; return nil }
-
-// Delete implements [filters.KV].
-func (m memoryKV) Delete(key string) error { delete(m, key); return nil }
