@@ -18,7 +18,6 @@ var (
 // constant is a template without expressions: the table name itself, quotes included.
 type constant string
 
-func (c constant) eval(string) (string, bool, error)            { return string(c), true, nil }
 func (c constant) evalEvent(*event.Event) (string, bool, error) { return string(c), true, nil }
 
 func isConstant(src string) bool {

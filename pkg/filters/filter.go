@@ -70,9 +70,7 @@ type direct interface {
 
 // engine evaluates one format. text is what the template prints, ok is false when it prints no text at all (an object, undefined).
 type engine interface {
-	// eval takes the event as [event.Event.AppendView] writes it.
-	eval(view string) (text string, ok bool, err error)
-	// evalEvent does the same with less work, if the template names the members that it reads. text may share the event's bytes.
+	// evalEvent looks up only what the template names, if it can tell; else it makes the event's view. text may share the event's bytes.
 	evalEvent(ev *event.Event) (text string, ok bool, err error)
 }
 

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dop251/goja"
+
 	"eventrouter/pkg/event"
 )
 
@@ -71,11 +73,29 @@ func TestEventsInTurn(t *testing.T) {
 	f("const wait = async v => v; return `${await wait($.event_type ?? 'none')} ${await wait($.user?.email ?? 'none')}`")
 }
 
+// evalWhole evaluates by the engine of the language on a whole view, whatever the template names.
+func evalWhole(e engine, view string) (text string, ok bool, err error) {
+	switch e := e.(type) {
+	case *goTemplate:
+		return e.eval(view)
+	case *script:
+		err = e.on(view, func(v goja.Value) (err error) {
+			text, ok, err = nameText(v)
+			return err
+		})
+		if err != nil {
+			return "", false, err
+		}
+		return text, ok, nil
+	}
+	return e.evalEvent(nil) // a constant
+}
+
 // evalView is Eval for any view, by the engine of the language, which has no shorter way then.
 func (f *Filter) evalView(view string) (Result, error) {
-	text, ok, err := f.engine.eval(view)
+	text, ok, err := evalWhole(f.engine, view)
 	if errors.Is(err, errTime) {
-		text, ok, err = f.engine.eval(view)
+		text, ok, err = evalWhole(f.engine, view)
 	}
 	if err != nil && !errors.Is(err, errSkip) {
 		return Result{}, err

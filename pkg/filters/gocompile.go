@@ -9,15 +9,14 @@ import (
 
 // goCompiler makes closures of a template's tree.
 type goCompiler struct {
-	names  []string
-	places map[string]int // of names
-	inside int            // how many with are around: dot is the event where there are none
-	failed bool           // there is something that only text/template can do
+	wantedNames
+	inside int  // how many with are around: dot is the event where there are none
+	failed bool // there is something that only text/template can do
 }
 
 // compileGoDirect returns the template in a form that runs without text/template, nil when it does more than that form can.
 func compileGoDirect(root *parse.ListNode) *goDirect {
-	c := &goCompiler{places: map[string]int{}}
+	c := &goCompiler{}
 	body := c.list(root)
 	if c.failed {
 		return nil
@@ -28,16 +27,6 @@ func compileGoDirect(root *parse.ListNode) *goDirect {
 func (c *goCompiler) fail() goExpr {
 	c.failed = true
 	return func(*goDirect) any { return nil }
-}
-
-func (c *goCompiler) place(name string) int {
-	i, ok := c.places[name]
-	if !ok {
-		i = len(c.names)
-		c.names = append(c.names, name)
-		c.places[name] = i
-	}
-	return i
 }
 
 func (c *goCompiler) list(list *parse.ListNode) goNode {

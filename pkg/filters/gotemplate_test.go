@@ -13,7 +13,7 @@ func TestGoTemplate(t *testing.T) {
 			t.Errorf("Compile(%q): %v", src, err)
 			return
 		}
-		text, _, err := filter.engine.eval(testView)
+		text, _, err := evalWhole(filter.engine, testView)
 		if err != nil {
 			text = "error: " + err.Error()
 		}

@@ -9,7 +9,7 @@ import (
 
 // compileDirect returns the script in a form that runs without the engine, nil when it does more than that form can. f is as the user wrote it.
 func compileDirect(f *ast.ArrowFunctionLiteral, o Options, timestamp bool) *jsDirect {
-	c := &jsCompiler{options: o, places: map[string]int{}, scope: &jsScope{names: map[unistring.String]int{"$": theEvent, "_": theEvent, "event": theEvent}}}
+	c := &jsCompiler{options: o, scope: &jsScope{names: map[unistring.String]int{"$": theEvent, "_": theEvent, "event": theEvent}}}
 	if timestamp {
 		c.place(event.FieldTimestamp)
 	}
@@ -29,9 +29,8 @@ func compileDirect(f *ast.ArrowFunctionLiteral, o Options, timestamp bool) *jsDi
 
 // jsCompiler makes closures of a syntax tree.
 type jsCompiler struct {
+	wantedNames
 	options Options
-	names   []string
-	places  map[string]int // of names
 	scope   *jsScope
 	slots   int
 	depth   int
@@ -54,16 +53,6 @@ const (
 func (c *jsCompiler) fail() jsExpr {
 	c.failed = true
 	return func(*jsRun) jsValue { return jsValue{} }
-}
-
-func (c *jsCompiler) place(name string) int {
-	i, ok := c.places[name]
-	if !ok {
-		i = len(c.names)
-		c.names = append(c.names, name)
-		c.places[name] = i
-	}
-	return i
 }
 
 // lookUp returns the slot of a name; false: nobody declares it.

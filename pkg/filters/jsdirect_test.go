@@ -17,7 +17,7 @@ import (
 // engine. It returns whether the engine was not needed.
 func checkDirect(t *testing.T, src string, f *Filter, ev *event.Event) (decided bool) {
 	t.Helper()
-	want, wantOK, wantErr := f.engine.eval(string(ev.AppendView(nil)))
+	want, wantOK, wantErr := evalWhole(f.engine, string(ev.AppendView(nil)))
 	text, ok, err := f.engine.evalEvent(ev)
 	if errors.Is(wantErr, ErrLimit) || errors.Is(err, ErrLimit) {
 		return true

@@ -94,7 +94,6 @@ func eventOf(json string) *event.Event { return &event.Event{JSON: []byte(json)}
 
 type engineFunc func() (string, bool, error)
 
-func (f engineFunc) eval(string) (string, bool, error)            { return f() }
 func (f engineFunc) evalEvent(*event.Event) (string, bool, error) { return f() }
 
 // TestScriptsDoNotShare checks that a script finds nothing of what it did for an earlier event, and that built-ins stay what they are.

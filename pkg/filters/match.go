@@ -18,7 +18,7 @@ func CompileMatch(s config.Settings) (*Match, error) {
 	if s.Shape() == config.Nothing || s.Shape() == config.Map && len(s.Members()) == 0 {
 		return nil, nil
 	}
-	c := matchCompiler{places: map[string]int{}}
+	c := matchCompiler{}
 	all := c.all(s)
 	if err := c.problems.Sorted().Err(); err != nil {
 		return nil, err

@@ -29,8 +29,7 @@ var otherWords = map[string]string{
 
 // matchCompiler makes conditions of what stands in the file and collects all that is wrong.
 type matchCompiler struct {
-	names      []string
-	places     map[string]int // of names
+	wantedNames
 	conditions int
 	programs   int // instructions of all regular expressions
 	problems   config.Problems
@@ -93,17 +92,6 @@ func (c *matchCompiler) member(key string, s config.Settings) []condition {
 	}
 	test := condition{member: c.place(member), below: below}
 	return c.tests(key, test, s, false)
-}
-
-// place returns where the name of a top level's member stands among those that are looked up.
-func (c *matchCompiler) place(name string) int {
-	i, ok := c.places[name]
-	if !ok {
-		i = len(c.names)
-		c.names = append(c.names, name)
-		c.places[name] = i
-	}
-	return i
 }
 
 // list compiles what stands below all and any.

@@ -81,3 +81,23 @@ func isEventName(e ast.Expression) bool {
 	}
 	return false
 }
+
+// wantedNames are the names of an event's members that a compiler wants looked up, each once.
+type wantedNames struct {
+	names  []string
+	places map[string]int // of names
+}
+
+// place returns where a name stands among them, and puts it there if it is new.
+func (l *wantedNames) place(name string) int {
+	i, ok := l.places[name]
+	if !ok {
+		if l.places == nil {
+			l.places = map[string]int{}
+		}
+		i = len(l.names)
+		l.names = append(l.names, name)
+		l.places[name] = i
+	}
+	return i
+}

@@ -156,17 +156,8 @@ func checkGrown(rt *goja.Runtime, v goja.Value) goja.Value {
 	return v
 }
 
-func (s *script) eval(view string) (text string, ok bool, err error) {
-	return textFrom(func(take func(goja.Value) error) error { return s.on(view, take) })
-}
-
 func (s *script) evalEvent(ev *event.Event) (text string, ok bool, err error) {
-	return textFrom(func(take func(goja.Value) error) error { return s.onEvent(ev, take) })
-}
-
-// textFrom runs a script for its text.
-func textFrom(run func(take func(goja.Value) error) error) (text string, ok bool, err error) {
-	err = run(func(v goja.Value) (err error) {
+	err = s.onEvent(ev, func(v goja.Value) (err error) {
 		text, ok, err = nameText(v)
 		return err
 	})

@@ -22,7 +22,7 @@ func TestScript(t *testing.T) {
 			t.Errorf("Compile(%q): %v", src, err)
 			return
 		}
-		text, ok, err := filter.engine.eval(testView)
+		text, ok, err := evalWhole(filter.engine, testView)
 		if errors.Is(err, errSkip) {
 			ok, err = false, nil
 		}
