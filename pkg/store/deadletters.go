@@ -3,15 +3,27 @@ package store
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
+	"time"
 )
 
 // DeadLetterQuery selects dead letters. The zero value asks for the newest 100, without bodies.
 type DeadLetterQuery struct {
-	Destination string // "" for all
-	Reason      string // "" for all
-	EventID     string // "" for all
-	Past        int64  // only those behind the one with this id, in the order asked for; 0: from the start
+	IDs         []int64 // nil for all
+	Destination string  // "" for all; likewise below
+	Hub         string
+	Account     string
+	Lane        string
+	APIKey      string
+	Reason      string
+	EventID     string
+	EventType   string
+	Person      string    // the lane key or e-mail, in any case of letters
+	Since       time.Time // At, from then on; zero for all
+	Until       time.Time // At, before then; zero for all
+	Marked      bool      // only those that are to be replayed
+	Past        int64     // only those behind the one with this id, in the order asked for; 0: from the start
 	OldestFirst bool
 	Bodies      bool // with Event and Original
 	Limit       int  // 0: 100
@@ -97,4 +109,54 @@ func (t *tx) putDeadLetters(letters []DeadLetter) error {
 		}
 	}
 	return nil
+}
+
+// DeadLetterSummary is what a query finds, counted.
+type DeadLetterSummary struct {
+	Letters int64
+	Bytes   int64     // of their records
+	Oldest  time.Time // At of the oldest; zero when there are none
+	Marked  int64     // that are to be replayed
+}
+
+// SummarizeDeadLetters counts what q finds, whatever its Limit.
+func (s *Store) SummarizeDeadLetters(ctx context.Context, q DeadLetterQuery) (DeadLetterSummary, error) {
+	return DeadLetterSummary{}, errors.ErrUnsupported
+}
+
+// MarkReplay marks what q finds, all of it with a Limit of 0, to be sent again; the router does so in the background, also after a restart. It returns how many
+// there are now that were not marked before. On return that is on disk.
+func (s *Store) MarkReplay(ctx context.Context, q DeadLetterQuery, how Replay) (marked int64, err error) {
+	return 0, errors.ErrUnsupported
+}
+
+// UnmarkReplay takes the marks of what q finds away, and returns how many there were.
+func (s *Store) UnmarkReplay(ctx context.Context, q DeadLetterQuery) (unmarked int64, err error) {
+	return 0, errors.ErrUnsupported
+}
+
+// DropDeadLetters deletes what q finds, all of it with a Limit of 0, and returns how many that were.
+func (s *Store) DropDeadLetters(ctx context.Context, q DeadLetterQuery) (dropped int64, err error) {
+	return 0, errors.ErrUnsupported
+}
+
+// EditDeadLetter replaces the records of a dead letter that is not marked.
+func (s *Store) EditDeadLetter(ctx context.Context, id int64, event, original []byte) error {
+	return errors.ErrUnsupported
+}
+
+// ImportDeadLetters puts letters back that an export took out, under new ids. Those of which the store has the same output with the same time and reason
+// are left out.
+func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (added int64, err error) {
+	return 0, errors.ErrUnsupported
+}
+
+// RecordExport notes an export. On return that is on disk.
+func (s *Store) RecordExport(ctx context.Context, e Export) error {
+	return errors.ErrUnsupported
+}
+
+// Exports returns the exports that were noted, oldest first.
+func (s *Store) Exports(ctx context.Context) ([]Export, error) {
+	return nil, errors.ErrUnsupported
 }

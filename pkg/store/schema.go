@@ -177,6 +177,31 @@ CREATE TABLE kv (
 CREATE UNIQUE INDEX kv_key ON kv (destination, key);
 CREATE INDEX kv_oldest ON kv (destination, id, size);
 CREATE INDEX kv_expires ON kv (expires) WHERE expires > 0;
+`, `
+-- replay: how the letter is to be sent again, words with commas between; '' while nobody asked. problem: why its last replay stopped.
+ALTER TABLE dead_letters ADD COLUMN outputs INTEGER NOT NULL DEFAULT 0;  -- that its event had for the destination; 0: not known
+ALTER TABLE dead_letters ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;  -- how often it was replayed before it came back
+ALTER TABLE dead_letters ADD COLUMN replay TEXT NOT NULL DEFAULT '';
+ALTER TABLE dead_letters ADD COLUMN problem TEXT NOT NULL DEFAULT '';
+CREATE INDEX dead_letters_replay ON dead_letters (id) WHERE replay <> '';
+CREATE INDEX dead_letters_at ON dead_letters (at);
+
+-- Files that dead letters were exported to: what router forget can not reach.
+CREATE TABLE exports (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,
+	at      INTEGER NOT NULL,
+	target  TEXT NOT NULL,     -- a file, or the address of who fetched them
+	query   TEXT NOT NULL,     -- which letters
+	letters INTEGER NOT NULL
+);
+
+-- Persons who are forgotten, as keyed hashes. What the logs hold of them below these positions is not delivered.
+CREATE TABLE forgotten (
+	hash          BLOB PRIMARY KEY,
+	at            INTEGER NOT NULL,
+	position      INTEGER NOT NULL,
+	bulk_position INTEGER NOT NULL
+) WITHOUT ROWID;
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.

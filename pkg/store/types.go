@@ -119,10 +119,36 @@ type DeadLetter struct {
 	Received    time.Time
 	At          time.Time
 	Attempts    int
-	Reason      string // one word of a closed list: rejected, filter, plan, retries, lane_full, poison, ...
-	Error       string // what happened, at most 2,000 bytes; never a secret
-	Event       []byte // the record (package event) as it was to be delivered
-	Original    []byte // the record as it came in, where a transform changed it; else nil
+	Reason      string  // one word of a closed list: rejected, filter, plan, retries, lane_full, poison, ...
+	Error       string  // what happened, at most 2,000 bytes; never a secret
+	Event       []byte  // the record (package event) as it was to be delivered
+	Original    []byte  // the record as it came in, where a transform changed it; else nil
+	Outputs     int     // that the event had for the destination; 0: not known, or it did not get as far
+	Replays     int     // how often it was replayed before it came back
+	Replay      *Replay // how it is to be sent again; nil: nobody asked
+	Problem     string  // why its last replay stopped; "" when none did
+}
+
+// Replay says how a dead letter is to be sent again.
+type Replay struct {
+	AsIs      bool // the output as it was, without transform and filter; else what the original event gives now
+	Overwrite bool // properties too that a later delivery of the person wrote
+	All       bool // all outputs that the event gives now, where their number is not what it was
+}
+
+// Replayed is what became of a dead letter that was to be sent again.
+type Replayed struct {
+	ID      int64
+	Problem string // why it stays; "": it is handed over, and goes with the same transaction
+}
+
+// Export is one export of dead letters.
+type Export struct {
+	ID      int64
+	At      time.Time
+	Target  string // a file, or the address of who fetched them
+	Query   string // which letters, in words
+	Letters int64
 }
 
 // Batch is written whole or not at all. The zero Batch writes nothing. The store does not keep its slices after Commit.
@@ -136,8 +162,9 @@ type Batch struct {
 	Identities   []Identity // to put
 	Blocks       []Block
 	DeadLetters  []DeadLetter
-	Outcomes     []Outcome // by dispatchers too; left out where none are kept
-	KV           []KV      // to put; of several with one key the last counts
+	Outcomes     []Outcome  // by dispatchers too; left out where none are kept
+	KV           []KV       // to put; of several with one key the last counts
+	Replayed     []Replayed // dead letters that were marked with MarkReplay; one that is not is an ErrBatch
 
 	// By dispatchers.
 	Delivered   []uint64 // hashes of keys that the remote now has
