@@ -43,6 +43,7 @@ func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
 		if _, err := l.live.open(); err != nil {
 			return nil, err
 		}
+		l.before = storedBlock(r.store, full)
 		a.lanes = append(a.lanes, l)
 	}
 	return a, nil

@@ -208,6 +208,11 @@ func (l *lane) blockLocked(block *destinations.BlockError, now time.Time) {
 	case first:
 		s = &stoppage{since: now, delay: firstProbe, blocked: true}
 		l.stop = s
+		before := l.before // an earlier run
+		l.before, s.shown = nil, now
+		if before != nil && before.Since.Before(now) {
+			s.shown = before.Since
+		}
 	case block.Until.IsZero() && now.Before(s.until):
 		return // a call that was in flight says it again
 	case block.Until.IsZero():
@@ -223,8 +228,9 @@ func (l *lane) blockLocked(block *destinations.BlockError, now time.Time) {
 	}
 	l.account.wakeFrom(l.index) // what need not wait for a blocked lane is in later ones
 	if first {
-		l.account.router.logger.Warn("lane is blocked", "destination", l.account.route.Name, "hub", l.account.hub, "lane", l.spec.Name,
-			"reason", block.Err.Error(), "next_try", s.until.UTC().Format(time.RFC3339))
+		l.keepBlock(s)
+		l.account.router.logger.Warn("lane is blocked", "destination", l.account.route.Name, "hub", l.account.hub, "account", l.account.name,
+			"lane", l.spec.Name, "reason", block.Err.Error(), "since", s.shown.UTC().Format(time.RFC3339), "next_try", s.until.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -246,7 +252,7 @@ func (l *lane) pauseLocked(err error, now time.Time) {
 	}
 	if s.failures == loudFailures {
 		l.account.router.logger.Warn("calls fail, trying again with pauses", "destination", l.account.route.Name,
-			"lane", l.spec.Name, "reason", err.Error())
+			"hub", l.account.hub, "account", l.account.name, "lane", l.spec.Name, "reason", err.Error(), "next_try", s.until.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -286,15 +292,20 @@ func earlier(a, b time.Time) time.Time {
 func (l *lane) worksLocked(began, now time.Time) {
 	for _, lane := range l.account.lanes {
 		s := lane.stop
+		if lane == l && lane.before != nil { // what blocked it in an earlier run is over
+			lane.before = nil
+			lane.keepBlock(nil)
+		}
 		if s == nil || lane != l && !s.account || began.Before(s.since) {
 			continue
 		}
 		if s.blocked {
 			lane.blockedFor += now.Sub(s.since)
+			lane.keepBlock(nil)
 		}
 		if s.blocked || s.failures >= loudFailures {
-			lane.account.router.logger.Info("lane flows again", "destination", lane.account.route.Name, "lane", lane.spec.Name,
-				"after", now.Sub(s.since).Round(time.Second).String())
+			lane.account.router.logger.Info("lane flows again", "destination", lane.account.route.Name, "hub", lane.account.hub, "account", lane.account.name,
+				"lane", lane.spec.Name, "after", now.Sub(s.began()).Round(time.Second).String())
 		}
 		lane.stop = nil
 		lane.poke()

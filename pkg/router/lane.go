@@ -39,6 +39,7 @@ type lane struct {
 	passed     int      // calls in a row that left bulk entries waiting
 	resend     []*unit  // to be sent again unchanged
 	stop       *stoppage
+	before     *keptBlock         // what blocked it when an earlier run ended, until a call tells how it is now
 	probed     time.Time          // when somebody last wanted a probe
 	blockedFor time.Duration      // total time blocked, which the age of retries does not count
 	cutAcquire context.CancelFunc // ends the wait for a permit; nil: there is none
@@ -69,6 +70,7 @@ type unit struct {
 	ambiguous time.Time     // last attempt that got no complete answer; zero: none
 	since     time.Time     // first of those
 	base      time.Duration // the lane's blocked time then
+	age       time.Duration // from since to the last attempt, without the time that the lane was blocked
 	attempts  int           // made so far, blocked ones not counted
 	due       time.Time
 }
@@ -90,7 +92,8 @@ type result struct {
 // stoppage is why a lane does not send.
 type stoppage struct {
 	err      error
-	since    time.Time
+	since    time.Time     // in this run
+	shown    time.Time     // since when people are told that it is; zero: since
 	until    time.Time     // the next probe
 	delay    time.Duration // between probes
 	blocked  bool          // said by the destination, for a cause outside the entries
@@ -222,7 +225,7 @@ func (l *lane) recoverCalls() {
 	var done []*result
 	a.mu.Lock()
 	l.recovered = slices.DeleteFunc(l.recovered, func(c store.Call) bool {
-		u := &unit{call: c.ID, ambiguous: now, since: now, base: l.blockedLocked(now), due: now}
+		u := &unit{call: c.ID, ambiguous: now, since: now.Add(-c.Age), age: c.Age, base: l.blockedLocked(now), due: now}
 		for _, ref := range c.Entries {
 			if e := l.recover[ref]; e != nil {
 				u.entries = append(u.entries, e)

@@ -165,6 +165,7 @@ var (
 	laneBytes     = prometheus.NewDesc("router_lane_bytes", "Bytes of a lane on disk.", laneLabels, nil)
 	laneOldest    = prometheus.NewDesc("router_lane_oldest_seconds", "Age of the oldest entry, 0 when empty.", laneLabels, nil)
 	laneState     = prometheus.NewDesc("router_lane_state", "1 for the state that the lane is in.", append(laneLabels[:4:4], "state"), nil)
+	laneSince     = prometheus.NewDesc("router_lane_since_seconds", "When the lane got into the state blocked or paused, in Unix seconds; 0 in others.", laneLabels, nil)
 	logBytes      = prometheus.NewDesc("router_log_bytes", "Bytes of the log on disk: live, bulk.", []string{"log"}, nil)
 	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", []string{"log"}, nil)
 	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
@@ -181,7 +182,7 @@ var (
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		laneEntries, laneBytes, laneOldest, laneState, logBytes, logUnsorted, storeBytes, jitsuQueue, refusedAPIKey,
+		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, jitsuQueue, refusedAPIKey,
 		outcomes, outcomeBytes, outcomesGone, kvEntries, kvBytes, kvDropped,
 	} {
 		ch <- d
@@ -202,6 +203,11 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(laneBytes, float64(s.Bytes), labels...)
 		gauge(laneOldest, s.OldestSeconds, labels...)
 		gauge(laneState, 1, append(labels, string(s.State))...)
+		since := 0.0
+		if s.Since != nil {
+			since = float64(s.Since.UnixMilli()) / 1000
+		}
+		gauge(laneSince, since, labels...)
 		queue[n.Destination] += s.Entries
 	}
 	for _, route := range r.table.Load().routes {

@@ -27,7 +27,8 @@ func (s *settlement) sendAgain(u *unit, entries []*entry, ambiguous, blocked boo
 			next.due = s.now.Add(backoff(next.attempts-1, a.route.Retry.MaxDelay))
 		}
 	}
-	if most := a.route.Retry.MaxAge; most > 0 && !blocked && s.now.Sub(next.since)-(blockedNow-next.base) >= most {
+	next.age = s.now.Sub(next.since) - (blockedNow - next.base)
+	if most := a.route.Retry.MaxAge; most > 0 && !blocked && next.age >= most {
 		for _, e := range entries {
 			s.bury(next, e, e.attempts+next.attempts, "retries", fmt.Errorf("gave up after %s without an answer: %w", most, err))
 		}
@@ -50,7 +51,7 @@ func (s *settlement) sendAgain(u *unit, entries []*entry, ambiguous, blocked boo
 // keep has a unit sent again.
 func (s *settlement) keep(u *unit) {
 	if u.call != 0 {
-		s.batch.Calls = append(s.batch.Calls, store.Call{ID: u.call, Lane: s.lane.live.laneID(), Entries: refs(u.entries), Ambiguous: u.ambiguous})
+		s.batch.Calls = append(s.batch.Calls, store.Call{ID: u.call, Lane: s.lane.live.laneID(), Entries: refs(u.entries), Ambiguous: u.ambiguous, Age: u.age})
 	}
 	s.units = append(s.units, u)
 }

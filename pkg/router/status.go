@@ -76,7 +76,7 @@ func (r *Router) Status() []LaneStatus {
 				if stop.blocked {
 					s.State = Blocked
 				}
-				since, until := stop.since.UTC(), stop.until.UTC()
+				since, until := stop.began().UTC(), stop.until.UTC()
 				s.Since, s.NextTry = &since, &until
 			}
 			l.account.mu.Unlock()

@@ -11,13 +11,14 @@ import (
 // out when the last process ended.
 func (s *Store) Calls() (calls []Call, err error) {
 	err = s.read(func(c *conn) error {
-		return c.query(`SELECT id, lane, ambiguous, entries FROM calls ORDER BY id`, func(row []driver.Value) error {
-			refs, err := parseRefs(toString(row[3]))
+		return c.query(`SELECT id, lane, ambiguous, age, entries FROM calls ORDER BY id`, func(row []driver.Value) error {
+			refs, err := parseRefs(toString(row[4]))
 			if err != nil {
 				return fmt.Errorf("%w: call %d: %w", ErrDamaged, toInt(row[0]), err)
 			}
 			calls = append(calls, Call{
 				ID: CallID(toInt(row[0])), Lane: LaneID(toInt(row[1])), Ambiguous: toTime(row[2]), Entries: refs,
+				Age: time.Duration(toInt(row[3])) * time.Millisecond,
 			})
 			return nil
 		})

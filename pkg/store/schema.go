@@ -186,6 +186,9 @@ ALTER TABLE dead_letters ADD COLUMN problem TEXT NOT NULL DEFAULT '';
 CREATE INDEX dead_letters_replay ON dead_letters (id) WHERE replay <> '';
 CREATE INDEX dead_letters_at ON dead_letters (at);
 
+-- How long a call has gone without an answer, in milliseconds, without the time that its lane was blocked.
+ALTER TABLE calls ADD COLUMN age INTEGER NOT NULL DEFAULT 0;
+
 -- Files that dead letters were exported to: what router forget can not reach.
 CREATE TABLE exports (
 	id      INTEGER PRIMARY KEY AUTOINCREMENT,

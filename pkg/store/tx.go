@@ -227,8 +227,8 @@ func (t *tx) putRetries(retries []Retry) error {
 func (t *tx) putCalls(calls []Call, done []CallID) error {
 	for i := range calls {
 		c := &calls[i]
-		err := t.s.w.exec(`INSERT OR REPLACE INTO calls (id, lane, ambiguous, entries) VALUES (?, ?, ?, ?)`,
-			c.ID, c.Lane, c.Ambiguous, formatRefs(c.Entries))
+		err := t.s.w.exec(`INSERT OR REPLACE INTO calls (id, lane, ambiguous, age, entries) VALUES (?, ?, ?, ?, ?)`,
+			c.ID, c.Lane, c.Ambiguous, c.Age.Milliseconds(), formatRefs(c.Entries))
 		if err != nil {
 			return err
 		}

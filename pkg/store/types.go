@@ -77,7 +77,8 @@ type Call struct {
 	ID        CallID
 	Lane      LaneID
 	Entries   []Ref
-	Ambiguous time.Time // of the last attempt that was left without an answer; zero: still out, or found at start
+	Ambiguous time.Time     // of the last attempt that was left without an answer; zero: still out, or found at start
+	Age       time.Duration // from the first of those to the last, without the time that its lane was blocked
 }
 
 // Hold replaces an earlier one of the same lane and key. It keeps later writes of a key back until a call that got no answer can no longer be applied.

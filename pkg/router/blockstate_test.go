@@ -1,0 +1,102 @@
+package router
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+)
+
+// TestBlockOverRestart: since when and why a lane is blocked outlives the process, and each change is logged once.
+func TestBlockOverRestart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		var mended atomic.Bool
+		g := newRig(t, newRemote(), nil)
+		g.logs = &logged
+		g.remote.answer = func(c call) []error {
+			if mended.Load() || c.lane != "contacts" {
+				return nil
+			}
+			return []error{destinations.Block(errors.New("the token is wrong"), destinations.LaneScope, time.Time{})}
+		}
+		state := func(want State, reason string, since time.Time) {
+			t.Helper()
+			got := g.router.Status()[0]
+			if got.State != want || got.Reason != reason || !since.IsZero() && (got.Since == nil || got.Since.Sub(since).Abs() > time.Second) {
+				t.Errorf("state %s, %q since %v; want %s, %q since %v", got.State, got.Reason, got.Since, want, reason, since)
+			}
+		}
+		times := func(text string, want int) {
+			t.Helper()
+			if n := strings.Count(logged.String(), text); n != want {
+				t.Errorf("the log says %q %d times, want %d:\n%s", text, n, want, logged.String())
+			}
+		}
+		g.start()
+		began := time.Now()
+		g.post(identify("a@b.co", 1))
+		time.Sleep(time.Hour)
+		state(Blocked, "the token is wrong", began)
+		times("lane is blocked", 1)
+		g.stop()
+		time.Sleep(time.Hour)
+
+		g.start()
+		time.Sleep(time.Minute)
+		state(Blocked, "the token is wrong", began)
+		times("lane is blocked", 2) // by another process
+		mended.Store(true)
+		g.drain()
+		state(Flowing, "", time.Time{})
+		times("lane flows again", 1)
+		if !strings.Contains(logged.String(), "after=2h") {
+			t.Errorf("the log does not say that it was for two hours:\n%s", logged.String())
+		}
+		g.stop()
+
+		mended.Store(false)
+		g.start()
+		again := time.Now()
+		g.post(identify("a@b.co", 2))
+		time.Sleep(time.Minute)
+		state(Blocked, "the token is wrong", again) // the one before is over
+		mended.Store(true)
+		g.drain()
+		g.stop()
+	})
+}
+
+// TestUnansweredOverRestart: a call that never gets an answer is given up at retry.max_age, however often the router starts meanwhile.
+func TestUnansweredOverRestart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), func(r *Route) { r.Retry = config.Retry{MaxAge: time.Hour, MaxDelay: time.Minute} })
+		g.remote.answer = func(call) []error { return []error{destinations.Ambiguous(errors.New("timeout"))} }
+		g.start()
+		g.post(identify("a@b.co", 1))
+		for range 2 {
+			time.Sleep(25 * time.Minute)
+			g.want("dead letters", deadReasons(g), "")
+			g.stop()
+			time.Sleep(3 * time.Hour) // nobody tries, so it does not count
+			g.start()
+		}
+		defer g.stop()
+		time.Sleep(16 * time.Minute)
+		g.want("dead letters", deadReasons(g), "retries")
+	})
+}
+
+func deadReasons(g *rig) string {
+	g.t.Helper()
+	var reasons []string
+	for _, d := range g.deadLetters() {
+		reasons = append(reasons, d.Reason)
+	}
+	return strings.Join(reasons, " ")
+}
