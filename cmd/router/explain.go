@@ -5,14 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"net"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -20,18 +15,16 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/redact"
 	"eventrouter/pkg/router"
-	"eventrouter/pkg/store"
 )
 
 type explainCmd struct {
 	configFlag
-	EventID    string `arg:"" optional:"" name:"event-id" help:"The event's id. Not with --person."`
-	Person     string `help:"The last events of this person, by e-mail." placeholder:"EMAIL"`
-	APIKey     string `name:"api-key" help:"Only events of the API key with this id." placeholder:"ID"`
-	Limit      int    `help:"At most so many outcomes, and of what waits in each lane. Default: 20 of a person, 100 of an event."`
-	URL        string `name:"url" help:"Ask the router at this address. Default: the one of the configuration, or its data directory if none runs." placeholder:"URL"`
-	AdminToken string `env:"ADMIN_TOKEN" help:"The admin token of that router. Default: server.admin_token of the configuration." placeholder:"TOKEN"`
-	JSON       bool   `help:"One JSON object."`
+	routerFlags
+	EventID string `arg:"" optional:"" name:"event-id" help:"The event's id. Not with --person."`
+	Person  string `help:"The last events of this person, by e-mail." placeholder:"EMAIL"`
+	APIKey  string `name:"api-key" help:"Only events of the API key with this id." placeholder:"ID"`
+	Limit   int    `help:"At most so many outcomes, and of what waits in each lane. Default: 20 of a person, 100 of an event."`
+	JSON    bool   `help:"One JSON object."`
 }
 
 // Help is shown by router explain --help.
@@ -51,23 +44,11 @@ func (c *explainCmd) Run(ctx context.Context, s streams) error {
 	if (q.EventID == "") == (q.Person == "") {
 		return usageError{errors.New("name either an event id or --person (see router explain --help)")}
 	}
-	if c.URL != "" {
-		if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil { // errors repeat it
-			return usageError{errors.New("--url: write the router's address, such as https://router.example.com; the token goes into --admin-token")}
-		}
-	}
-	cfg, err := load(c.Config)
-	if c.URL != "" && errors.Is(err, fs.ErrNotExist) {
-		cfg, err = &config.Config{}, nil // it says nothing that is needed
-	}
+	cfg, err := c.routerFlags.load(c.Config)
 	if err != nil {
 		return err
 	}
-	token := c.AdminToken
-	if token == "" {
-		token = string(cfg.Server.AdminToken)
-	}
-	x, err := c.ask(ctx, cfg, token, q)
+	x, err := c.ask(ctx, cfg, q)
 	if err != nil {
 		return err
 	}
@@ -87,63 +68,7 @@ func (c *explainCmd) Run(ctx context.Context, s streams) error {
 }
 
 // ask asks the router that runs, and the store where none does.
-func (c *explainCmd) ask(ctx context.Context, cfg *config.Config, token string, q router.ExplainQuery) (*router.Explanation, error) {
-	base := strings.TrimRight(c.URL, "/")
-	if base == "" {
-		base = ownAddress(cfg.Server)
-	}
-	if base != "" {
-		transport := &http.Transport{DisableKeepAlives: true} // no proxy: the token is for the router
-		if c.URL == "" {
-			var err error
-			if transport, err = ownTransport(cfg.Server.TLS); err != nil {
-				return nil, fmt.Errorf("read the certificate of the router: %w; or name its address with --url", err)
-			}
-		}
-		x, err := fetchExplanation(ctx, transport, explainAt{base, token}, q)
-		if c.URL != "" || !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, errNoRouter) {
-			return x, err
-		}
-	}
-	st, err := store.OpenReadOnly(cfg.Server.DataDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no router runs at %s, and %s holds no data: name the configuration of the router with --config, or its address with --url", base, cfg.Server.DataDir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the store in %s: %w", cfg.Server.DataDir, err)
-	}
-	defer st.Close()
-	return router.ExplainStored(ctx, st, q)
-}
-
-// ownAddress is where the router of a configuration can be reached from this machine; "" when it takes any free port.
-func ownAddress(s config.Server) string {
-	if s.Port == 0 {
-		return ""
-	}
-	host := s.Host
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	scheme := "http://"
-	if s.TLS.Enabled() {
-		scheme = "https://"
-	}
-	return scheme + net.JoinHostPort(host, strconv.Itoa(s.Port))
-}
-
-// errNoRouter is for something else that listens where the router was thought to be.
-var errNoRouter = errors.New("what answers there is no router, or an older one")
-
-// maxExplanation bounds an answer.
-const maxExplanation = 64 << 20
-
-// explainAt is the router to ask.
-type explainAt struct{ base, token string }
-
-// fetchExplanation asks a router.
-func fetchExplanation(ctx context.Context, transport *http.Transport, at explainAt, q router.ExplainQuery) (*router.Explanation, error) {
-	base, token := at.base, at.token
+func (c *explainCmd) ask(ctx context.Context, cfg *config.Config, q router.ExplainQuery) (*router.Explanation, error) {
 	values := url.Values{}
 	if q.Limit > 0 {
 		values.Set("limit", strconv.Itoa(q.Limit))
@@ -153,48 +78,17 @@ func fetchExplanation(ctx context.Context, transport *http.Transport, at explain
 			values.Set(name, value)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+explainPath+"?"+values.Encode(), nil)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--url: %w", err)}
-	}
-	if token != "" {
-		req.Header.Set("X-Admin-Token", token)
-	}
-	client := http.Client{
-		Timeout:       time.Minute,
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // nor for others
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the router: %w", err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxExplanation))
-	if err != nil {
-		return nil, fmt.Errorf("ask the router at %s: %w", base, err)
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, refusedQuestion(base, res.StatusCode, body)
-	}
 	var x router.Explanation
-	if err := json.Unmarshal(body, &x); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errNoRouter, base, err)
+	err := c.call(ctx, cfg, routerCall{path: explainPath + "?" + values.Encode()}, &x)
+	if err == nil || !c.absent(err) {
+		return &x, err
 	}
-	return &x, nil
-}
-
-func refusedQuestion(base string, status int, body []byte) error {
-	var answer struct{ Message, Error string }
-	_ = json.Unmarshal(body, &answer)
-	switch {
-	case status == http.StatusUnauthorized:
-		return fmt.Errorf("the router at %s does not accept the admin token: give the one of its server.admin_token with --admin-token, or in ADMIN_TOKEN", base)
-	case answer.Message != "":
-		return fmt.Errorf("the router at %s answers %d: %s", base, status, line(strings.TrimSpace(answer.Message+" "+answer.Error)))
-	default:
-		return fmt.Errorf("%w: %s answers %d", errNoRouter, base, status)
+	st, err := c.stored(cfg)
+	if err != nil {
+		return nil, err
 	}
+	defer st.Close()
+	return router.ExplainStored(ctx, st, q)
 }
 
 // explainPage answers GET /api/v1/events/explain.
