@@ -160,8 +160,13 @@ func (l *Log) repair(v *survey) error {
 	return nil
 }
 
-// copyGood writes the good records of a segment to a new one, ending with an empty group that stands for what is lost.
+// copyGood writes the good records of a segment to a new one.
 func (l *Log) copyGood(v *survey, path string) error {
+	return l.copyWith(v, path, func(frame) bool { return true })
+}
+
+// copyWith writes those good records of a segment that keep wants to a new one, ending with an empty group that stands for what is not there.
+func (l *Log) copyWith(v *survey, path string, keep func(frame) bool) error {
 	if err := os.RemoveAll(path); err != nil { // of an earlier try
 		return err
 	}
@@ -173,7 +178,12 @@ func (l *Log) copyGood(v *survey, path string) error {
 	_, err = f.WriteAt(v.segment.header(), 0)
 	if err == nil {
 		lost := survey{segment: v.segment, next: v.next} // as before, and reported already
-		err = lost.run(w.add)
+		err = lost.run(func(f frame) error {
+			if !keep(f) {
+				return nil
+			}
+			return w.add(f)
+		})
 	}
 	if err == nil {
 		err = w.flush()
