@@ -21,6 +21,7 @@ type cli struct {
 	Send        sendCmd        `cmd:"" help:"Upload files of events to a router."`
 	Try         tryCmd         `cmd:"" help:"Show what would become of events, and what would be sent, without sending anything."`
 	Schema      schemaCmd      `cmd:"" help:"Store what is known of the remote accounts, for try."`
+	Status      statusCmd      `cmd:"" help:"Tell how the router is: lanes, what waits, logs, store, disk, dead letters, last errors."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

@@ -359,7 +359,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	for _, path := range []string{
 		"/api/v1/events/cache?namespace=token&ids=web,stray", "/api/v1/events/cache?ids=crm", "/api/v1/events/cache?ids=crm&status=error",
 		"/api/v1/events/cache?namespace=token&ids=web&status=error", explainPath + "?person=a@example.com&limit=100", explainPath + "?event_id=in-error",
-		explainPath + "?event_id=in-body", explainPath + "?event_id=" + plantedServer, "/readyz",
+		explainPath + "?event_id=in-body", explainPath + "?event_id=" + plantedServer, "/readyz", statusPath,
 	} {
 		shown.WriteString(g.admin(path))
 	}

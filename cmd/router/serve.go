@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -102,6 +103,7 @@ type service struct {
 	state    atomic.Pointer[state]
 	parts    parts     // to make routes with
 	reloader *reloader // nil: the configuration is no file
+	began    time.Time
 	logger   *slog.Logger
 	registry *prometheus.Registry
 	log      *log.Log
@@ -114,14 +116,17 @@ type service struct {
 	recent   *eventscache.Cache
 	fields   *redact.Fields // what people are not shown of events
 
+	lastLines *lastLines
+
 	certificate *ingest.Certificate // nil: HTTP
 }
 
 // newService opens the data directory and puts the parts together. transport is for the destinations' calls; nil: the network.
 func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTripper) (srv *service, err error) {
 	fields := redact.New(cfg.Server.Redact)
-	logger = slog.New(fields.Handler(logger.Handler()))
-	srv = &service{logger: logger, registry: prometheus.NewRegistry(), fields: fields}
+	last := &lastLines{}
+	logger = slog.New(fields.Handler(last.handler(logger.Handler()))) // what is hidden is hidden from both
+	srv = &service{began: time.Now(), lastLines: last, logger: logger, registry: prometheus.NewRegistry(), fields: fields}
 	srv.state.Store(&state{cfg: cfg})
 	defer func() {
 		if err != nil {
@@ -186,6 +191,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
 		Admin: map[string]fasthttp.RequestHandler{
 			"GET " + explainPath:             srv.explainPage,
+			"GET " + statusPath:              srv.statusPage,
 			"GET /api/v1/events/cache":       srv.eventsCachePage,
 			"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
 			"POST " + evaluatePath:           fasthttpadaptor.NewFastHTTPHandler(evaluates),
@@ -248,13 +254,7 @@ func (srv *service) close() error {
 // ready is the detail of /readyz: the lanes and their states. A remote that refuses does not make the router unready, for it goes on
 // accepting events; a log that takes none does.
 func (srv *service) ready() (detail []byte, ok bool) {
-	select {
-	case <-srv.log.Failed():
-	case <-srv.bulkLog.Failed():
-	case <-srv.store.Failed():
-	default:
-		ok = true
-	}
+	ok = !srv.failed()
 	status := struct {
 		Status string              `json:"status"`
 		Lanes  []router.LaneStatus `json:"lanes"`

@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"eventrouter/pkg/store"
@@ -37,6 +38,7 @@ func (l *lane) keepBlock(s *stoppage) {
 
 // storedBlock returns what an earlier run kept of a lane; nil where it was not blocked.
 func storedBlock(st *store.Store, name store.LaneName) *keptBlock {
+	name.Lane = strings.TrimSuffix(name.Lane, bulkSuffix)
 	value, _, ok := st.CacheLoad(blockKey(name))
 	var kept keptBlock
 	if !ok || len(value) == 0 || json.Unmarshal(value, &kept) != nil || kept.Since.IsZero() {

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
-	"eventrouter/pkg/config"
-	"eventrouter/pkg/destinations"
-	"eventrouter/pkg/event"
 	"eventrouter/pkg/store"
 )
 
@@ -24,6 +20,7 @@ const (
 	Paused  State = "paused"  // calls fail; the next is tried soon
 	Blocked State = "blocked" // the remote refuses the lane or account as a whole
 	Parked  State = "parked"  // its destination is gone or delivers to another hub
+	Stopped State = "stopped" // no router runs
 	// Swapping: a reload changed its destination, and calls that began before have to end first.
 	Swapping State = "swapping"
 )
@@ -57,10 +54,7 @@ func (r *Router) Status() []LaneStatus {
 	now := time.Now()
 	all := []LaneStatus{} // none is a list too, for who reads it as JSON
 	for _, stored := range r.store.Lanes() {
-		s := LaneStatus{Name: stored.Name, Entries: stored.Entries, Bytes: stored.Bytes, State: Parked}
-		if stored.Entries > 0 && !stored.Oldest.IsZero() {
-			s.OldestSeconds = max(now.Sub(stored.Oldest).Seconds(), 0)
-		}
+		s := newLaneStatus(stored, Parked, now)
 		if isUnsorted(s.Name) && t.index(s.Name.Destination) >= 0 {
 			s.State = Flowing
 		}
@@ -120,29 +114,29 @@ func (r *Router) Idle() bool {
 	return !slices.ContainsFunc(r.store.Lanes(), func(l store.Lane) bool { return l.Entries > 0 })
 }
 
-// Refused says whether events of an API key and class are refused at present, because a lane that they feed is full or the disk is,
-// and why. A lane that is full of imports refuses imports and replays only. It is cheap, for ingest asks it on every request.
-func (r *Router) Refused(apiKey string, class event.Class) (reason string, refused bool) {
-	m := r.refusals.Load()
-	if m == nil {
-		return "", false
+// StoredStatus returns the lanes of a store that no router works on: stopped, blocked where they were when it ended, and parked where their destination is not
+// configured.
+func StoredStatus(st *store.Store, configured func(destination string) bool) []LaneStatus {
+	all := []LaneStatus{}
+	for _, stored := range st.Lanes() {
+		s := newLaneStatus(stored, Stopped, time.Now())
+		if !configured(stored.Name.Destination) {
+			s.State = Parked
+		} else if kept := storedBlock(st, stored.Name); kept != nil {
+			s.State, s.Reason, s.Since = Blocked, kept.Reason, &kept.Since
+		}
+		all = append(all, s)
 	}
-	keys := m.live
-	if class != event.Live {
-		keys = m.bulk
-	}
-	if reason, refused = keys[apiKey]; refused {
-		return reason, true
-	}
-	reason, refused = keys[everyKey]
-	return reason, refused
+	return all
 }
 
-// refusals are the API keys that are refused, with the reason: for live events and for others.
-type refusals struct{ live, bulk map[string]string }
-
-// everyKey stands for all API keys in the refusals.
-const everyKey = ""
+func newLaneStatus(stored store.Lane, state State, now time.Time) LaneStatus {
+	s := LaneStatus{Name: stored.Name, Entries: stored.Entries, Bytes: stored.Bytes, State: state}
+	if stored.Entries > 0 && !stored.Oldest.IsZero() {
+		s.OldestSeconds = max(now.Sub(stored.Oldest).Seconds(), 0)
+	}
+	return s
+}
 
 // sweepInterval is how often holds that are over are looked for.
 const sweepInterval = time.Minute
@@ -193,105 +187,7 @@ func (r *Router) forgetHolds(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// refuse works out which API keys are to be refused.
-func (r *Router) refuse(now time.Time) {
-	refused := refusals{live: map[string]string{}, bulk: map[string]string{}}
-	t := r.table.Load()
-	if r.store.Full() {
-		refused.live[everyKey] = "the disk is almost full"
-		refused.bulk[everyKey] = refused.live[everyKey]
-	}
-	for _, stored := range r.store.Lanes() {
-		i := t.index(stored.Name.Destination)
-		if i < 0 || stored.Entries == 0 {
-			continue
-		}
-		route := t.routes[i]
-		full := over(stored, route.Lanes, now)
-		if r.parked(stored.Name, route) {
-			continue // nothing feeds it, so that refusing would be for ever
-		}
-		if r.letGo(stored, route, full, now) || !full {
-			continue
-		}
-		reason := "lane " + stored.Name.Lane + " of destination " + route.Name + " is full"
-		keys := refused.live
-		if strings.HasSuffix(stored.Name.Lane, bulkSuffix) {
-			keys = refused.bulk
-		}
-		if route.APIKeys == nil {
-			keys[everyKey] = reason
-		}
-		for key := range route.APIKeys {
-			keys[key] = reason
-		}
-	}
-	before := r.refusals.Load()
-	if len(refused.live)+len(refused.bulk) == 0 {
-		if before != nil {
-			r.refusals.Store(nil)
-			r.logger.Info("no lane is full any more, all API keys are accepted again")
-		}
-		return
-	}
-	r.refusals.Store(&refused)
-	if before == nil {
-		reasons := slices.AppendSeq(slices.Collect(maps.Values(refused.live)), maps.Values(refused.bulk))
-		slices.Sort(reasons)
-		for _, reason := range slices.Compact(reasons) {
-			r.logger.Warn("events are refused with 503", "reason", reason)
-		}
-	}
-}
-
 // parked says that a lane's destination delivers to another hub now.
 func (r *Router) parked(name store.LaneName, route *Route) bool {
 	return !isUnsorted(name) && route.Destination.Hub(name.Account) != name.Hub
 }
-
-// letGo has a lane let go of its oldest entries, where the cause of its block or the configuration says so. It returns false for a lane that
-// keeps all of them.
-func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time) bool {
-	if isUnsorted(stored.Name) {
-		return route.Lanes.OnFull == config.DeadLetterOldest // see aside.tooOld
-	}
-	r.mu.Lock()
-	a := r.accounts[accountName{stored.Name.Destination, stored.Name.Hub, stored.Name.Account}]
-	r.mu.Unlock()
-	if a == nil {
-		return false
-	}
-	stream := a.stream(stored.Name.Lane)
-	if stream == nil {
-		return false
-	}
-	l := stream.lane
-	give := &surrender{most: int(stored.Entries), before: now.Add(-route.Lanes.MaxAge)}
-	if limit := route.Lanes.MaxBytes; limit > 0 && stored.Bytes >= limit {
-		// About a tenth at a time: the size falls as whole blocks end.
-		give = &surrender{most: max(100, int(stored.Entries/10))}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch s := l.stop; {
-	case s != nil && s.skipAfter > 0:
-		give.err = destinations.Skip(s.skipReason)
-		if !full {
-			give.before = now.Add(-s.skipAfter)
-			if !stored.Oldest.Before(give.before) {
-				return true
-			}
-		}
-	case full && route.Lanes.OnFull == config.DeadLetterOldest:
-		give.err, give.reason = destinations.Reject(errLaneFull), reasonLaneFull
-	default:
-		return false
-	}
-	stream.giveUp = give
-	l.askToLetGo()
-	return true
-}
-
-const reasonLaneFull = "lane_full" // of dead letters
-
-var errLaneFull = errors.New("the lane is at its limit and gives up its oldest entries (lanes.on_full)")

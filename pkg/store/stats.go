@@ -72,6 +72,12 @@ func (s *Store) Full() bool {
 	return err == nil && free+s.stats.freePages.Load()*pageSize < s.opts.MinFreeBytes
 }
 
+// Free is what is left on the disk below the store, the store's own free pages counted in. It makes one system call.
+func (s *Store) Free() (bytes int64, err error) {
+	free, err := freeBytes(s.path)
+	return free + s.stats.freePages.Load()*pageSize, err
+}
+
 // fullFor is how long a full disk keeps new work away. Then a write has to find out anew.
 const fullFor = 10 * time.Second
 
