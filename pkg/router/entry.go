@@ -22,6 +22,7 @@ type entry struct {
 	// original is the event's record as it came in, where a transform changed it; nil: it did not. It points into the block, too. Siblings share one.
 	original []byte
 	shared   bool // with the entry before it
+	erased   bool // of a person who is forgotten: nothing is left of it but its place
 	persons  []*person
 	// effective is when the event counts, among those of its persons, in microseconds. See [event.Event.Effective].
 	effective int64
@@ -79,6 +80,7 @@ const (
 	entryLate     = 1 << 1
 	entryOriginal = 1 << 2
 	entryShared   = 1 << 3 // the original is that of the entry before
+	entryErased   = 1 << 4 // without key, ID and original; of the event the record holds the id at most
 
 	maxAlso = 1 << 10
 )
@@ -90,6 +92,7 @@ type origin struct {
 	offset uint64
 	index  int // of the output
 	late   bool
+	erased bool // see entry
 
 	original []byte // the record as it came in, where the event was changed; nil: it was not
 	shared   bool   // the entry before in the block has the same one
@@ -108,6 +111,9 @@ func appendEntry(dst []byte, o origin, p *destinations.Plan, ev *event.Event, sc
 	}
 	if o.late {
 		flags |= entryLate
+	}
+	if o.erased {
+		flags |= entryErased
 	}
 	switch {
 	case o.original == nil:
@@ -149,39 +155,50 @@ func decodeBlock(data []byte, destination, account, lane string) ([]*entry, erro
 	}
 	d := decoder{rest: data[1:]}
 	var entries []*entry
+	var last *entry
 	for len(d.rest) > 0 {
-		e := &entry{}
-		e.Name = destinations.OutputName{Offset: d.uvarint(), Index: int(d.uvarint()), Destination: destination}
-		flags := d.byte()
-		e.Late = flags&entryLate != 0
-		e.Plan = destinations.Plan{Account: account, Lane: lane, Key: string(d.bytes()), ID: string(d.bytes()), IfNew: flags&entryIfNew != 0}
-		if e.Plan.ID == "" {
-			e.Plan.ID = e.Plan.Key
-		}
-		also := d.uvarint()
-		if also > maxAlso {
-			d.failed = true
-		}
-		for i := uint64(0); i < also && !d.failed; i++ {
-			e.Plan.Also = append(e.Plan.Also, string(d.bytes()))
-		}
-		e.record = d.bytes()
-		switch {
-		case flags&entryOriginal != 0:
-			e.original = d.bytes()
-		case flags&entryShared != 0 && len(entries) > 0:
-			e.original, e.shared = entries[len(entries)-1].original, true
-		}
-		if d.failed || flags&entryShared != 0 && e.original == nil {
-			return nil, fmt.Errorf("%w: entry %d", errBlock, len(entries))
-		}
-		e.Event = &event.Event{}
-		if err := e.Event.Decode(e.record); err != nil {
+		e, err := d.entry(last)
+		if err != nil {
 			return nil, fmt.Errorf("%w: entry %d: %w", errBlock, len(entries), err)
 		}
+		e.Name.Destination, e.Plan.Account, e.Plan.Lane = destination, account, lane
 		entries = append(entries, e)
+		last = e
 	}
 	return entries, nil
+}
+
+var errCutShort = errors.New("cut short")
+
+// entry reads one entry; last is the one before it, nil: there is none.
+func (d *decoder) entry(last *entry) (*entry, error) {
+	e := &entry{}
+	e.Name.Offset, e.Name.Index = d.uvarint(), int(d.uvarint())
+	flags := d.byte()
+	e.Late, e.erased = flags&entryLate != 0, flags&entryErased != 0
+	e.Plan = destinations.Plan{Key: string(d.bytes()), ID: string(d.bytes()), IfNew: flags&entryIfNew != 0}
+	if e.Plan.ID == "" {
+		e.Plan.ID = e.Plan.Key
+	}
+	also := d.uvarint()
+	if also > maxAlso {
+		d.failed = true
+	}
+	for i := uint64(0); i < also && !d.failed; i++ {
+		e.Plan.Also = append(e.Plan.Also, string(d.bytes()))
+	}
+	e.record = d.bytes()
+	switch {
+	case flags&entryOriginal != 0:
+		e.original = d.bytes()
+	case flags&entryShared != 0 && last != nil:
+		e.original, e.shared = last.original, true
+	}
+	if d.failed || flags&entryShared != 0 && e.original == nil {
+		return nil, errCutShort
+	}
+	e.Event = &event.Event{}
+	return e, e.Event.Decode(e.record)
 }
 
 // decoder reads from rest; after a failure it returns zero values.
