@@ -3,8 +3,9 @@ package store
 import (
 	"context"
 	"database/sql/driver"
-	"errors"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -29,31 +30,87 @@ type DeadLetterQuery struct {
 	Limit       int  // 0: 100
 }
 
+// conditions are the query's filters in SQL, but for Past, on dead_letters as d and replays as r. A + before a column keeps SQLite from its index: it does
+// not know that of one person there are fewer letters than of one destination, nor that to sort a million of them for a page is slower than to look at them in
+// the order of their ids.
+func (q *DeadLetterQuery) conditions() (sql string, args []any) {
+	plus := ""
+	if q.IDs != nil || q.EventID != "" || q.Person != "" || q.Marked {
+		plus = "+"
+	}
+	where := []string{"TRUE"}
+	add := func(wanted bool, condition string, arg any) {
+		if wanted {
+			where, args = append(where, condition), append(args, arg)
+		}
+	}
+	if q.IDs != nil {
+		ids, _ := json.Marshal(q.IDs) // of numbers: can not fail
+		add(true, `d.id IN (SELECT value FROM json_each(?))`, string(ids))
+	}
+	for _, f := range [...]struct{ column, want string }{
+		{plus + "d.destination", q.Destination},
+		{"d.hub", q.Hub},
+		{"d.account", q.Account},
+		{"d.lane", q.Lane},
+		{"d.api_key", q.APIKey},
+		{plus + "d.reason", q.Reason},
+		{"d.event_id", q.EventID},
+		{"d.event_type", q.EventType},
+	} {
+		add(f.want != "", f.column+" = ?", f.want)
+	}
+	add(q.Person != "", `d.person = ? COLLATE NOCASE`, strings.ToLower(q.Person)) // see putDeadLetter
+	add(!q.Since.IsZero(), `+d.at >= ?`, q.Since)
+	add(!q.Until.IsZero(), `+d.at < ?`, q.Until)
+	if q.Marked {
+		where = append(where, `r.how <> ''`)
+	}
+	return strings.Join(where, " AND "), args
+}
+
+// from is the tables that a query reads: with Marked by the marks, of which there may be few.
+func (q *DeadLetterQuery) from() string {
+	if q.Marked {
+		return ` FROM replays r CROSS JOIN dead_letters d ON d.id = r.letter `
+	}
+	return ` FROM dead_letters d LEFT JOIN replays r ON r.letter = d.id `
+}
+
+// page is the rest of a statement behind conditions: from Past on, most of them.
+func (q *DeadLetterQuery) page(most int) string {
+	id := `d.id`
+	if q.Marked {
+		id = `r.letter`
+	}
+	order := ` ORDER BY ` + id
+	if !q.OldestFirst {
+		order += ` DESC`
+	}
+	switch {
+	case q.Past == 0:
+	case q.OldestFirst:
+		order = fmt.Sprintf(` AND %s > %d`, id, q.Past) + order
+	default:
+		order = fmt.Sprintf(` AND %s < %d`, id, q.Past) + order
+	}
+	return order + fmt.Sprintf(` LIMIT %d`, most)
+}
+
 // DeadLetters returns dead letters. With bodies, one whose body does not match its checksum gives an ErrDamaged that names it,
 // together with those before it.
 func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []DeadLetter, err error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
-	const columns = `SELECT id, destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
-		received, at, attempts, reason, error`
-	sql := columns
+	columns := `SELECT d.id, destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
+		received, at, attempts, reason, error, outputs, replays, coalesce(r.how, ''), coalesce(r.problem, '')`
 	if q.Bodies {
-		sql += `, crc, event, original`
+		columns += `, crc, event, original`
 	}
-	sql += ` FROM dead_letters WHERE (?1 = '' OR destination = ?1) AND (?2 = '' OR reason = ?2)`
-	if q.EventID != "" {
-		sql += ` AND event_id = ?3`
-	} else {
-		sql += ` AND ?3 = ''`
-	}
-	if q.OldestFirst {
-		sql += ` AND id > ?4 ORDER BY id LIMIT ?5`
-	} else {
-		sql += ` AND (?4 = 0 OR id < ?4) ORDER BY id DESC LIMIT ?5`
-	}
+	where, args := q.conditions()
 	err = s.read(func(c *conn) error {
-		return c.query(sql, func(row []driver.Value) error {
+		return c.queryOnce(columns+q.from()+`WHERE `+where+q.page(q.Limit), func(row []driver.Value) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -62,7 +119,7 @@ func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []D
 				letters = append(letters, letter)
 			}
 			return err
-		}, q.Destination, q.Reason, q.EventID, q.Past, q.Limit)
+		}, args...)
 	})
 	return letters, err
 }
@@ -75,88 +132,108 @@ func rowDeadLetter(row []driver.Value) (DeadLetter, error) {
 		APIKey: toString(row[7]), EventID: toString(row[8]), EventType: toString(row[9]), Person: toString(row[10]),
 		Received: toTime(row[11]), At: toTime(row[12]), Attempts: int(toInt(row[13])),
 		Reason: toString(row[14]), Error: toString(row[15]),
+		Outputs: int(toInt(row[16])), Replays: int(toInt(row[17])), Replay: parseReplay(toString(row[18])), Problem: toString(row[19]),
 	}
-	if len(row) > 16 {
-		d.Event, d.Original = toBytes(row[17]), toBytes(row[18])
-		if letterSum(d.Event, d.Original) != uint32(toInt(row[16])) {
+	if len(row) > 20 {
+		d.Event, d.Original = toBytes(row[21]), toBytes(row[22])
+		if letterSum(d.Event, d.Original) != uint32(toInt(row[20])) {
 			return d, fmt.Errorf("%w: dead letter %d: checksum does not match", ErrDamaged, d.ID)
 		}
 	}
 	return d, nil
 }
 
-// DeadLetterCounts returns how many dead letters there are, by destination and reason.
-func (s *Store) DeadLetterCounts() (map[[2]string]int64, error) {
-	counts := make(map[[2]string]int64)
-	err := s.read(func(c *conn) error {
-		return c.query(`SELECT destination, reason, count(*) FROM dead_letters GROUP BY destination, reason`, func(row []driver.Value) error {
-			counts[[2]string{toString(row[0]), toString(row[1])}] = toInt(row[2])
-			return nil
-		})
-	})
-	return counts, err
+// Words of the column how of replays.
+const (
+	replayOriginal  = "original"
+	replayAsIs      = "as_is"
+	replayOverwrite = "overwrite"
+	replayAll       = "all"
+)
+
+func (r *Replay) words() string {
+	words := replayOriginal
+	if r.AsIs {
+		words = replayAsIs
+	}
+	if r.Overwrite {
+		words += "," + replayOverwrite
+	}
+	if r.All {
+		words += "," + replayAll
+	}
+	return words
 }
 
-func (t *tx) putDeadLetters(letters []DeadLetter) error {
-	for i := range letters {
-		d := &letters[i]
-		err := t.s.w.exec(`INSERT INTO dead_letters (destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
-			received, at, attempts, reason, error, crc, event, original) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			d.Destination, d.Hub, d.Account, d.Lane, d.Offset, d.Index, d.APIKey, d.EventID, d.EventType, d.Person,
-			d.Received, d.At, d.Attempts, d.Reason, cut(d.Error, 2000), int64(letterSum(d.Event, d.Original)), d.Event, d.Original)
-		if err != nil {
-			return err
+// parseReplay is the inverse of words.
+func parseReplay(words string) *Replay {
+	if words == "" {
+		return nil
+	}
+	r := &Replay{}
+	for word := range strings.SplitSeq(words, ",") {
+		switch word {
+		case replayAsIs:
+			r.AsIs = true
+		case replayOverwrite:
+			r.Overwrite = true
+		case replayAll:
+			r.All = true
 		}
 	}
-	return nil
+	return r
 }
 
 // DeadLetterSummary is what a query finds, counted.
 type DeadLetterSummary struct {
 	Letters int64
-	Bytes   int64     // of their records
+	Bytes   int64     // of their records and errors
 	Oldest  time.Time // At of the oldest; zero when there are none
 	Marked  int64     // that are to be replayed
 }
 
-// SummarizeDeadLetters counts what q finds, whatever its Limit.
-func (s *Store) SummarizeDeadLetters(ctx context.Context, q DeadLetterQuery) (DeadLetterSummary, error) {
-	return DeadLetterSummary{}, errors.ErrUnsupported
-}
+// summaryIDs is how many ids are looked at in one go: meanwhile others wait for the connection.
+const summaryIDs = 50_000
 
-// MarkReplay marks what q finds, all of it with a Limit of 0, to be sent again; the router does so in the background, also after a restart. It returns how many
-// there are now that were not marked before. On return that is on disk.
-func (s *Store) MarkReplay(ctx context.Context, q DeadLetterQuery, how Replay) (marked int64, err error) {
-	return 0, errors.ErrUnsupported
-}
-
-// UnmarkReplay takes the marks of what q finds away, and returns how many there were.
-func (s *Store) UnmarkReplay(ctx context.Context, q DeadLetterQuery) (unmarked int64, err error) {
-	return 0, errors.ErrUnsupported
-}
-
-// DropDeadLetters deletes what q finds, all of it with a Limit of 0, and returns how many that were.
-func (s *Store) DropDeadLetters(ctx context.Context, q DeadLetterQuery) (dropped int64, err error) {
-	return 0, errors.ErrUnsupported
-}
-
-// EditDeadLetter replaces the records of a dead letter that is not marked.
-func (s *Store) EditDeadLetter(ctx context.Context, id int64, event, original []byte) error {
-	return errors.ErrUnsupported
-}
-
-// ImportDeadLetters puts letters back that an export took out, under new ids. Those of which the store has the same output with the same time and reason
-// are left out.
-func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (added int64, err error) {
-	return 0, errors.ErrUnsupported
-}
-
-// RecordExport notes an export. On return that is on disk.
-func (s *Store) RecordExport(ctx context.Context, e Export) error {
-	return errors.ErrUnsupported
-}
-
-// Exports returns the exports that were noted, oldest first.
-func (s *Store) Exports(ctx context.Context) ([]Export, error) {
-	return nil, errors.ErrUnsupported
+// SummarizeDeadLetters counts what q finds, whatever its Limit. It takes about a second for some million letters.
+func (s *Store) SummarizeDeadLetters(ctx context.Context, q DeadLetterQuery) (sum DeadLetterSummary, err error) {
+	q.OldestFirst = true
+	where, args := q.conditions()
+	sql := `SELECT count(*), sum(coalesce(length(event), 0) + coalesce(length(original), 0) + length(CAST(error AS BLOB))), min(at), count(nullif(r.how, ''))` +
+		q.from() + `WHERE ` + where + ` AND d.id > ? AND d.id <= ?`
+	var last int64
+	if err := s.read(func(c *conn) (err error) {
+		last, err = c.queryInt(`SELECT max(id) FROM dead_letters`)
+		return err
+	}); err != nil {
+		return sum, err
+	}
+	for past := q.Past; past < last; {
+		if err := ctx.Err(); err != nil {
+			return sum, err
+		}
+		err := s.read(func(c *conn) error {
+			first, err := c.queryInt(`SELECT id FROM dead_letters WHERE id > ? ORDER BY id LIMIT 1`, past) // ids may have large gaps
+			if err != nil || first == 0 {
+				past = last
+				return err
+			}
+			upTo := first + summaryIDs - 1
+			err = c.queryOnce(sql, func(row []driver.Value) error {
+				sum.Letters += toInt(row[0])
+				sum.Bytes += toInt(row[1])
+				sum.Marked += toInt(row[3])
+				if at := toTime(row[2]); sum.Oldest.IsZero() || !at.IsZero() && at.Before(sum.Oldest) {
+					sum.Oldest = at
+				}
+				return nil
+			}, append(args[:len(args):len(args)], past, upTo)...)
+			past = upTo
+			return err
+		})
+		if err != nil {
+			return sum, err
+		}
+	}
+	return sum, nil
 }

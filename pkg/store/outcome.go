@@ -20,6 +20,7 @@ const (
 	Duplicate Status = "duplicate"   // the API key had sent the id before; of no destination
 	Unrouted  Status = "unrouted"    // the API key feeds no destination
 	Dead      Status = "dead_letter" // can not be delivered, for Reason
+	Dropped   Status = "dropped"     // a dead letter that was deleted, for Reason
 )
 
 // Outcome is what became of one output.

@@ -178,13 +178,49 @@ CREATE UNIQUE INDEX kv_key ON kv (destination, key);
 CREATE INDEX kv_oldest ON kv (destination, id, size);
 CREATE INDEX kv_expires ON kv (expires) WHERE expires > 0;
 `, `
--- replay: how the letter is to be sent again, words with commas between; '' while nobody asked. problem: why its last replay stopped.
 ALTER TABLE dead_letters ADD COLUMN outputs INTEGER NOT NULL DEFAULT 0;  -- that its event had for the destination; 0: not known
 ALTER TABLE dead_letters ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;  -- how often it was replayed before it came back
-ALTER TABLE dead_letters ADD COLUMN replay TEXT NOT NULL DEFAULT '';
-ALTER TABLE dead_letters ADD COLUMN problem TEXT NOT NULL DEFAULT '';
-CREATE INDEX dead_letters_replay ON dead_letters (id) WHERE replay <> '';
-CREATE INDEX dead_letters_at ON dead_letters (at);
+CREATE INDEX dead_letters_at ON dead_letters (destination, at);
+CREATE INDEX dead_letters_destination ON dead_letters (destination);  -- in the order of ids
+DROP INDEX dead_letters_event;
+CREATE INDEX dead_letters_event ON dead_letters (event_id, log_offset);
+CREATE INDEX dead_letters_person ON dead_letters (person COLLATE NOCASE);
+
+-- Of letters that are to be sent again, or that could not be. A table of its own: to write one of these does not write a letter's records anew.
+CREATE TABLE replays (
+	letter  INTEGER PRIMARY KEY,
+	how     TEXT NOT NULL,  -- words with commas between: original or as_is, overwrite, all; '' while nobody asks
+	problem TEXT NOT NULL   -- why the last replay stopped
+);
+CREATE INDEX replays_marked ON replays (letter) WHERE how <> '';
+
+-- How many letters there are and the bytes of their records and errors, kept by the triggers, so that nobody has to count them.
+CREATE TABLE dead_letter_use (
+	destination TEXT NOT NULL,
+	reason      TEXT NOT NULL,
+	letters     INTEGER NOT NULL,
+	bytes       INTEGER NOT NULL,
+	PRIMARY KEY (destination, reason)
+) WITHOUT ROWID;
+INSERT INTO dead_letter_use SELECT destination, reason, count(*), sum(coalesce(length(event), 0) + coalesce(length(original), 0) + length(CAST(error AS BLOB)))
+	FROM dead_letters GROUP BY destination, reason;
+CREATE TRIGGER dead_letters_added AFTER INSERT ON dead_letters BEGIN
+	INSERT INTO dead_letter_use VALUES (NEW.destination, NEW.reason, 1,
+		coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0) + length(CAST(NEW.error AS BLOB)))
+		ON CONFLICT DO UPDATE SET letters = letters + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER dead_letters_gone AFTER DELETE ON dead_letters BEGIN
+	UPDATE dead_letter_use SET letters = letters - 1,
+		bytes = bytes - coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0) - length(CAST(OLD.error AS BLOB))
+		WHERE destination = OLD.destination AND reason = OLD.reason;
+	DELETE FROM dead_letter_use WHERE destination = OLD.destination AND reason = OLD.reason AND letters <= 0;
+	DELETE FROM replays WHERE letter = OLD.id;
+END;
+CREATE TRIGGER dead_letters_edited AFTER UPDATE OF event, original ON dead_letters BEGIN
+	UPDATE dead_letter_use SET bytes = bytes + coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0)
+		- coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0)
+		WHERE destination = NEW.destination AND reason = NEW.reason;
+END;
 
 -- How long a call has gone without an answer, in milliseconds, without the time that its lane was blocked.
 ALTER TABLE calls ADD COLUMN age INTEGER NOT NULL DEFAULT 0;

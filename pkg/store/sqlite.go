@@ -131,6 +131,16 @@ func (c *conn) query(sql string, each func(row []driver.Value) error, args ...an
 	}
 }
 
+// queryOnce is query for a text that is not one of a fixed set: it does not stay prepared.
+func (c *conn) queryOnce(sql string, each func(row []driver.Value) error, args ...any) error {
+	err := c.query(sql, each, args...)
+	if st := c.stmts[sql]; st != nil {
+		delete(c.stmts, sql)
+		err = errors.Join(err, st.Close())
+	}
+	return err
+}
+
 // queryInt returns the integer in the first column of the first row, 0 when there is none.
 func (c *conn) queryInt(sql string, args ...any) (n int64, err error) {
 	err = c.query(sql, func(row []driver.Value) error {

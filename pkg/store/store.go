@@ -122,6 +122,7 @@ type Store struct {
 	memories   *memories
 	outcomes   outcomes
 	kv         kvTable
+	letters    letters
 
 	mu      sync.Mutex // guards the fields below
 	queue   []*request
@@ -208,6 +209,7 @@ func newStore(path string, opts Options) *Store {
 		caches:     make(map[string]*cacheValue),
 		lanes:      make(map[LaneID]*lane),
 		byName:     make(map[LaneName]LaneID),
+		letters:    letters{marked: make(chan struct{}, 1)},
 	}
 	s.outcomes.limit(opts.OutcomeBytes, opts.OutcomeAge)
 	s.LimitKV(opts.KVMaxEntries, opts.KVMaxBytes)
@@ -235,7 +237,8 @@ func (s *Store) open() (err error) {
 	s.nextBlock = st.nextBlock
 	s.setHashKey(st.hashKey)
 	now := time.Now()
-	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w)); err != nil {
+	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w),
+		s.letters.load(s.w)); err != nil {
 		return err
 	}
 	last, err := s.w.queryInt(`SELECT max(id) FROM calls`)

@@ -30,6 +30,9 @@ type tx struct {
 	outcomes            []*packedOutcomes
 	outcomeStep         outcomeStep
 	kvStep              kvStep
+
+	letters bool        // dead letters came or went
+	use     []letterUse // what they are then
 }
 
 func (s *Store) newTx() *tx {
@@ -55,6 +58,7 @@ func (t *tx) apply(group []*request) error {
 		func() error { return t.s.memories.write(t.s.w, &t.memoryStep) },
 		t.writeOutcomes,
 		t.trimKV,
+		t.readLetterUse,
 		t.writeLanes,
 		t.writeState,
 	)
@@ -79,6 +83,12 @@ func (t *tx) applyRequest(req *request) error {
 	if req.name != nil {
 		return t.makeLane(req)
 	}
+	if req.do != nil {
+		if req.outcomes != nil {
+			t.outcomes = append(t.outcomes, req.outcomes)
+		}
+		return req.do(t)
+	}
 	b := req.batch
 	if req.outcomes != nil {
 		t.outcomes = append(t.outcomes, req.outcomes)
@@ -96,6 +106,7 @@ func (t *tx) applyRequest(req *request) error {
 	return first(
 		func() error { return t.putBlocks(b.Blocks, req.blobs) },
 		func() error { return t.putIdentities(b.Identities) },
+		func() error { return t.putReplayed(b.Replayed) }, // before DeadLetters, among which may be what comes back under the same id
 		func() error { return t.putDeadLetters(b.DeadLetters) },
 		func() error { return t.putRetries(b.Retries) }, // before Progress, which removes those of finished entries
 		func() error { return t.putProgress(b.Progress) },
@@ -284,6 +295,9 @@ func (t *tx) adopt() {
 	s.kv.adopt(&t.kvStep)
 	s.identities.adopt(t.identities, t.hidden)
 	t.adoptLanes()
+	if t.letters {
+		s.letters.adopt(t.use)
+	}
 	s.stats.blockRaw.Add(t.raw)
 	s.stats.blockStored.Add(t.stored)
 }

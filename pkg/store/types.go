@@ -106,7 +106,7 @@ type Memory struct {
 
 // DeadLetter is an entry that can not be delivered, kept whole.
 type DeadLetter struct {
-	ID          int64 // given by the store
+	ID          int64 // given by the store; in a batch 0, or that of the letter that comes back, which has it again where it is free
 	Destination string
 	Hub         string
 	Account     string

@@ -21,9 +21,10 @@ const (
 type request struct {
 	batch    *Batch
 	blobs    [][]byte        // the batch's blocks as they are stored
-	outcomes *packedOutcomes // the batch's; nil: none
+	outcomes *packedOutcomes // of the batch, or of what do does; nil: none
 	bytes    int             // that it writes, about
 	name     *LaneName       // instead of a batch: make this lane
+	do       func(*tx) error // instead of a batch: this; it may run twice, where another request of the first transaction was at fault
 	laneID   LaneID          // the answer
 	err      error
 	done     chan struct{}
