@@ -24,6 +24,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if become := children[os.Getenv(childEnv)]; become != nil {
+		fmt.Fprintln(os.Stderr, become())
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "router-e2e-")
 	if err == nil {
 		binary = filepath.Join(dir, "router")
@@ -46,6 +50,11 @@ const (
 	clientSecret = "js.planted-secret"
 	serverSecret = "s2s.planted-secret"
 )
+
+// childEnv is the variable that makes the test binary be something else than a test; children are what, by its value.
+const childEnv = "E2E_CHILD"
+
+var children = map[string]func() error{}
 
 // hub is a HubSpot sandbox on loopback.
 type hub struct {
@@ -129,7 +138,13 @@ destinations:
 // start runs router serve and waits until it listens.
 func start(t *testing.T, config string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, "serve", "--config", config), log: &lockedBuffer{}, exited: make(chan struct{})}
+	return startCommand(t, exec.Command(binary, "serve", "--config", config))
+}
+
+// startCommand runs a command that becomes router serve, and waits until that listens.
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, log: &lockedBuffer{}, exited: make(chan struct{})}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,9 @@ func Keep(dataDir string, a Address, v Version) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
+	if err := syncDir(dataDir); err != nil { // the folder's own name
+		return err
+	}
 	return writeDurably(path, data)
 }
 
@@ -80,7 +83,11 @@ func writeDurably(path string, data []byte) (err error) {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -148,15 +148,20 @@ func openOn(dir string, opts Options, d disk) (*Log, error) {
 	return l, nil
 }
 
-// makeDir makes the folder durably if it is not there.
+// makeDir makes the folder, and those above it that are not there, and makes their names durable: a file that was synced is gone all the same when
+// the name of a folder on the way to it is.
 func makeDir(dir string, d disk) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	parent := filepath.Dir(filepath.Clean(dir))
+	if err := makeDir(parent, d); err != nil {
 		return err
 	}
-	return d.SyncDir(filepath.Dir(dir))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return d.SyncDir(parent)
 }
 
 func (o Options) withDefaults() Options {
