@@ -24,6 +24,7 @@ type cli struct {
 	Status      statusCmd      `cmd:"" help:"Tell how the router is: lanes, what waits, logs, store, disk, dead letters, last errors."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
+	Keygen      keygenCmd      `cmd:"" help:"Print a new key for server.encryption."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 
 	ImportConfig importConfigCmd `cmd:"" help:"Make a configuration of one of Jitsu's, and report what it could not carry over."`

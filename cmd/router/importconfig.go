@@ -117,7 +117,9 @@ func (c *importConfigCmd) tell(ctx context.Context, w io.Writer, data []byte) er
 	left := func(context.Context, config.Address) (config.Version, error) {
 		return config.Version{}, config.ErrLeftOut
 	}
-	none := func(config.Address, string) (config.Version, error) { return config.Version{}, config.ErrLeftOut }
+	none := func(config.Address, config.Server) (config.Version, error) {
+		return config.Version{}, config.ErrLeftOut
+	}
 	l := loader{path: name, data: data, fresh: left, good: none, strict: true}
 	loaded, err := l.load(ctx)
 	if err == nil {

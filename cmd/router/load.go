@@ -42,7 +42,7 @@ type loader struct {
 	data []byte // the file's; nil: it is read
 	// fresh returns what stands at an address now, and good the version to use where that can not be read or is wrong.
 	fresh func(context.Context, config.Address) (config.Version, error)
-	good  func(a config.Address, dataDir string) (config.Version, error)
+	good  func(a config.Address, server config.Server) (config.Version, error)
 	// insist makes do with good versions also when fresh ones are wrong only together with the rest: for a start.
 	insist bool
 	// strict uses no good version where a fresh one is wrong: for a check.
@@ -55,7 +55,9 @@ type loader struct {
 	scripts []config.Script // of the last attempt, not nil; nil: nothing could be read as a configuration
 }
 
-func kept(a config.Address, dataDir string) (config.Version, error) { return config.Kept(dataDir, a) }
+func kept(a config.Address, server config.Server) (config.Version, error) {
+	return config.Kept(server, a)
+}
 
 // fetched reads addresses over the network.
 func fetched(e *config.Elsewhere) func(context.Context, config.Address) (config.Version, error) {
@@ -149,7 +151,7 @@ func (l *loader) attempt(ctx context.Context, answers map[config.Address]answer,
 		}
 		version := now.Version
 		if now.err != nil || suspect(a) {
-			good, err := l.good(a, server.DataDir)
+			good, err := l.good(a, server)
 			switch {
 			case now.err != nil && err != nil && errors.Is(now.err, config.ErrLeftOut):
 				return nil, now.err

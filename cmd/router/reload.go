@@ -167,11 +167,11 @@ func (r *reloader) reloadNow(ctx context.Context, why string) (reload, error) {
 }
 
 // lastGood is the version of an address that is in force, or one that was kept.
-func (r *reloader) lastGood(a config.Address, dataDir string) (config.Version, error) {
+func (r *reloader) lastGood(a config.Address, _ config.Server) (config.Version, error) {
 	if v, ok := r.now.versions[a]; ok {
 		return v, nil
 	}
-	return config.Kept(r.srv.config().Server.DataDir, a)
+	return config.Kept(r.srv.config().Server, a)
 }
 
 // apply puts next in force, and tells what is different: first the routes, so that no event of a new key finds none.
@@ -239,15 +239,18 @@ func (r *reloader) inForce(why string, next *loaded, result *reload) {
 
 // keep keeps what stands elsewhere and is new, for a start without it.
 func (r *reloader) keep(next *loaded) {
-	dataDir := r.srv.config().Server.DataDir
+	server := r.srv.config().Server
 	for a, v := range next.versions {
 		if _, troubled := next.troubles[a]; troubled {
 			continue
 		}
-		if old, err := config.Kept(dataDir, a); err == nil && bytes.Equal(old.Body, v.Body) {
+		if old, err := config.Kept(server, a); err == nil && bytes.Equal(old.Body, v.Body) {
+			if err := config.Reseal(server, a); err != nil {
+				r.srv.logger.Error("what stands elsewhere can not be encrypted anew", "part", a.Part, "error", err.Error())
+			}
 			continue
 		}
-		if err := config.Keep(dataDir, a, v); err != nil {
+		if err := config.Keep(server, a, v); err != nil {
 			r.srv.logger.Error("what stands elsewhere can not be kept: without it the router could not start now if the address did not answer",
 				"part", a.Part, "address", a.String(), "error", err.Error())
 		}

@@ -79,7 +79,9 @@ func (r *caseRig) load(ctx context.Context, cmd *testCmd) error {
 			}
 			return fetched(config.NewElsewhere(nil))(ctx, a)
 		},
-		good: func(config.Address, string) (config.Version, error) { return config.Version{}, config.ErrLeftOut },
+		good: func(config.Address, config.Server) (config.Version, error) {
+			return config.Version{}, config.ErrLeftOut
+		},
 		options: config.Options{
 			Env: func(name string) (string, bool) {
 				value, ok := r.c.Env[name]

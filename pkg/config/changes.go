@@ -215,7 +215,10 @@ func (c *Config) Merge(next *Config, applies func(key string) bool) (merged *Con
 		return false
 	})
 	out.Server = running.config()
-	out.Server.TLS.Pos = c.Server.TLS.Pos
+	out.Server.TLS.Pos, out.Server.Encryption = c.Server.TLS.Pos, c.Server.Encryption
+	if running.Encryption.KeyFile == wanted.Encryption.KeyFile && !slices.Equal(c.Server.Encryption.FileKeys, next.Server.Encryption.FileKeys) {
+		waiting = append(waiting, "server.encryption.key_file")
+	}
 	mine, other := reflect.ValueOf(*c), reflect.ValueOf(*next)
 	for i := range mine.NumField() {
 		if name := mine.Type().Field(i).Name; !merges[name] && !same(mine.Field(i), other.Field(i)) {

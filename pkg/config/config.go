@@ -67,6 +67,8 @@ type Server struct {
 	EventsCacheCapacity int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache
 	EventsCacheInterval time.Duration // events_cache.interval: default 60s
 
+	Encryption Encryption // encryption; the zero Encryption: what is on disk is not encrypted
+
 	StaticFilesDir string // static_files_dir: what /s/ serves, such as lib.js; default "" (nothing)
 	HTTPContext    bool   // event_enrichment.http_context: request headers become part of events; default false
 	AnonymousHash  bool   // event_enrichment.hashed_anonymous_id: default true

@@ -329,16 +329,16 @@ func TestKeep(t *testing.T) {
 	v := Version{Body: []byte("{\"tokens\":[\xff]}"), At: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)}
 	is := func(a Address, want error) {
 		t.Helper()
-		got, err := Kept(dir, a)
+		got, err := Kept(Server{DataDir: dir}, a)
 		if !errors.Is(err, want) || want == nil && (!bytes.Equal(got.Body, v.Body) || !got.At.Equal(v.At)) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}
 	is(a, ErrNotKept)
-	if err := Keep(dir, a, Version{Body: []byte("older")}); err != nil {
+	if err := Keep(Server{DataDir: dir}, a, Version{Body: []byte("older")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := Keep(dir, a, v); err != nil {
+	if err := Keep(Server{DataDir: dir}, a, v); err != nil {
 		t.Fatal(err)
 	}
 	is(a, nil)
@@ -358,7 +358,7 @@ func TestKeep(t *testing.T) {
 		if err := os.WriteFile(path, data[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Kept(dir, a); err == nil || strings.Contains(err.Error(), "pw") {
+		if _, err := Kept(Server{DataDir: dir}, a); err == nil || strings.Contains(err.Error(), "pw") {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"eventrouter/pkg/seal"
 )
 
 // Version is what stood at an address at a time.
@@ -24,6 +26,7 @@ type keptVersion struct {
 	At      time.Time `json:"at"`
 	Sum     string    `json:"sha256"`
 	Body    []byte    `json:"body"`
+	Sealed  bool      `json:"sealed,omitempty"` // Body is, and Sum is of that
 }
 
 // ErrNotKept says that no version of an address is kept.
@@ -42,14 +45,19 @@ func hexSum(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Keep keeps a version of a in a data directory, in place of the one before. It is on disk when Keep returns. The file holds secrets and is for its
-// owner alone.
-func Keep(dataDir string, a Address, v Version) error {
-	data, err := json.Marshal(keptVersion{a.sum(), v.At.UTC(), hexSum(v.Body), v.Body})
+// Keep keeps a version of a in the data directory of a server, in place of the one before. It is on disk when Keep returns. The file holds secrets: it is for its
+// owner alone, and encrypted when there is a key.
+func Keep(s Server, a Address, v Version) error {
+	kept := keptVersion{Address: a.sum(), At: v.At.UTC(), Body: v.Body}
+	if box := s.Encryption.Keys.Box("config"); box.Seals() {
+		kept.Body, kept.Sealed = box.Seal(nil, v.Body, kept.name(a)), true
+	}
+	kept.Sum = hexSum(kept.Body)
+	data, err := json.Marshal(kept)
 	if err != nil {
 		return err
 	}
-	path := keptPath(dataDir, a.Part)
+	path := keptPath(s.DataDir, a.Part)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -96,8 +104,8 @@ func syncDir(path string) error {
 }
 
 // Kept returns the kept version of a: ErrNotKept when there is none, be it that another address had the part.
-func Kept(dataDir string, a Address) (Version, error) {
-	data, err := readFile(keptPath(dataDir, a.Part), 2*maxElsewhereBytes)
+func Kept(s Server, a Address) (Version, error) {
+	data, err := readFile(keptPath(s.DataDir, a.Part), 2*maxElsewhereBytes)
 	if errors.Is(err, os.ErrNotExist) {
 		return Version{}, ErrNotKept
 	}
@@ -111,5 +119,39 @@ func Kept(dataDir string, a Address) (Version, error) {
 	if kept.Address != a.sum() {
 		return Version{}, ErrNotKept
 	}
+	if kept.Sealed {
+		if kept.Body, err = s.Encryption.Keys.Box("config").Open(nil, kept.Body, kept.name(a)); err != nil {
+			return Version{}, fmt.Errorf("the kept version: %w", err)
+		}
+	}
 	return Version{Body: kept.Body, At: kept.At}, nil
+}
+
+// name binds a sealed body to its part.
+func (k *keptVersion) name(a Address) seal.Name { return seal.Name{Kind: 'c', Text: a.Part} }
+
+// Reseal writes the kept version of a anew where it is not sealed as the server's keys say: in plain, or with an old key. It does nothing when none is kept.
+func Reseal(s Server, a Address) error {
+	data, err := readFile(keptPath(s.DataDir, a.Part), 2*maxElsewhereBytes)
+	var kept keptVersion
+	if err != nil || json.Unmarshal(data, &kept) != nil {
+		return nil // none, or one that Kept tells of
+	}
+	want, seals := s.Encryption.Keys.Sealing()
+	if !kept.Sealed && !seals {
+		return nil
+	}
+	if kept.Sealed {
+		if id, err := seal.ID(kept.Body); err == nil && seals && id == want {
+			return nil
+		}
+	}
+	v, err := Kept(s, a)
+	if errors.Is(err, ErrNotKept) {
+		return nil // of another address: the next Keep replaces it
+	}
+	if err != nil {
+		return err
+	}
+	return Keep(s, a, v)
 }

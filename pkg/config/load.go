@@ -44,6 +44,7 @@ type Options struct {
 	// why it can not, is a problem of the file, but for ErrLeftOut. nil: an address is a problem.
 	Read func(a Address, server Server) ([]byte, error)
 	// Unset returns what stands for a placeholder without a default, of whose variables none is set; false: that is a problem. nil: it always is.
+	// Where it is not nil the keys of server.encryption are not read: who has no secrets opens no data directory.
 	Unset func(names []string) (value string, ok bool)
 	// Base is YAML that says what the file does not, map by map; nil: nothing. Nothing may be wrong with it.
 	Base []byte
@@ -72,7 +73,7 @@ func ParseWith(name string, data []byte, o Options) (*Config, error) {
 	}
 	cfg := Default()
 	cfg.File, cfg.Variables = name, env.secrets
-	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg, read: o.Read, readScript: o.ReadScript}
+	l := loader{decoder: decoder{file: name}, root: Settings{file: name, line: 1, node: root}, cfg: &cfg, read: o.Read, readScript: o.ReadScript, withoutKeys: o.Unset != nil}
 	l.load()
 	cfg.Warnings = l.warnings.Sorted()
 	return &cfg, l.problems.Sorted().Err()
@@ -88,6 +89,7 @@ type loader struct {
 
 	readScript func(path string) ([]byte, error)
 
+	withoutKeys         bool         // of encryption
 	configurator        configurator // checked; without a BaseURL there is none
 	destinationsUnknown bool         // they stand elsewhere and cannot be read
 }

@@ -13,6 +13,9 @@ const shortSecret = 6
 // left out.
 func (c *Config) Secrets() []string {
 	all := []string{string(c.Server.AdminToken)}
+	for _, v := range c.Server.Encryption.secrets() {
+		all = append(all, string(v))
+	}
 	for _, v := range c.Variables {
 		all = append(all, string(v))
 	}

@@ -28,6 +28,7 @@ type server struct {
 	Outcomes       outcomes      `yaml:"outcomes"`
 	KV             kv            `yaml:"kv"`
 	EventsCache    eventsCache   `yaml:"events_cache"`
+	Encryption     encryption    `yaml:"encryption"`
 
 	StaticFilesDir  string          `yaml:"static_files_dir"`
 	EventEnrichment eventEnrichment `yaml:"event_enrichment"`
@@ -135,6 +136,8 @@ func serverOf(s Server) server {
 		KV:          kv{MaxEntries: s.KVMaxEntries, MaxBytes: Size(s.KVMaxBytes)},
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 
+		Encryption: encryption{s.Encryption.Key, s.Encryption.KeyFile, s.Encryption.OldKeys},
+
 		StaticFilesDir:  s.StaticFilesDir,
 		EventEnrichment: eventEnrichment{HTTPContext: s.HTTPContext, AnonymousHash: s.AnonymousHash, UserAgent: s.EnrichUserAgents, Location: s.EnrichLocations},
 		UA:              ua{s.BotKeywords},
@@ -233,6 +236,7 @@ func (l *loader) server(raw server) {
 		check(err == nil && info.IsDir(), "static_files_dir", "%q is no folder that is there; name the one with the SDK's lib.js, or remove the key", raw.StaticFilesDir)
 	}
 	l.cfg.Server = raw.config()
+	l.cfg.Server.Encryption = l.encryption(raw.Encryption)
 	if l.cfg.Server.TLS.Enabled() {
 		l.cfg.Server.TLS.Pos = l.root.KeyPos("server.tls")
 	}
