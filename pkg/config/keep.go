@@ -61,7 +61,7 @@ func Keep(s Server, a Address, v Version) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := syncDir(dataDir); err != nil { // the folder's own name
+	if err := syncDir(s.DataDir); err != nil { // the folder's own name
 		return err
 	}
 	return writeDurably(path, data)
