@@ -1,5 +1,6 @@
 # make check   the fast gate: format, vet, staticcheck, tests with the race detector, tidy
 # make test    all of it: check, and the end-to-end tests with real SDKs and a real browser, installing what they need
+# make torture the long form of the torture test: SEED, KILLS, DURATION
 # make bench   benchmarks
 # make fuzz    each fuzz target for FUZZTIME
 
@@ -9,11 +10,14 @@ GOFUMPT     ?= mvdan.cc/gofumpt@v0.12.0
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
+SEED        ?= 1
+KILLS       ?= 200
+DURATION    ?= 10m
 
 # The end-to-end tests are a module's ordinary packages below e2e; check leaves them out.
 UNIT = $$($(GO) list ./... | grep -v /e2e)
 
-.PHONY: build check fmt vet staticcheck unit tidy test e2e tools bench fuzz
+.PHONY: build check fmt vet staticcheck unit tidy test e2e torture tools bench fuzz
 
 build:
 	$(GO) build -trimpath -o bin/router ./cmd/router
@@ -39,8 +43,12 @@ tidy:
 test: VERBOSE = -v
 test: check e2e
 
+# One package after the other: each has the machine for its processes.
 e2e: tools
-	$(GO) test -race -shuffle=on -timeout 10m -v -count=1 ./e2e/...
+	$(GO) test -race -shuffle=on -timeout 10m -p 1 -v -count=1 ./e2e/...
+
+torture: tools
+	TORTURE_SEED=$(SEED) TORTURE_KILLS=$(KILLS) TORTURE_DURATION=$(DURATION) $(GO) test -race -timeout 3h -v -count=1 -run TestTorture ./e2e/torture
 
 tools:
 	./e2e/install.sh
