@@ -1,6 +1,7 @@
 # make check   the fast gate: format, vet, staticcheck, tests with the race detector, tidy
 # make test    all of it: check, and the end-to-end tests with real SDKs and a real browser, installing what they need
 # make torture the long form of the torture test: SEED, KILLS, DURATION
+# make soak    the router for DURATION at half of its speed with a HubSpot that comes and goes; the report goes to docs/soak.md
 # make bench   benchmarks
 # make fuzz    each fuzz target for FUZZTIME
 
@@ -13,11 +14,12 @@ BENCHTIME   ?= 1s
 SEED        ?= 1
 KILLS       ?= 200
 DURATION    ?= 10m
+DURATION    ?= 30m
 
 # The end-to-end tests are a module's ordinary packages below e2e; check leaves them out.
 UNIT = $$($(GO) list ./... | grep -v /e2e)
 
-.PHONY: build check fmt vet staticcheck unit tidy test e2e torture tools bench fuzz
+.PHONY: build check fmt vet staticcheck unit tidy test e2e torture tools soak bench fuzz
 
 build:
 	$(GO) build -trimpath -o bin/router ./cmd/router
@@ -52,6 +54,9 @@ torture: tools
 
 tools:
 	./e2e/install.sh
+
+soak:
+	$(GO) test ./e2e -run '^TestSoak$$' -count=1 -v -timeout 24h -soak $(DURATION) -soak.report $(CURDIR)/docs/soak.md -soak.note '$(NOTE)'
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(UNIT)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,10 +30,15 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, become())
 		os.Exit(1)
 	}
+	flag.Parse()
 	dir, err := os.MkdirTemp("", "router-e2e-")
 	if err == nil {
 		binary = filepath.Join(dir, "router")
-		build := exec.Command("go", "build", "-race", "-o", binary, "../cmd/router")
+		args := []string{"build", "-race", "-o", binary, "../cmd/router"}
+		if *soakFor > 0 { // its figures are those of the program as people run it
+			args = slices.Delete(args, 1, 2)
+		}
+		build := exec.Command("go", args...)
 		build.Stdout, build.Stderr = os.Stdout, os.Stderr
 		err = build.Run()
 	}

@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// maxWrites bounds the history of one contact.
-const maxWrites = 1000
-
 // Contact is a record as it stands, for inspection.
 type Contact struct {
 	ID         string             `json:"id"`
@@ -63,15 +60,15 @@ func (ct *contact) stored(name string) string {
 	return ""
 }
 
-// set writes a value and its history.
-func (ct *contact) set(name, text string, seq uint64, at time.Time) {
+// set writes a value and its history, of which it keeps at most so many writes.
+func (ct *contact) set(name, text string, seq uint64, at time.Time, keep int) {
 	i, ok := ct.find(name)
 	if !ok {
 		ct.values = slices.Insert(ct.values, i, value{name: name})
 	}
 	ct.values[i].text, ct.values[i].seq = text, seq
-	if len(ct.writes) == maxWrites {
-		ct.writes = append(ct.writes[:0], ct.writes[maxWrites/10:]...)
+	if len(ct.writes) >= keep {
+		ct.writes = append(ct.writes[:0], ct.writes[max(1, keep/10):]...)
 	}
 	ct.writes = append(ct.writes, write{name, text, at, seq})
 }

@@ -215,7 +215,7 @@ func (st *state) setValue(ct *contact, f field) {
 	case p.HasUniqueValue:
 		st.contacts.setUnique(p.Name, ct.stored(p.Name), f.value, ct)
 	}
-	ct.set(p.Name, f.value, st.seq, st.now.at)
+	ct.set(p.Name, f.value, st.seq, st.now.at, st.opts.KeepWrites)
 }
 
 // setEmail moves the index. It reports false for an address that the contact has as a secondary one: it stays that (modelled).

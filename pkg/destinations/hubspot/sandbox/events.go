@@ -139,6 +139,21 @@ func (st *state) accept(d *definition, in gjson.Result) {
 		}
 	}
 	st.events.list = append(st.events.list, ev)
+	if keep := st.opts.KeepEvents; keep > 0 && len(st.events.list) > keep+keep/8 {
+		st.events.forget(len(st.events.list) - keep)
+	}
+	if st.opts.Accepted != nil {
+		st.opts.Accepted(d.FullyQualifiedName, in.Get("properties"))
+	}
+}
+
+// forget drops the n oldest events and their uuids.
+func (l *eventLog) forget(n int) {
+	for i := range l.list[:n] {
+		ev := &l.list[i]
+		delete(l.uuids, eventKey{ev.name, gjson.Get(ev.raw, "uuid").String()})
+	}
+	l.list = append(make([]event, 0, len(l.list)), l.list[n:]...)
 }
 
 // checkEvent finds what is wrong with one occurrence.

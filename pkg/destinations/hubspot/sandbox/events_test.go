@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/tidwall/gjson"
 )
 
 const signedUp = `{"label":"Signed up","name":"signed_up","primaryObject":"CONTACT","propertyDefinitions":[` +
@@ -265,4 +266,27 @@ func TestListDefinitions(t *testing.T) {
 		t.Errorf("search: %d", found.Get("total").Int())
 	}
 	c.must(400, "GET", definitionsPath+"?limit=x", "")
+}
+
+// TestKeepEvents: of a long run the newest are kept, and each is told once.
+func TestKeepEvents(t *testing.T) {
+	told := map[string]int{}
+	c := newEventClient(t, Options{KeepEvents: 100, Accepted: func(name string, properties gjson.Result) {
+		told[name+" "+properties.Get("plan").String()]++
+	}})
+	for i := range 1000 {
+		c.must(204, "POST", sendPath, occurrence(fmt.Sprintf(`"uuid":"u%d","properties":{"plan":"p%d"}`, i, i)))
+	}
+	if n := c.EventCount(); n < 100 || n > 113 {
+		t.Errorf("%d events are kept, want 100 to 113", n)
+	}
+	if got := c.Events()[c.EventCount()-1].UUID; got != "u999" {
+		t.Errorf("the last is %s, want u999", got)
+	}
+	if n := len(c.st.events.uuids); n != c.EventCount() {
+		t.Errorf("%d uuids of %d events", n, c.EventCount())
+	}
+	if len(told) != 1000 || told["pe20546336_signed_up p7"] != 1 {
+		t.Errorf("%d events were told, want each of 1000 once", len(told))
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/tidwall/gjson"
 )
 
 // maxBody bounds a request body. HubSpot documents no limit; its limits on counts bind first.
@@ -69,6 +71,14 @@ type Options struct {
 	StrictUUID bool
 	// BadEvents says what becomes of a batch that holds an event with a fault.
 	BadEvents BadEvents
+
+	// KeepEvents bounds how many accepted events are kept, and with them their uuids; 0: all. For long runs: who counts them uses Accepted.
+	KeepEvents int
+	// KeepWrites bounds the history of one contact; 0: 1,000 writes.
+	KeepWrites int
+	// Accepted is told each event that is accepted, by its qualified name and its properties as they were sent; nil: nobody is. It is called with the sandbox locked, so
+	// it must not call it, and must not keep properties.
+	Accepted func(name string, properties gjson.Result)
 }
 
 // Sandbox is the handler and the account behind it. All methods may be called concurrently.
@@ -96,6 +106,9 @@ func New(o Options) *Sandbox {
 	}
 	if o.TimeZone == nil {
 		o.TimeZone = time.UTC
+	}
+	if o.KeepWrites == 0 {
+		o.KeepWrites = 1000
 	}
 	s := &Sandbox{initial: o, opts: o}
 	s.st = newState(&s.opts)
