@@ -48,8 +48,12 @@ func (q *DeadLetterQuery) conditions() (sql string, args []any) {
 		ids, _ := json.Marshal(q.IDs) // of numbers: can not fail
 		add(true, `d.id IN (SELECT value FROM json_each(?))`, string(ids))
 	}
+	destination := plus + "d.destination"
+	if q.Marked {
+		destination = "r.destination"
+	}
 	for _, f := range [...]struct{ column, want string }{
-		{plus + "d.destination", q.Destination},
+		{destination, q.Destination},
 		{"d.hub", q.Hub},
 		{"d.account", q.Account},
 		{"d.lane", q.Lane},
@@ -103,7 +107,7 @@ func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []D
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
-	columns := `SELECT d.id, destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
+	columns := `SELECT d.id, d.destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
 		received, at, attempts, reason, error, outputs, replays, coalesce(r.how, ''), coalesce(r.problem, '')`
 	if q.Bodies {
 		columns += `, crc, event, original`

@@ -11,6 +11,7 @@ type DeadLetterUse struct {
 	Letters int64
 	Bytes   int64     // of their records and errors
 	Oldest  time.Time // At of the oldest
+	Marked  int64     // that are to be replayed
 }
 
 // letters is what is known of dead letters in memory.
@@ -18,7 +19,13 @@ type letters struct {
 	marked chan struct{} // holds one: letters were marked to be replayed
 
 	mu  sync.Mutex // guards the fields below
-	use []letterUse
+	use lettersInUse
+}
+
+// lettersInUse is what the triggers keep count of.
+type lettersInUse struct {
+	rows   []letterUse
+	marked map[string]int64 // by destination
 }
 
 // letterUse is a row of the table dead_letter_use, which triggers keep.
@@ -27,7 +34,7 @@ type letterUse struct {
 	letters, bytes      int64
 }
 
-func (l *letters) adopt(use []letterUse) {
+func (l *letters) adopt(use lettersInUse) {
 	l.mu.Lock()
 	l.use = use
 	l.mu.Unlock()
@@ -39,12 +46,20 @@ func (l *letters) load(c *conn) error {
 	return err
 }
 
-func (c *conn) letterUse() (all []letterUse, err error) {
+func (c *conn) letterUse() (use lettersInUse, err error) {
 	err = c.query(`SELECT destination, reason, letters, bytes FROM dead_letter_use`, func(row []driver.Value) error {
-		all = append(all, letterUse{toString(row[0]), toString(row[1]), toInt(row[2]), toInt(row[3])})
+		use.rows = append(use.rows, letterUse{toString(row[0]), toString(row[1]), toInt(row[2]), toInt(row[3])})
 		return nil
 	})
-	return all, err
+	if err != nil {
+		return use, err
+	}
+	use.marked = make(map[string]int64)
+	err = c.query(`SELECT destination, marked FROM replay_use WHERE marked > 0`, func(row []driver.Value) error {
+		use.marked[toString(row[0])] = toInt(row[1])
+		return nil
+	})
+	return use, err
 }
 
 // readLetterUse reads what the transaction has made of it.
@@ -56,7 +71,7 @@ func (t *tx) readLetterUse() (err error) {
 }
 
 // letterUse is the use as it was committed.
-func (s *Store) letterUse() (use []letterUse, err error) {
+func (s *Store) letterUse() (use lettersInUse, err error) {
 	if s.readOnly {
 		err = s.read(func(c *conn) error {
 			use, err = c.letterUse()
@@ -72,8 +87,8 @@ func (s *Store) letterUse() (use []letterUse, err error) {
 // DeadLetterCounts returns how many dead letters there are, by destination and reason. It costs next to nothing.
 func (s *Store) DeadLetterCounts() (map[[2]string]int64, error) {
 	all, err := s.letterUse()
-	counts := make(map[[2]string]int64, len(all))
-	for _, u := range all {
+	counts := make(map[[2]string]int64, len(all.rows))
+	for _, u := range all.rows {
 		counts[[2]string{u.destination, u.reason}] = u.letters
 	}
 	return counts, err
@@ -102,9 +117,10 @@ func (s *Store) DeadLetterUse() (map[string]DeadLetterUse, error) {
 // deadLetterBytes is the use without the oldest.
 func (s *Store) deadLetterBytes() (map[string]DeadLetterUse, error) {
 	all, err := s.letterUse()
-	use := make(map[string]DeadLetterUse, len(all))
-	for _, row := range all {
+	use := make(map[string]DeadLetterUse, len(all.rows))
+	for _, row := range all.rows {
 		u := use[row.destination]
+		u.Marked = all.marked[row.destination]
 		u.Letters += row.letters
 		u.Bytes += row.bytes
 		use[row.destination] = u
@@ -116,12 +132,19 @@ func (s *Store) deadLetterBytes() (map[string]DeadLetterUse, error) {
 func (s *Store) DeadLetterBytes(destination string) (bytes int64) {
 	s.letters.mu.Lock()
 	defer s.letters.mu.Unlock()
-	for i := range s.letters.use {
-		if u := &s.letters.use[i]; u.destination == destination {
+	for i := range s.letters.use.rows {
+		if u := &s.letters.use.rows[i]; u.destination == destination {
 			bytes += u.bytes
 		}
 	}
 	return bytes
+}
+
+// ReplaysLeft is how many dead letters are marked to be replayed, by destination; those without are left out. It is cheap, and not to be changed.
+func (s *Store) ReplaysLeft() map[string]int64 {
+	s.letters.mu.Lock()
+	defer s.letters.mu.Unlock()
+	return s.letters.use.marked
 }
 
 // ReplayWanted receives after letters were marked with MarkReplay. One goroutine may wait for it.

@@ -46,6 +46,7 @@ func (t *tx) putDeadLetter(d *DeadLetter) error {
 func (t *tx) putReplayed(all []Replayed) error {
 	for i := range all {
 		r := &all[i]
+		t.letters = true
 		marked, err := t.s.w.queryInt(`SELECT count(*) FROM replays JOIN dead_letters ON id = letter WHERE letter = ? AND how <> ''`, r.ID)
 		switch {
 		case err != nil:
@@ -53,7 +54,6 @@ func (t *tx) putReplayed(all []Replayed) error {
 		case marked == 0:
 			return fmt.Errorf("dead letter %d is not to be replayed", r.ID)
 		case r.Problem == "":
-			t.letters = true
 			err = t.s.w.exec(`DELETE FROM dead_letters WHERE id = ?`, r.ID)
 		default:
 			err = t.s.w.exec(`UPDATE replays SET how = '', problem = ? WHERE letter = ?`, cut(r.Problem, 1000), r.ID)
@@ -78,8 +78,10 @@ func (s *Store) MarkReplay(ctx context.Context, q DeadLetterQuery, how Replay) (
 			if err != nil {
 				return err
 			}
-			return t.s.w.exec(`INSERT OR REPLACE INTO replays (letter, how, problem) SELECT d.id, ?, '' FROM json_each(?) JOIN dead_letters d ON d.id = value`,
-				how.words(), list)
+			t.letters = true
+			return t.s.w.exec(`INSERT INTO replays (letter, destination, how, problem)
+				SELECT d.id, d.destination, ?, '' FROM json_each(?) JOIN dead_letters d ON d.id = value WHERE TRUE
+				ON CONFLICT DO UPDATE SET how = excluded.how, problem = ''`, how.words(), list)
 		})
 		if err == nil {
 			marked += n
@@ -108,6 +110,7 @@ func (s *Store) UnmarkReplay(ctx context.Context, q DeadLetterQuery) (unmarked i
 			if n, err = t.s.w.queryInt(`SELECT count(*) FROM replays WHERE how <> '' AND letter IN (SELECT value FROM json_each(?))`, list); err != nil {
 				return err
 			}
+			t.letters = true
 			return t.s.w.exec(`DELETE FROM replays WHERE letter IN (SELECT value FROM json_each(?))`, list)
 		})
 		if err == nil {
@@ -147,7 +150,7 @@ func (s *Store) ExpireDeadLetters(ctx context.Context, before time.Time) (droppe
 		var bytes int64
 		err := s.read(func(c *conn) error {
 			return c.query(`SELECT d.id, coalesce(length(event), 0) + coalesce(length(original), 0) FROM dead_letters d LEFT JOIN replays ON letter = d.id
-				WHERE destination = ? AND at < ? AND coalesce(how, '') = '' ORDER BY at LIMIT ?`, func(row []driver.Value) error {
+				WHERE d.destination = ? AND at < ? AND coalesce(how, '') = '' ORDER BY at LIMIT ?`, func(row []driver.Value) error {
 				if bytes += toInt(row[1]); len(ids) == 0 || bytes <= letterBytesPerStep {
 					ids = append(ids, toInt(row[0]))
 				} else {

@@ -154,6 +154,9 @@ func TestReplayMarks(t *testing.T) {
 	if last := mustLetters(t, s, DeadLetterQuery{Reason: "filter"}); len(last) != 1 || last[0].ID != 1101 {
 		t.Errorf("an id that is taken: %v", ids(last))
 	}
+	if left := s.ReplaysLeft(); len(left) != 1 || left["crm"] != 1095 {
+		t.Errorf("left to be replayed: %v", left)
+	}
 	counts, err := s.DeadLetterCounts()
 	if diff := cmp.Diff(map[[2]string]int64{{"crm", "rejected"}: 1098, {"crm", "transform"}: 1, {"crm", "filter"}: 1}, counts); diff != "" || err != nil {
 		t.Error(diff, err)
@@ -202,7 +205,7 @@ func TestDropAndEditDeadLetters(t *testing.T) {
 		t.Errorf("%d expired, left %v", total, ids(left))
 	}
 	use, err := s.DeadLetterUse()
-	if diff := cmp.Diff(map[string]DeadLetterUse{"crm": {1, 8, at}}, use); diff != "" || err != nil {
+	if diff := cmp.Diff(map[string]DeadLetterUse{"crm": {1, 8, at, 1}}, use); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	if n, err := s.DropDeadLetters(ctx, DeadLetterQuery{EventID: "e1"}); n != 1 || err != nil {

@@ -42,6 +42,7 @@ type Outcome struct {
 	Reason      string // one word or phrase of a closed list
 	Error       string // what happened; never a secret
 	Attempts    int
+	Replays     int             // how often it was replayed before this
 	Detail      json.RawMessage // the destination's own account of it; never a secret
 }
 
@@ -52,12 +53,13 @@ const (
 )
 
 // An outcome is encoded against the one before it in its row: bit i of the head says that text i is the same. Head (uvarint), times as
-// differences in microseconds (varints), the difference of the offset (varint), index, attempts (uvarints), the texts that differ.
+// differences in microseconds (varints), the difference of the offset (varint), index, attempts, replays (uvarints), the texts that differ.
 const (
 	outcomeTexts   = 11
 	outcomeMinimal = 1 << outcomeTexts       // flag: Minimal
 	outcomeOnce    = 1 << (outcomeTexts + 1) // flag: index 0 and one attempt, not written
-	outcomeHeads   = 1 << (outcomeTexts + 2)
+	outcomeReplays = 1 << (outcomeTexts + 2) // flag: Replays is written
+	outcomeHeads   = 1 << (outcomeTexts + 3)
 
 	outcomesVersion = 1
 )
@@ -97,6 +99,9 @@ func appendOutcomes(dst []byte, outcomes []Outcome) []byte {
 		if once {
 			head |= outcomeOnce
 		}
+		if o.Replays > 0 {
+			head |= outcomeReplays
+		}
 		dst = binary.AppendUvarint(dst, head)
 		dst = binary.AppendVarint(dst, micros(o.Received)-micros(last.Received))
 		dst = binary.AppendVarint(dst, micros(o.Settled)-micros(last.Settled))
@@ -104,6 +109,9 @@ func appendOutcomes(dst []byte, outcomes []Outcome) []byte {
 		if !once {
 			dst = binary.AppendUvarint(dst, uint64(max(o.Index, 0)))
 			dst = binary.AppendUvarint(dst, uint64(max(o.Attempts, 0)))
+		}
+		if o.Replays > 0 {
+			dst = binary.AppendUvarint(dst, uint64(o.Replays))
 		}
 		for j, text := range texts {
 			if head&(1<<j) == 0 {
@@ -165,6 +173,9 @@ func decodeOutcomes(data []byte) ([]Outcome, error) {
 		o.Offset = last.Offset + uint64(d.varint())
 		if head&outcomeOnce == 0 {
 			o.Index, o.Attempts = int(d.uvarint()&0x7fffffff), int(d.uvarint()&0x7fffffff)
+		}
+		if head&outcomeReplays != 0 {
+			o.Replays = int(d.uvarint() & 0x7fffffff)
 		}
 		for j := range texts {
 			if head&(1<<j) == 0 {

@@ -110,7 +110,7 @@ func TestOutcomesKeepEverything(t *testing.T) {
 		{EventID: "a"},
 		{EventID: "a", Status: Duplicate, APIKey: "k", Received: at, Settled: at, Offset: 1 << 63},
 		{
-			EventID: "a", Status: Dead, Reason: "retries", Error: "HubSpot answered 500", Attempts: 17, Index: 3, Account: "acme", Minimal: true,
+			EventID: "a", Status: Dead, Reason: "retries", Error: "HubSpot answered 500", Attempts: 17, Replays: 3, Index: 3, Account: "acme", Minimal: true,
 			Received: at.Add(-time.Hour), Settled: at, Person: "Ada@Example.com",
 		},
 		{EventID: "a", Status: Skipped, Reason: long, Attempts: 0, Detail: json.RawMessage(`{}`)},

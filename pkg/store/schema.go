@@ -188,11 +188,28 @@ CREATE INDEX dead_letters_person ON dead_letters (person COLLATE NOCASE);
 
 -- Of letters that are to be sent again, or that could not be. A table of its own: to write one of these does not write a letter's records anew.
 CREATE TABLE replays (
-	letter  INTEGER PRIMARY KEY,
-	how     TEXT NOT NULL,  -- words with commas between: original or as_is, overwrite, all; '' while nobody asks
-	problem TEXT NOT NULL   -- why the last replay stopped
+	letter      INTEGER PRIMARY KEY,
+	destination TEXT NOT NULL,  -- the letter's
+	how         TEXT NOT NULL,  -- words with commas between: original or as_is, overwrite, all; '' while nobody asks
+	problem     TEXT NOT NULL   -- why the last replay stopped
 );
-CREATE INDEX replays_marked ON replays (letter) WHERE how <> '';
+CREATE INDEX replays_marked ON replays (destination, letter) WHERE how <> '';
+
+-- How many are marked, kept by the triggers.
+CREATE TABLE replay_use (
+	destination TEXT PRIMARY KEY,
+	marked      INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER replays_added AFTER INSERT ON replays WHEN NEW.how <> '' BEGIN
+	INSERT INTO replay_use VALUES (NEW.destination, 1) ON CONFLICT DO UPDATE SET marked = marked + 1;
+END;
+CREATE TRIGGER replays_changed AFTER UPDATE OF how ON replays WHEN (NEW.how <> '') <> (OLD.how <> '') BEGIN
+	INSERT INTO replay_use VALUES (NEW.destination, 0) ON CONFLICT DO NOTHING;
+	UPDATE replay_use SET marked = marked + CASE WHEN NEW.how <> '' THEN 1 ELSE -1 END WHERE destination = NEW.destination;
+END;
+CREATE TRIGGER replays_gone AFTER DELETE ON replays WHEN OLD.how <> '' BEGIN
+	UPDATE replay_use SET marked = marked - 1 WHERE destination = OLD.destination;
+END;
 
 -- How many letters there are and the bytes of their records and errors, kept by the triggers, so that nobody has to count them.
 CREATE TABLE dead_letter_use (

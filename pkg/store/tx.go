@@ -31,8 +31,8 @@ type tx struct {
 	outcomeStep         outcomeStep
 	kvStep              kvStep
 
-	letters bool        // dead letters came or went
-	use     []letterUse // what they are then
+	letters bool         // dead letters came, went, or were marked
+	use     lettersInUse // what they are then
 }
 
 func (s *Store) newTx() *tx {
