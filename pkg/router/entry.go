@@ -195,6 +195,7 @@ func (d *decoder) entry(last *entry) (*entry, error) {
 		e.original, e.shared = last.original, true
 	}
 	if d.failed || flags&entryShared != 0 && e.original == nil {
+		d.failed = true
 		return nil, errCutShort
 	}
 	e.Event = &event.Event{}

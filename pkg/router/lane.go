@@ -3,7 +3,6 @@ package router
 import (
 	"bytes"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -171,20 +170,6 @@ func (l *lane) load(ctx context.Context) error {
 	}
 	l.recoverCalls()
 	return nil
-}
-
-// readBlocks reads the blocks of a lane behind *after. One that is damaged is passed over with a line in the log, and stays in the store: its
-// lane goes on without it, and never counts as empty.
-func (r *Router) readBlocks(ctx context.Context, lane store.LaneID, after *store.BlockID) ([]store.StoredBlock, error) {
-	for {
-		blocks, err := r.store.ReadBlocks(ctx, lane, *after, r.readBytes)
-		var damaged *store.DamagedError
-		if !errors.As(err, &damaged) {
-			return blocks, err
-		}
-		r.logger.Error("entries can not be read and are left out", "entries", damaged.Block.Entries, "error", err.Error())
-		*after = damaged.Block.ID
-	}
 }
 
 // thinLocked, when little of a block is left, gives that bytes of its own: what waits for long must not keep all the rest in memory.

@@ -16,6 +16,7 @@ type metrics struct {
 	deliveredVec *prometheus.CounterVec
 	retriedVec   *prometheus.CounterVec
 	deadVec      *prometheus.CounterVec
+	lostVec      *prometheus.CounterVec
 	latency      *prometheus.HistogramVec
 
 	jitsuEvents, jitsuSkips, jitsuErrors *prometheus.CounterVec
@@ -39,6 +40,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 		deliveredVec: counter("router_delivered_total", "Lane entries that the remote has taken.", "destination", "lane"),
 		retriedVec:   counter("router_retried_total", "Attempts that will be made again.", "destination", "lane"),
 		deadVec:      counter("router_dead_letters_total", "Dead letters made, by reason.", "destination", "reason"),
+		lostVec:      counter("router_entries_lost_total", "Entries that could not be read from the store any more.", "destination", "lane"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "router_delivery_latency_seconds", Help: "Time from receipt of an event to its delivery.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 86400},
@@ -50,7 +52,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "router_user_agents_unparsed_total", Help: "User agents that were not parsed because parsing had taken its share of the time.",
 	}, func() float64 { return float64(r.enricher.Unparsed()) }))
-	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.latency,
+	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.lostVec, m.latency,
 		m.jitsuEvents, m.jitsuSkips, m.jitsuErrors, &gauges{router: r})
 	return m
 }

@@ -12,12 +12,24 @@ import (
 // DamagedError says that a block can not be read. It is an ErrDamaged.
 type DamagedError struct {
 	Lane  LaneID
-	Block StoredBlock // without Data; what is needed to give it up: a Progress that finishes its entries
+	Block StoredBlock // without Data; what is needed to give it up: see GivenUp
 	Cause error
+	Raw   []byte // as it is stored, with the damage; nil when not even that can be read
+
+	size int
 }
 
 func (e *DamagedError) Error() string {
 	return fmt.Sprintf("store is damaged: lane %d: block %d of %d entries: %v", e.Lane, e.Block.ID, e.Block.Entries, e.Cause)
+}
+
+// Data is what the block's data may be, where it can be read in spite of its checksum; else nil. It can be wrong anywhere.
+func (e *DamagedError) Data() []byte {
+	data, err := openBlock(e.Raw, e.size)
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
 // Unwrap makes it an ErrDamaged.
@@ -30,7 +42,7 @@ const headsPerRead = 16
 // reaches maxBytes; one at least, if there is any. What a Commit that returned has written is in it.
 //
 // It stops before a damaged block. If that is the first one, it returns a *DamagedError; reading goes on behind it with
-// its id as after.
+// its id as after, or when it is given up.
 func (s *Store) ReadBlocks(ctx context.Context, lane LaneID, after BlockID, maxBytes int64) (blocks []StoredBlock, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -92,7 +104,7 @@ func (c *conn) readBlocks(ctx context.Context, lane LaneID, after BlockID, maxBy
 
 func (c *conn) readHeads(lane LaneID, after BlockID) (heads []blockHead, err error) {
 	err = c.query(`SELECT b.id, b.entries, b.size, b.bytes, b.crc, p.done FROM blocks b LEFT JOIN progress p ON p.block = b.id
-		WHERE b.lane = ? AND b.id > ? ORDER BY b.id LIMIT ?`, func(row []driver.Value) error {
+		WHERE b.lane = ? AND b.id > ? AND b.id NOT IN (SELECT block FROM damaged) ORDER BY b.id LIMIT ?`, func(row []driver.Value) error {
 		heads = append(heads, blockHead{
 			StoredBlock: StoredBlock{ID: BlockID(toInt(row[0])), Entries: int(toInt(row[1])), Bytes: toInt(row[3]), Done: toBytes(row[5])},
 			size:        int(toInt(row[2])),
@@ -127,7 +139,7 @@ func (c *conn) readData(lane LaneID, h *blockHead) error {
 		h.Data, err = openBlock(blob, h.size)
 	}
 	if err != nil {
-		return &DamagedError{Lane: lane, Block: h.StoredBlock, Cause: err}
+		return &DamagedError{Lane: lane, Block: h.StoredBlock, Cause: err, Raw: blob, size: h.size}
 	}
 	return nil
 }

@@ -68,6 +68,15 @@ func damagedBlock(t *testing.T, damage func(t *testing.T, dir string, data []byt
 	if got := mustRead(t, s, lane, damaged.Block.ID, 1<<20); len(got) != 1 || string(got[0].Data) != "three" {
 		t.Errorf("behind it: %d blocks", len(got))
 	}
+	giveUp(t, s, damaged)
+	if got := mustRead(t, s, lane, 1, 1<<20); len(got) != 1 || string(got[0].Data) != "three" {
+		t.Errorf("after it was given up: %d blocks", len(got))
+	}
+	mustClose(t, s)
+	s = mustOpen(t, dir, Options{})
+	if got := s.Lanes()[0]; got.Entries != 10 {
+		t.Errorf("the lane has %d entries, want 10", got.Entries)
+	}
 	mustCommit(t, s, &Batch{Blocks: []Block{{Lane: lane, Entries: 1, Data: []byte("four")}}})
 	for range 2 * readers { // no read connection stays behind
 		if got := mustRead(t, s, lane, 3, 1); len(got) != 1 || string(got[0].Data) != "four" {
@@ -90,19 +99,60 @@ func edit(t *testing.T, dir string, what []byte, change func([]byte)) {
 	}
 }
 
+// giveUp gives a block up as the router does.
+func giveUp(t *testing.T, s *Store, d *DamagedError) (kept string) {
+	t.Helper()
+	kept, err := s.KeepAside(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, &Batch{GivenUp: []GivenUp{{Lane: d.Lane, Block: d.Block.ID, KeptAside: kept, Error: d.Cause.Error()}}})
+	return kept
+}
+
 func TestGiveUpDamagedBlock(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), Options{})
 	lane := mustLane(t, s, contacts)
-	mustCommit(t, s, &Batch{Blocks: []Block{{Lane: lane, Entries: 5, Data: randomBytes(9000)}}})
+	data := randomBytes(9000)
+	mustCommit(t, s, &Batch{Blocks: []Block{{Lane: lane, Entries: 5, Oldest: at, Data: data}}})
+	mustCommit(t, s, &Batch{
+		Progress: []Progress{{Lane: lane, Block: 1, Finished: 2, Done: []byte{3}}},
+		Retries:  []Retry{{Ref: Ref{1, 4}, Attempt: 1}},
+	})
 	byHand(t, s.path, `UPDATE blocks SET crc = crc + 1`)
 	_, err := s.ReadBlocks(ctx, lane, 0, 1)
 	var damaged *DamagedError
 	if !errors.As(err, &damaged) {
 		t.Fatal(err)
 	}
-	mustCommit(t, s, &Batch{Progress: []Progress{{Lane: lane, Block: damaged.Block.ID, Finished: damaged.Block.Entries}}})
-	if got := s.Lanes()[0]; got.Entries != 0 || got.Bytes != 0 {
+	if got := damaged.Data(); !bytes.Equal(got, data) {
+		t.Errorf("what can be read in spite: %d bytes", len(got))
+	}
+	kept := giveUp(t, s, damaged)
+	if got := s.Lanes()[0]; got.Entries != 0 || got.Bytes != 0 || !got.Oldest.IsZero() {
 		t.Errorf("lane %+v", got)
+	}
+	raw, err := os.ReadFile(kept)
+	if err != nil || !bytes.Equal(raw, damaged.Raw) {
+		t.Errorf("kept aside: %d bytes, %v; want %d", len(raw), err, len(damaged.Raw))
+	}
+	if fi, err := os.Stat(kept); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	again := &Batch{GivenUp: []GivenUp{{Lane: lane, Block: 1}}}
+	if err := s.Commit(ctx, again); !errors.Is(err, ErrBatch) {
+		t.Errorf("given up twice: %v", err)
+	}
+	if blocks := mustRead(t, s, lane, 0, 1<<20); len(blocks) != 0 {
+		t.Errorf("%d blocks are read", len(blocks))
+	}
+	// What is kept aside is bounded.
+	if err := os.Truncate(kept, mostDamagedBytes); err != nil {
+		t.Fatal(err)
+	}
+	damaged.Block.ID++
+	if path, err := s.KeepAside(damaged); path != "" || err != nil {
+		t.Errorf("beyond the bound: %q, %v", path, err)
 	}
 }
 

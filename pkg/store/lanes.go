@@ -88,7 +88,7 @@ func (s *Store) refreshOldest() {
 	}
 	err := s.read(func(c *conn) error {
 		for _, id := range stale {
-			ms, err := c.queryInt(`SELECT oldest FROM blocks WHERE lane = ? ORDER BY id LIMIT 1`, id)
+			ms, err := c.queryInt(`SELECT oldest FROM blocks WHERE lane = ? AND id NOT IN (SELECT block FROM damaged) ORDER BY id LIMIT 1`, id)
 			if err != nil {
 				return err
 			}
@@ -107,7 +107,7 @@ func (s *Store) refreshOldest() {
 func (s *Store) readLanes() (lanes []Lane, err error) {
 	err = s.read(func(c *conn) error {
 		return c.query(`SELECT id, destination, hub, account, lane, entries, bytes,
-			(SELECT oldest FROM blocks b WHERE b.lane = l.id ORDER BY id LIMIT 1) FROM lanes l ORDER BY id`, func(row []driver.Value) error {
+			(SELECT oldest FROM blocks b WHERE b.lane = l.id AND b.id NOT IN (SELECT block FROM damaged) ORDER BY id LIMIT 1) FROM lanes l ORDER BY id`, func(row []driver.Value) error {
 			l := rowLane(row)
 			l.Oldest = toTime(row[7])
 			lanes = append(lanes, l)

@@ -251,6 +251,16 @@ CREATE TABLE exports (
 	letters INTEGER NOT NULL
 );
 
+-- Blocks that can not be read and are given up. Their rows in blocks stay, for to delete what is damaged may damage more; nothing reads them.
+CREATE TABLE damaged (
+	block   INTEGER PRIMARY KEY,
+	lane    INTEGER NOT NULL,
+	entries INTEGER NOT NULL,  -- that were not finished
+	at      INTEGER NOT NULL,
+	kept    TEXT NOT NULL,     -- the file with what could be read of it; '' when there is none
+	error   TEXT NOT NULL
+);
+
 -- Persons who are forgotten, as keyed hashes. What the logs hold of them below these positions is not delivered.
 CREATE TABLE forgotten (
 	hash          BLOB PRIMARY KEY,

@@ -110,6 +110,7 @@ func (t *tx) applyRequest(req *request) error {
 		func() error { return t.putDeadLetters(b.DeadLetters) },
 		func() error { return t.putRetries(b.Retries) }, // before Progress, which removes those of finished entries
 		func() error { return t.putProgress(b.Progress) },
+		func() error { return t.giveUp(b.GivenUp) },
 		func() error { return t.putCalls(b.Calls, b.CallsDone) },
 		func() error { return t.putHolds(b.Holds, b.HoldsBefore) },
 		func() error { return t.putKV(b.KV, b.pruneKV) },

@@ -72,6 +72,15 @@ type Progress struct {
 	Done     []byte // the whole bitmap after it; nil, or all bits set: all are done, and the block is deleted with its retries
 }
 
+// GivenUp is a block that can not be read: see DamagedError. Its unfinished entries count as finished, and no reading method returns it any more. A batch
+// that gives one up that the lane does not have, or twice, is an ErrBatch.
+type GivenUp struct {
+	Lane      LaneID
+	Block     BlockID
+	KeptAside string // by KeepAside; "" when it is not
+	Error     string // what is wrong with it
+}
+
 // Call is a marked call: its entries may have reached the remote, and no answer is recorded.
 type Call struct {
 	ID        CallID
@@ -171,6 +180,7 @@ type Batch struct {
 	Delivered   []uint64 // hashes of keys that the remote now has
 	Memories    []Memory // for Recall
 	Progress    []Progress
+	GivenUp     []GivenUp
 	Retries     []Retry // to put, replacing an earlier one of the same entry; finished entries' rows go with Progress
 	Calls       []Call  // to put
 	CallsDone   []CallID
