@@ -34,7 +34,9 @@ type fileCall struct {
 }
 
 // String is the call in a few words.
-func (c fileCall) String() string { return fmt.Sprintf("%s %s %d+%d", c.kind, c.path, c.off, len(c.data)) }
+func (c fileCall) String() string {
+	return fmt.Sprintf("%s %s %d+%d", c.kind, c.path, c.off, len(c.data))
+}
 
 // supervisor holds and answers the file calls of one process.
 type supervisor struct {
