@@ -4,10 +4,18 @@ package log
 
 import (
 	"testing"
+
+	"eventrouter/pkg/seal"
 )
 
 func TestAppendDoesNotAllocate(t *testing.T) {
-	l := mustOpen(t, t.TempDir(), Options{MinFreeBytes: 1})
+	doesNotAllocate(t, nil)
+	doesNotAllocate(t, mustRing(t, true, seal.NewKey()))
+}
+
+func doesNotAllocate(t *testing.T, keys *seal.Ring) {
+	t.Helper()
+	l := mustOpen(t, t.TempDir(), Options{MinFreeBytes: 1, Keys: keys})
 	recs := [][]byte{make([]byte, 1000), make([]byte, 10)}
 	r := mustReader(t, l, 0)
 	if n := testing.AllocsPerRun(200, func() {

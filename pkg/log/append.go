@@ -86,9 +86,13 @@ func (l *Log) Append(recs ...[]byte) error {
 	g.filling.Add(1)
 	l.mu.Unlock()
 
-	// Checksums and copies are made by all callers at once, outside the lock.
+	// Ciphertexts, checksums and copies are made by all callers at once, outside the lock.
 	for i, rec := range recs {
-		dst = dst[putRecord(dst, off+Offset(i), rec):]
+		if l.overhead > 0 {
+			dst = dst[putSealed(dst, l.box, off+Offset(i), rec):]
+		} else {
+			dst = dst[putRecord(dst, kindRecord, off+Offset(i), rec):]
+		}
 	}
 	g.filling.Done()
 
@@ -112,7 +116,7 @@ func (l *Log) framed(recs [][]byte) (int, error) {
 		if len(rec) > MaxRecordBytes {
 			return 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, len(rec), MaxRecordBytes)
 		}
-		need += frameHead + len(rec)
+		need += frameHead + len(rec) + l.overhead
 		if int64(need) > most {
 			return 0, fmt.Errorf("%w: %d records in one call, at most %d bytes together", ErrTooBig, len(recs), most)
 		}

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"eventrouter/pkg/seal"
 )
 
 // The raw loop is one goroutine that writes and syncs what a group of that many producers would hold, and nothing else:
@@ -14,7 +16,8 @@ func BenchmarkAppend(b *testing.B) {
 	for _, c := range []struct{ producers, batch int }{{1, 1}, {64, 1}, {512, 1}, {64, 100}} {
 		name := fmt.Sprintf("%dx%d", c.producers, c.batch)
 		b.Run("raw/"+name, func(b *testing.B) { benchmarkRaw(b, c.producers*c.batch) })
-		b.Run("log/"+name, func(b *testing.B) { benchmarkAppend(b, c.producers, c.batch) })
+		b.Run("log/"+name, func(b *testing.B) { benchmarkAppend(b, c.producers, c.batch, nil) })
+		b.Run("sealed/"+name, func(b *testing.B) { benchmarkAppend(b, c.producers, c.batch, mustRing(b, true, seal.NewKey())) })
 	}
 }
 
@@ -48,8 +51,8 @@ func benchmarkRaw(b *testing.B, group int) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
 }
 
-func benchmarkAppend(b *testing.B, producers, batch int) {
-	l, err := Open(b.TempDir(), Options{MaxBytes: 64 << 30})
+func benchmarkAppend(b *testing.B, producers, batch int, keys *seal.Ring) {
+	l, err := Open(b.TempDir(), Options{MaxBytes: 64 << 30, Keys: keys})
 	if err != nil {
 		b.Fatal(err)
 	}

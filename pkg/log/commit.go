@@ -91,6 +91,9 @@ func (l *Log) roll() {
 // as many for its renaming.
 func (l *Log) newSegment(first Offset) error {
 	s := &segment{path: segmentPath(l.dir, first), first: first, prev: l.chain, size: headerBytes}
+	if key, seals := l.box.Sealing(); seals {
+		s.sealed, s.key = true, key
+	}
 	f, err := l.disk.Create(s.path)
 	if err != nil {
 		return diskError("create segment", err)

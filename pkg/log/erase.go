@@ -79,7 +79,11 @@ func (l *Log) Rewrite(keep func(Record) (bool, error)) (dropped int, err error) 
 		}
 		gone := map[Offset]bool{}
 		err := v.run(func(f frame) error {
-			ok, err := keep(Record{Offset: f.offset, Data: f.data})
+			data, err := l.openRecord(&f)
+			if err != nil {
+				return err
+			}
+			ok, err := keep(Record{Offset: f.offset, Data: data})
 			if !ok {
 				gone[f.offset] = true
 			}
@@ -134,6 +138,9 @@ func (l *Log) EraseKeptAside(names func(piece []byte) bool) (erased []string, er
 		}
 		for _, path := range kept {
 			found, err := anyPiece(path, names)
+			if !found && err == nil {
+				found, err = l.anySealed(path, names)
+			}
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // pruned meanwhile
 			}

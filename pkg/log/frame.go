@@ -3,6 +3,8 @@ package log
 import (
 	"encoding/binary"
 	"hash/crc32"
+
+	"eventrouter/pkg/seal"
 )
 
 // Everything behind a segment's header is frames:
@@ -15,6 +17,7 @@ const (
 	frameHead = 20
 
 	kindRecord = 'r' // data is the caller's
+	kindSealed = 's' // data is the caller's, sealed
 	kindGroup  = 'g' // data is groupData; the offset is that of its first record
 
 	// groupData: durable end before the group 8 | bytes of its records with their frames 4 | count of its records 4
@@ -39,18 +42,31 @@ type frame struct {
 
 func (f *frame) size() int64 { return frameHead + int64(len(f.data)) }
 
+func (f *frame) isRecord() bool { return f.kind == kindRecord || f.kind == kindSealed }
+
 // group reads the data of a kindGroup frame.
 func (f *frame) group() (prev Offset, bytes int64, count uint32) {
 	return Offset(binary.LittleEndian.Uint64(f.data)), int64(binary.LittleEndian.Uint32(f.data[8:])), binary.LittleEndian.Uint32(f.data[12:])
 }
 
 // putRecord writes a record's frame to the beginning of dst, which must have room, and returns its size.
-func putRecord(dst []byte, off Offset, data []byte) int {
+func putRecord(dst []byte, kind byte, off Offset, data []byte) int {
 	copy(dst[frameHead:], data)
 	n := frameHead + len(data)
-	putHead(dst[:n], kindRecord, off)
+	putHead(dst[:n], kind, off)
 	return n
 }
+
+// putSealed is putRecord for data that is to be sealed.
+func putSealed(dst []byte, box *seal.Box, off Offset, data []byte) int {
+	n := frameHead + len(data) + seal.Overhead
+	box.Seal(dst[frameHead:frameHead:n], data, recordName(off))
+	putHead(dst[:n], kindSealed, off)
+	return n
+}
+
+// recordName binds a sealed record to its place.
+func recordName(off Offset) seal.Name { return seal.Name{Kind: 'r', IDs: [3]uint64{uint64(off)}} }
 
 // putGroup writes a group's frame to the beginning of buf, which holds the group's records behind it.
 func putGroup(buf []byte, first, prev Offset, count int) {
@@ -83,6 +99,8 @@ func frameSize(head []byte) (int64, bool) {
 	switch head[3] {
 	case kindRecord:
 		return frameHead + n, n <= MaxRecordBytes
+	case kindSealed:
+		return frameHead + n, n >= int64(seal.Overhead) && n <= MaxRecordBytes+int64(seal.Overhead)
 	case kindGroup:
 		return groupHead, n == groupData
 	}

@@ -48,7 +48,7 @@ func readChecked(t *testing.T, l *Log, file []byte) {
 	end := Offset(0)
 	for _, r := range got[:len(got)-1] {
 		b := make([]byte, frameHead+len(r.Data))
-		putRecord(b, r.Offset, []byte(r.Data))
+		putRecord(b, kindRecord, r.Offset, []byte(r.Data))
 		if !bytes.Contains(file, b) {
 			t.Errorf("record %d %q is not in the file", r.Offset, r.Data)
 		}
@@ -62,7 +62,7 @@ func readChecked(t *testing.T, l *Log, file []byte) {
 // FuzzFrame takes bytes as a frame, and as the data of one.
 func FuzzFrame(f *testing.F) {
 	b := make([]byte, frameHead+3)
-	putRecord(b, 7, []byte("abc"))
+	putRecord(b, kindRecord, 7, []byte("abc"))
 	f.Add(b, uint64(1))
 	f.Add([]byte{}, uint64(0))
 	f.Add(bytes.Repeat([]byte{0xFE, 0xC3, 0x5A, 'r'}, 10), ^uint64(0))
@@ -71,14 +71,14 @@ func FuzzFrame(f *testing.F) {
 			if size, ok := frameSize(data); ok && size <= int64(len(data)) {
 				if f, ok := parseFrame(data[:size]); ok && f.kind == kindRecord {
 					again := make([]byte, size)
-					if putRecord(again, f.offset, f.data); !bytes.Equal(again, data[:size]) {
+					if putRecord(again, kindRecord, f.offset, f.data); !bytes.Equal(again, data[:size]) {
 						t.Errorf("%q was taken for the frame %q", data[:size], again)
 					}
 				}
 			}
 		}
 		b := make([]byte, frameHead+len(data)+1)
-		n := putRecord(b, Offset(off), data)
+		n := putRecord(b, kindRecord, Offset(off), data)
 		size, ok := frameSize(b)
 		if !ok || size != int64(n) {
 			t.Fatalf("size %d %v, want %d", size, ok, n)

@@ -21,6 +21,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"eventrouter/pkg/seal"
 )
 
 // Offset numbers records from 0, in the order in which they became durable. Offsets rise and are never reused; gaps are allowed.
@@ -34,6 +36,9 @@ type Options struct {
 	Position     Offset // the reader's durable position; the log goes on at the later of this and its own end
 	Salvage      bool   // pass over damage below the durable end, repair and report it, instead of refusing to open; reads the whole log
 	Logger       *slog.Logger
+
+	// Keys: records are sealed with that of them which seals, and opened with any. nil: they are plain.
+	Keys *seal.Ring
 }
 
 const (
@@ -49,6 +54,7 @@ var (
 	ErrDamaged = errors.New("log is damaged")      // Open refused, or a Reader came to it; see Options.Salvage
 	ErrFormat  = errors.New("unknown log format")  // written by a newer version
 	ErrInUse   = errors.New("directory is in use") // by another process
+	ErrKey     = seal.ErrKey                       // Open refused: records are sealed with a key that is not among Options.Keys
 	ErrTooBig  = errors.New("record is too big")   // over MaxRecordBytes, or a call that can never fit the log
 )
 
@@ -71,6 +77,9 @@ type Log struct {
 	damage []Damage
 	errMax error // ErrFull, saying which limit; built once since an overloaded log returns them often
 	errMin error
+	box    *seal.Box
+	// overhead is how many bytes more a record takes since it is sealed; 0: it is not.
+	overhead int
 
 	failed chan struct{} // closed when an fsync failed
 	closed chan struct{} // closed by Close
@@ -113,7 +122,7 @@ type frontier struct {
 // only, so that it is quick at any size; damage in others is met by the Reader that comes to it. A last group that is
 // torn is cut off, kept aside and reported by [Log.Damage].
 //
-// Errors wrap ErrInUse, ErrFormat or ErrDamaged where they apply.
+// Errors wrap ErrInUse, ErrFormat, ErrKey or ErrDamaged where they apply.
 func Open(dir string, opts Options) (*Log, error) {
 	return openOn(dir, opts, osDisk{})
 }
@@ -135,6 +144,9 @@ func openOn(dir string, opts Options, d disk) (*Log, error) {
 		gather: newGroup(),
 	}
 	l.space.L = &l.mu
+	if l.box = opts.Keys.Box("log"); l.box.Seals() {
+		l.overhead = seal.Overhead
+	}
 	if err := l.recover(); err != nil {
 		if l.tail != nil {
 			l.tail.Close()

@@ -31,6 +31,7 @@ type Reader struct {
 	seg   *segment // nil: none begun
 	file  *os.File
 	walk  walker
+	stuck error // at a record that can not be opened
 	recs  []Record
 	bytes int
 }
@@ -117,6 +118,9 @@ func (r *Reader) wakeLocked(end Offset) {
 // fill adds to the batch what there is, and returns the log's end as it was when no more was found.
 func (r *Reader) fill(most int) (Offset, error) {
 	for {
+		if r.stuck != nil {
+			return r.seen, r.stuck
+		}
 		next, end := r.look()
 		if r.seg != nil {
 			if err := r.take(most, next); err != io.EOF {
@@ -187,7 +191,7 @@ func (l *Log) has(s *segment) bool {
 
 // take adds records of the segment in hand to the batch. io.EOF says that there are no more in it.
 func (r *Reader) take(most int, next *segment) error {
-	for !r.full(most) {
+	for !r.full(most) && r.stuck == nil {
 		f, err := r.walk.next()
 		switch {
 		case err == nil:
@@ -212,11 +216,18 @@ func (r *Reader) take(most int, next *segment) error {
 		if f.offset < r.from {
 			continue
 		}
-		r.recs = append(r.recs, Record{Offset: f.offset, Data: f.data})
-		r.bytes += len(f.data)
+		data, err := r.log.openRecord(&f)
+		if err != nil {
+			if r.unopened(&f, err); r.stuck == nil {
+				r.from = f.offset + 1
+			}
+			continue
+		}
 		r.from = f.offset + 1
+		r.recs = append(r.recs, Record{Offset: f.offset, Data: data})
+		r.bytes += len(data)
 	}
-	return nil
+	return r.stuck
 }
 
 // damaged passes over a bad frame, or returns the error that says so.

@@ -46,6 +46,9 @@ func (l *Log) recover() error {
 			return refusal(Damage{File: s.path, To: headerBytes, Reason: err.Error()})
 		}
 	}
+	if err := l.readKeys(segments); err != nil {
+		return err
+	}
 	l.segments = segments
 	if len(segments) > 0 && l.opts.Position > 0 && l.opts.Position < segments[0].prev {
 		// Refusing would bring nothing back: the files are gone, or the position is that of an older copy of the store.
@@ -57,6 +60,11 @@ func (l *Log) recover() error {
 		if err := l.recoverTail(segments[len(segments)-1]); err != nil {
 			return err
 		}
+	}
+	if l.tail != nil && l.size > headerBytes && !l.sealsAs(l.seg) {
+		// What is sealed differently goes to a file of its own, so that this one goes with its last record.
+		l.next = max(l.next, l.seg.first+1)
+		l.roll()
 	}
 	if err := l.disk.SyncDir(l.dir); err != nil {
 		return err

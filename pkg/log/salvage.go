@@ -56,6 +56,7 @@ func (l *Log) salvage(segments []*segment) error {
 		if bad[i] != nil {
 			v.damage = []Damage{{File: s.path, To: min(headerBytes, s.size), Reason: bad[i].Error(), LostBefore: s.first}}
 			s.prev = s.first
+			s.sealed = true // its records say themselves whether they are sealed
 			if i > 0 {
 				s.prev = min(s.first, end)
 			}
@@ -109,7 +110,7 @@ func (v *survey) run(keep func(frame) error) error {
 			damage = append(damage, d)
 		case err != nil:
 			return err
-		case keep != nil && f.kind == kindRecord:
+		case keep != nil && f.isRecord():
 			if err := keep(f); err != nil {
 				return err
 			}
@@ -218,7 +219,7 @@ func (w *regroup) add(f frame) error {
 	}
 	at := len(w.buf)
 	w.buf = append(w.buf, make([]byte, f.size())...)
-	putRecord(w.buf[at:], f.offset, f.data)
+	putRecord(w.buf[at:], f.kind, f.offset, f.data)
 	w.count++
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"eventrouter/pkg/seal"
 )
 
 // A segment file begins with
@@ -21,7 +23,8 @@ import (
 // which is synced before any group follows. Later versions keep this layout and may change what is behind it.
 const (
 	headerBytes   = 32
-	formatVersion = 1
+	plainVersion  = 1 // no record is sealed
+	formatVersion = 2 // some may be
 	segmentSuffix = ".log"
 	nameDigits    = 20 // of the greatest offset
 )
@@ -36,6 +39,9 @@ type segment struct {
 	path  string
 	first Offset // no record of it is below; its name
 	prev  Offset // end of the records in the segments before it
+
+	sealed bool       // its records may be
+	key    seal.KeyID // that has sealed its records; the zero id: none has
 
 	size int64 // of its durable part; guarded by Log.mu once the log is open
 }
@@ -78,7 +84,11 @@ func listSegments(dir string) ([]*segment, error) {
 func (s *segment) header() []byte {
 	b := make([]byte, headerBytes)
 	copy(b, headerMagic[:])
-	binary.LittleEndian.PutUint32(b[8:], formatVersion)
+	version := uint32(plainVersion)
+	if s.sealed {
+		version = formatVersion
+	}
+	binary.LittleEndian.PutUint32(b[8:], version)
 	binary.LittleEndian.PutUint64(b[12:], uint64(s.first))
 	binary.LittleEndian.PutUint64(b[20:], uint64(s.prev))
 	binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
@@ -106,13 +116,14 @@ func (s *segment) parseHeader(b [headerBytes]byte) error {
 	if [8]byte(b[:8]) != headerMagic || binary.LittleEndian.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli) {
 		return fmt.Errorf("%w has a wrong checksum", errHeader)
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != formatVersion {
-		return fmt.Errorf("%w: %s has version %d, this program reads %d", ErrFormat, s.path, v, formatVersion)
+	v := binary.LittleEndian.Uint32(b[8:])
+	if v < plainVersion || v > formatVersion {
+		return fmt.Errorf("%w: %s has version %d, this program reads up to %d", ErrFormat, s.path, v, formatVersion)
 	}
 	first, prev := Offset(binary.LittleEndian.Uint64(b[12:])), Offset(binary.LittleEndian.Uint64(b[20:]))
 	if first != s.first || prev > first {
 		return fmt.Errorf("%w does not go with the file name", errHeader)
 	}
-	s.prev = prev
+	s.prev, s.sealed = prev, v == formatVersion
 	return nil
 }

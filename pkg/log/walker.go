@@ -82,7 +82,7 @@ func (k *walker) bad(reason string) error {
 // check holds a good frame against those before it.
 func (k *walker) check(f *frame) error {
 	inGroup := k.pos < k.groupEnd
-	if f.kind == kindRecord {
+	if f.isRecord() {
 		switch {
 		case k.loose && f.offset >= k.end:
 		case !inGroup || f.offset != k.want || f.offset >= k.groupLast || k.pos+f.size() > k.groupEnd:
@@ -108,7 +108,7 @@ func (k *walker) check(f *frame) error {
 // accept moves past a good frame.
 func (k *walker) accept(f *frame) {
 	k.advance(f.size())
-	if f.kind == kindRecord {
+	if f.isRecord() {
 		k.end, k.want = f.offset+1, f.offset+1
 		return
 	}
