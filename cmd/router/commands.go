@@ -245,7 +245,7 @@ func (c *salvageCmd) Run(s streams) error {
 		if _, err := os.Stat(l.dir); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		damage, err := log.Salvage(l.dir, log.Options{MaxBytes: cfg.Server.MaxLogBytes})
+		damage, err := log.Salvage(l.dir, log.Options{MaxBytes: cfg.Server.MaxLogBytes, Keys: cfg.Server.Encryption.Keys})
 		if errors.Is(err, log.ErrInUse) {
 			return fmt.Errorf("%w: stop that router first", err)
 		}

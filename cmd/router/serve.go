@@ -272,7 +272,7 @@ func (srv *service) ready() (detail []byte, ok bool) {
 // openLogs opens the two logs. Bulk events stop before the disk is so full that live ones would have to.
 func (srv *service) openLogs() (err error) {
 	server := srv.config().Server
-	opts := log.Options{MaxBytes: server.MaxLogBytes, MinFreeBytes: server.MinFreeBytes, Position: log.Offset(srv.store.Position()), Logger: srv.logger}
+	opts := log.Options{MaxBytes: server.MaxLogBytes, MinFreeBytes: server.MinFreeBytes, Position: log.Offset(srv.store.Position()), Keys: server.Encryption.Keys, Logger: srv.logger}
 	if srv.log, err = log.Open(logDir(server.DataDir), opts); err != nil {
 		return fmt.Errorf("open the log in %s: %w", logDir(server.DataDir), err)
 	}
