@@ -107,10 +107,9 @@ func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []D
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
-	columns := `SELECT d.id, d.destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
-		received, at, attempts, reason, error, outputs, replays, coalesce(r.how, ''), coalesce(r.problem, '')`
+	columns := letterColumns
 	if q.Bodies {
-		columns += `, crc, event, original`
+		columns += letterBodies
 	}
 	where, args := q.conditions()
 	err = s.read(func(c *conn) error {
@@ -127,6 +126,13 @@ func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []D
 	})
 	return letters, err
 }
+
+// letterColumns are what rowDeadLetter reads; letterBodies may follow.
+const (
+	letterColumns = `SELECT d.id, d.destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
+		received, at, attempts, reason, error, outputs, replays, coalesce(r.how, ''), coalesce(r.problem, '')`
+	letterBodies = `, crc, event, original`
+)
 
 func rowDeadLetter(row []driver.Value) (DeadLetter, error) {
 	d := DeadLetter{

@@ -77,20 +77,25 @@ func (s *Store) packOutcomes(all []Outcome) *packedOutcomes {
 	p := outcomePacks.Get().(*packedOutcomes)
 	p.data = appendOutcomes(p.data[:0], all)
 	p.blob = appendBlock(p.blob[:0], p.data, s.opts.uncompressed)
-	p.hashes, p.count, p.newest = p.hashes[:0], len(all), all[len(all)-1].Settled
+	p.hashes, p.count, p.newest = s.outcomeHashes(p.hashes[:0], all), len(all), all[len(all)-1].Settled
+	return p
+}
+
+// outcomeHashes appends what a row of outcomes is found by.
+func (s *Store) outcomeHashes(dst []byte, all []Outcome) []byte {
 	event, person := "", ""
 	for i := range all {
 		o := &all[i]
 		if o.EventID != event && o.EventID != "" {
 			event = o.EventID
-			p.hashes = binary.LittleEndian.AppendUint64(p.hashes, s.outcomeHash(OutcomeQuery{EventID: event}))
+			dst = binary.LittleEndian.AppendUint64(dst, s.outcomeHash(OutcomeQuery{EventID: event}))
 		}
 		if o.Person != person && o.Person != "" {
 			person = o.Person
-			p.hashes = binary.LittleEndian.AppendUint64(p.hashes, s.outcomeHash(OutcomeQuery{Person: person}))
+			dst = binary.LittleEndian.AppendUint64(dst, s.outcomeHash(OutcomeQuery{Person: person}))
 		}
 	}
-	return p
+	return dst
 }
 
 func (p *packedOutcomes) release() {
@@ -113,9 +118,14 @@ func (o *outcomes) limit(maxBytes int64, maxAge time.Duration) {
 	o.maxBytes, o.maxAge, o.next = maxBytes, maxAge, 1
 }
 
-// write is the database's part of a transaction: it adds packs and takes away what is too much.
-func (o *outcomes) write(c *conn, now time.Time, packs []*packedOutcomes) (st outcomeStep, err error) {
+// write is the database's part of a transaction: it adds packs and takes away what is too much. What edits are about was there before.
+func (o *outcomes) write(c *conn, now time.Time, packs []*packedOutcomes, edits []outcomeEdit) (st outcomeStep, err error) {
 	st = outcomeStep{now: now, next: o.next, tail: o.tail, first: o.first}
+	for i := range edits {
+		if err := o.edit(c, &st, &edits[i]); err != nil {
+			return st, err
+		}
+	}
 	for _, p := range packs {
 		if err := o.add(c, &st, p); err != nil {
 			return st, err

@@ -100,17 +100,18 @@ const (
 
 // Store is an open store. Its methods may be called from many goroutines.
 type Store struct {
-	path     string
-	opts     Options
-	readOnly bool
-	lock     *os.File
-	k0, k1   uint64 // of Hash
-	readers  chan *conn
-	opened   int           // of them
-	closed   chan struct{} // closed by Close
-	failed   chan struct{} // closed by fail
-	stopped  chan struct{} // closed when the writer has ended
-	wake     chan struct{} // something is queued; holds one
+	path      string
+	opts      Options
+	readOnly  bool
+	lock      *os.File
+	k0, k1    uint64 // of Hash
+	forgetKey []byte // of forgottenHash
+	readers   chan *conn
+	opened    int           // of them
+	closed    chan struct{} // closed by Close
+	failed    chan struct{} // closed by fail
+	stopped   chan struct{} // closed when the writer has ended
+	wake      chan struct{} // something is queued; holds one
 
 	position, bulkPosition atomic.Uint64
 	lastCall               atomic.Int64
@@ -123,10 +124,12 @@ type Store struct {
 	outcomes   outcomes
 	kv         kvTable
 	letters    letters
+	forgotten  atomic.Pointer[forgottenSet]
 
 	mu      sync.Mutex // guards the fields below
 	queue   []*request
 	caches  map[string]*cacheValue // not yet written
+	chores  []*chore
 	closing bool
 	err     error // why it failed
 
@@ -238,7 +241,7 @@ func (s *Store) open() (err error) {
 	s.setHashKey(st.hashKey)
 	now := time.Now()
 	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w),
-		s.letters.load(s.w)); err != nil {
+		s.letters.load(s.w), s.loadForgotten()); err != nil {
 		return err
 	}
 	last, err := s.w.queryInt(`SELECT max(id) FROM calls`)
@@ -265,6 +268,7 @@ func (s *Store) openReaders(mode string) error {
 }
 
 func (s *Store) setHashKey(key []byte) {
+	s.forgetKey = key
 	s.k0, s.k1 = binary.LittleEndian.Uint64(key), binary.LittleEndian.Uint64(key[8:])
 }
 

@@ -31,8 +31,11 @@ type tx struct {
 	outcomeStep         outcomeStep
 	kvStep              kvStep
 
-	letters bool         // dead letters came, went, or were marked
-	use     lettersInUse // what they are then
+	letters      bool                        // dead letters came, went, or were marked
+	use          lettersInUse                // what they are then
+	forgotten    map[forgottenHash]Forgotten // as they are now; nil: as they were
+	outcomeEdits []outcomeEdit
+	erased       erasedHashes
 }
 
 func (s *Store) newTx() *tx {
@@ -57,6 +60,7 @@ func (t *tx) apply(group []*request) error {
 		func() error { return t.s.known.write(t.s.w, &t.knownStep) },
 		func() error { return t.s.memories.write(t.s.w, &t.memoryStep) },
 		t.writeOutcomes,
+		t.eraseHashes,
 		t.trimKV,
 		t.readLetterUse,
 		t.writeLanes,
@@ -65,7 +69,7 @@ func (t *tx) apply(group []*request) error {
 }
 
 func (t *tx) writeOutcomes() (err error) {
-	t.outcomeStep, err = t.s.outcomes.write(t.s.w, t.now, t.outcomes)
+	t.outcomeStep, err = t.s.outcomes.write(t.s.w, t.now, t.outcomes, t.outcomeEdits)
 	return err
 }
 
@@ -292,12 +296,16 @@ func (t *tx) adopt() {
 	s.seen.adopt(&t.seenStep)
 	s.known.adopt(&t.knownStep)
 	s.memories.adopt(&t.memoryStep)
+	t.adoptErased()
 	s.outcomes.adopt(&t.outcomeStep)
 	s.kv.adopt(&t.kvStep)
 	s.identities.adopt(t.identities, t.hidden)
 	t.adoptLanes()
 	if t.letters {
 		s.letters.adopt(t.use)
+	}
+	if t.forgotten != nil {
+		s.adoptForgotten(t.forgotten)
 	}
 	s.stats.blockRaw.Add(t.raw)
 	s.stats.blockStored.Add(t.stored)

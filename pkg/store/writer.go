@@ -161,7 +161,11 @@ func (s *Store) await() bool {
 	for {
 		s.mu.Lock()
 		batches, caches, closing := len(s.queue) > 0, len(s.caches) > 0 && s.err == nil, s.closing
+		chores := len(s.chores) > 0
 		s.mu.Unlock()
+		if chores {
+			s.doChores()
+		}
 		switch {
 		case batches:
 			s.vacuuming = false

@@ -1,0 +1,246 @@
+package store
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"database/sql/driver"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+)
+
+// KindEmail is the kind of an id that is an e-mail.
+const KindEmail = "email"
+
+// PersonID is one of the ids by which a person is known.
+type PersonID struct {
+	Kind   string // email, or that of an Identity
+	APIKey string // with whose events it comes; "": with those of any, as every e-mail
+	Value  string // an e-mail in lower case
+}
+
+// Forgotten says since when a person is forgotten: what the logs hold of them below these positions is not delivered.
+type Forgotten struct {
+	At                     time.Time
+	Position, BulkPosition uint64
+}
+
+type forgottenHash [sha256.Size]byte
+
+// forgottenSet is what the store has in memory of persons who are forgotten. It is never changed.
+type forgottenSet struct {
+	marks      map[forgottenHash]Forgotten
+	live, bulk uint64 // the greatest positions
+}
+
+// forgottenHash names an id among those that are forgotten. The key is the store's own secret, so that the table tells nobody without it who was forgotten.
+func (s *Store) forgottenHash(id PersonID) (h forgottenHash) {
+	mac := hmac.New(sha256.New, s.forgetKey)
+	mac.Write(appendParts(nil, []string{"forgotten", id.Kind, id.APIKey, id.Value}))
+	mac.Sum(h[:0])
+	return h
+}
+
+// Forgets says below which positions of the logs there may be persons who are forgotten; 0 where nobody is.
+func (s *Store) Forgets() (live, bulk uint64) {
+	set := s.forgotten.Load()
+	if set == nil {
+		return 0, 0
+	}
+	return set.live, set.bulk
+}
+
+// Forgotten says whether an id is that of a person who is forgotten, as one of its own API key or of all.
+func (s *Store) Forgotten(id PersonID) (f Forgotten, ok bool) {
+	set := s.forgotten.Load()
+	if set == nil || len(set.marks) == 0 {
+		return f, false
+	}
+	if f, ok = set.marks[s.forgottenHash(id)]; ok || id.APIKey == "" {
+		return f, ok
+	}
+	id.APIKey = ""
+	f, ok = set.marks[s.forgottenHash(id)]
+	return f, ok
+}
+
+// loadForgotten is how Open fills the set.
+func (s *Store) loadForgotten() error {
+	marks := map[forgottenHash]Forgotten{}
+	err := s.w.query(`SELECT hash, at, position, bulk_position FROM forgotten`, func(row []driver.Value) error {
+		if hash := toBytes(row[0]); len(hash) == sha256.Size {
+			marks[forgottenHash(hash)] = Forgotten{toTime(row[1]), uint64(toInt(row[2])), uint64(toInt(row[3]))}
+		}
+		return nil
+	})
+	s.adoptForgotten(marks)
+	return err
+}
+
+func (s *Store) adoptForgotten(marks map[forgottenHash]Forgotten) {
+	set := &forgottenSet{marks: marks}
+	for _, f := range marks {
+		set.live, set.bulk = max(set.live, f.Position), max(set.bulk, f.BulkPosition)
+	}
+	s.forgotten.Store(set)
+}
+
+// identitiesPerRead is how many identities are looked through in one go: meanwhile others wait for the connection.
+const identitiesPerRead = 20_000
+
+// ExpandPerson returns ids with all others that the identity memory knows of the same person: the e-mails that go with them, and all ids that go with those, of
+// all API keys. More than most of them are an error: then they are not one person's.
+func (s *Store) ExpandPerson(ctx context.Context, ids []PersonID, most int) ([]PersonID, error) {
+	found := map[PersonID]bool{}
+	for _, id := range ids {
+		found[id] = true
+	}
+	for { // ends: what the second pass finds goes with e-mails that are known
+		before := len(found)
+		err := s.eachIdentity(ctx, func(id *Identity) error {
+			email := PersonID{Kind: KindEmail, Value: strings.ToLower(id.Email)}
+			own := PersonID{Kind: id.Kind, APIKey: id.APIKey, Value: id.Value}
+			switch {
+			case found[email]:
+				found[own] = true
+			case found[own], found[PersonID{Kind: id.Kind, Value: id.Value}]:
+				found[email], found[own] = true, true
+			}
+			if len(found) > most {
+				return fmt.Errorf("they go with more than %d ids, which can not be one person's: name the API key, or one of the e-mails", most)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == before {
+			break
+		}
+	}
+	all := make([]PersonID, 0, len(found))
+	for id := range maps.Keys(found) {
+		all = append(all, id)
+	}
+	return all, nil
+}
+
+// eachIdentity calls each with every identity. It holds no connection for long.
+func (s *Store) eachIdentity(ctx context.Context, each func(*Identity) error) error {
+	last := idKey{}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := 0
+		err := s.read(func(c *conn) error {
+			return c.query(`SELECT api_key, kind, value, email, server, seen FROM identities WHERE (api_key, kind, value) > (?, ?, ?)
+				ORDER BY api_key, kind, value LIMIT ?`, func(row []driver.Value) error {
+				n++
+				id := Identity{
+					APIKey: toString(row[0]), Kind: toString(row[1]), Value: toString(row[2]), Email: toString(row[3]), Server: toInt(row[4]) == 1,
+					Seen: toTime(row[5]),
+				}
+				last = idKey{id.APIKey, id.Kind, id.Value}
+				return each(&id)
+			}, last.apiKey, last.kind, last.value, identitiesPerRead)
+		})
+		if err != nil || n < identitiesPerRead {
+			return err
+		}
+	}
+}
+
+// MarkForgotten notes that a person with these ids is forgotten, at now, and with what the logs hold below the positions. What was taught before of these ids counts
+// as a browser's word from then on, and as older than now. On return that is on disk.
+func (s *Store) MarkForgotten(ctx context.Context, ids []PersonID, f Forgotten) error {
+	f.At = toTime(toMillis(f.At))
+	return s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
+		marks := t.forgottenMarks()
+		for _, id := range ids {
+			hash := s.forgottenHash(id)
+			was := marks[hash]
+			now := Forgotten{f.At, max(f.Position, was.Position), max(f.BulkPosition, was.BulkPosition)}
+			marks[hash] = now
+			err := s.w.exec(`INSERT OR REPLACE INTO forgotten (hash, at, position, bulk_position) VALUES (?, ?, ?, ?)`,
+				hash[:], now.At, now.Position, now.BulkPosition)
+			if err != nil {
+				return err
+			}
+			if err := t.outdateIdentity(id, f.At); err != nil {
+				return err
+			}
+		}
+		t.forgotten = marks
+		return nil
+	}})
+}
+
+// forgottenMarks are the marks as the transaction has them, to be changed.
+func (t *tx) forgottenMarks() map[forgottenHash]Forgotten {
+	if t.forgotten != nil {
+		return t.forgotten
+	}
+	if set := t.s.forgotten.Load(); set != nil && len(set.marks) > 0 {
+		return maps.Clone(set.marks)
+	}
+	return map[forgottenHash]Forgotten{}
+}
+
+// outdateIdentity has what is taught of an id from now on replace what was taught before.
+func (t *tx) outdateIdentity(id PersonID, now time.Time) error {
+	if id.Kind == KindEmail {
+		return nil
+	}
+	t.hidden = append(t.hidden, idKey{id.APIKey, id.Kind, id.Value})
+	if id.APIKey != "" {
+		return t.s.w.exec(`UPDATE identities SET server = 0, seen = min(seen, ? - 1) WHERE api_key = ? AND kind = ? AND value = ?`, now, id.APIKey, id.Kind, id.Value)
+	}
+	return nil // ExpandPerson has found those that there are
+}
+
+// EndForgotten takes the marks of these ids away, unless they were set anew since f, and with them what was taught of the ids before f.At. It returns how
+// many identities that were.
+func (s *Store) EndForgotten(ctx context.Context, ids []PersonID, f Forgotten) (identities int, err error) {
+	f.At = toTime(toMillis(f.At))
+	err = s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
+		identities = 0
+		marks := t.forgottenMarks()
+		for _, id := range ids {
+			hash := s.forgottenHash(id)
+			if now := marks[hash]; !now.At.After(f.At) {
+				delete(marks, hash)
+				if err := s.w.exec(`DELETE FROM forgotten WHERE hash = ?`, hash[:]); err != nil {
+					return err
+				}
+			}
+			if id.Kind == KindEmail {
+				continue
+			}
+			t.hidden = append(t.hidden, idKey{id.APIKey, id.Kind, id.Value})
+			err := s.w.query(`DELETE FROM identities WHERE api_key = ? AND kind = ? AND value = ? AND seen < ? RETURNING 1`, func([]driver.Value) error {
+				identities++
+				return nil
+			}, id.APIKey, id.Kind, id.Value, f.At)
+			if err != nil {
+				return err
+			}
+		}
+		t.forgotten = marks
+		return nil
+	}})
+	return identities, err
+}
+
+// DropForgotten takes all marks away. For when nothing is left that was there when they were set.
+func (s *Store) DropForgotten(ctx context.Context) error {
+	if set := s.forgotten.Load(); set == nil || len(set.marks) == 0 {
+		return nil
+	}
+	return s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
+		t.forgotten = map[forgottenHash]Forgotten{}
+		return s.w.exec(`DELETE FROM forgotten`)
+	}})
+}

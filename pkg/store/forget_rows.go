@@ -1,0 +1,244 @@
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// RewrittenBlock replaces the data of a block. Its entries keep their numbers.
+type RewrittenBlock struct {
+	ID     BlockID
+	Data   []byte
+	Erased []int // entries of which the retries go
+}
+
+// RewriteBlocks replaces data of blocks of a lane, those that are there still. Who rewrites a block is the only one who does.
+func (s *Store) RewriteBlocks(ctx context.Context, lane LaneID, blocks []RewrittenBlock) error {
+	blobs := make([][]byte, len(blocks))
+	bytes := 0
+	for i := range blocks {
+		blobs[i] = appendBlock(nil, blocks[i].Data, s.opts.uncompressed)
+		bytes += len(blobs[i])
+	}
+	return s.submit(ctx, &request{bytes: bytes, done: make(chan struct{}), do: func(t *tx) error {
+		for i := range blocks {
+			if err := t.rewriteBlock(lane, &blocks[i], blobs[i]); err != nil {
+				return fmt.Errorf("rewrite block %d: %w", blocks[i].ID, err)
+			}
+		}
+		return nil
+	}})
+}
+
+func (t *tx) rewriteBlock(lane LaneID, b *RewrittenBlock, blob []byte) error {
+	c := t.s.w
+	entries, size := 0, int64(0)
+	err := c.query(`SELECT entries, bytes FROM blocks WHERE id = ? AND lane = ?`, func(row []driver.Value) error {
+		entries, size = int(toInt(row[0])), toInt(row[1])
+		return nil
+	}, b.ID, lane)
+	if err != nil || entries == 0 {
+		return err // or finished meanwhile
+	}
+	change, err := t.lane(lane)
+	if err != nil {
+		return err
+	}
+	err = c.exec(`UPDATE blocks SET size = ?, bytes = ?, crc = ?, data = ? WHERE id = ?`,
+		len(b.Data), len(blob), int64(blockSum(b.ID, lane, entries, blob)), blob, b.ID)
+	if err != nil {
+		return err
+	}
+	change.bytes += int64(len(blob)) - size
+	for _, i := range b.Erased {
+		if err := c.exec(`DELETE FROM retries WHERE block = ? AND entry = ?`, b.ID, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rowsPerErasure is how many rows are looked at in one go, and changed in one transaction at most.
+const rowsPerErasure = 500
+
+// EraseDeadLetters looks at all dead letters, with their records, oldest first, and erases those for which edit says so; of one that it masks, its Error may
+// be another. It returns how many were erased. One whose records do not match their checksum has them all the same.
+func (s *Store) EraseDeadLetters(ctx context.Context, edit func(*DeadLetter) Erasing) (erased, masked int64, err error) {
+	for after, more := int64(0), true; more; {
+		if err := ctx.Err(); err != nil {
+			return erased, masked, err
+		}
+		var gone []int64
+		var changed []DeadLetter
+		more = false
+		bytes := 0
+		err := s.read(func(c *conn) error {
+			err := c.query(letterColumns+letterBodies+` FROM dead_letters d LEFT JOIN replays r ON r.letter = d.id WHERE d.id > ? ORDER BY d.id LIMIT ?`, func(row []driver.Value) error {
+				d, err := rowDeadLetter(row)
+				if err != nil && !errors.Is(err, ErrDamaged) {
+					return err
+				}
+				more, after = true, d.ID
+				switch edit(&d) {
+				case Erase:
+					gone = append(gone, d.ID)
+				case Masked:
+					changed = append(changed, DeadLetter{ID: d.ID, Error: d.Error})
+				case Keep:
+				}
+				if bytes += len(d.Event) + len(d.Original); bytes > groupBytes {
+					return errEnough
+				}
+				return nil
+			}, after, rowsPerErasure)
+			if errors.Is(err, errEnough) {
+				err = nil
+			}
+			return err
+		})
+		if err == nil && len(gone)+len(changed) > 0 {
+			err = s.eraseLetters(ctx, gone, changed)
+		}
+		if err != nil {
+			return erased, masked, fmt.Errorf("erase dead letters: %w", err)
+		}
+		erased, masked = erased+int64(len(gone)), masked+int64(len(changed))
+	}
+	return erased, masked, nil
+}
+
+// errEnough ends a query whose rows are as many as are wanted at once.
+var errEnough = errors.New("enough")
+
+func (s *Store) eraseLetters(ctx context.Context, gone []int64, changed []DeadLetter) error {
+	return s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
+		t.letters = true
+		for _, id := range gone {
+			if err := t.s.w.exec(`DELETE FROM dead_letters WHERE id = ?`, id); err != nil {
+				return err
+			}
+		}
+		for i := range changed {
+			if err := t.s.w.exec(`UPDATE dead_letters SET error = ? WHERE id = ?`, changed[i].Error, changed[i].ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// EraseKV takes the entries of a destination's $kv away of which names finds something in the key or the value. Nobody may write to it meanwhile.
+func (s *Store) EraseKV(ctx context.Context, destination string, names func(text string) bool) (erased int64, err error) {
+	for after, more := int64(0), true; more; {
+		if err := ctx.Err(); err != nil {
+			return erased, err
+		}
+		var gone []KV
+		more = false
+		err := s.read(func(c *conn) error {
+			return c.query(`SELECT id, key, value FROM kv WHERE destination = ? AND id > ? ORDER BY id LIMIT ?`, func(row []driver.Value) error {
+				more, after = true, toInt(row[0])
+				if key := toString(row[1]); names(key) || names(toString(row[2])) {
+					gone = append(gone, KV{Destination: destination, Key: key})
+				}
+				return nil
+			}, destination, after, rowsPerErasure)
+		})
+		if err == nil && len(gone) > 0 {
+			err = s.Commit(ctx, &Batch{KV: gone})
+		}
+		if err != nil {
+			return erased, fmt.Errorf("erase $kv: %w", err)
+		}
+		erased += int64(len(gone))
+	}
+	return erased, nil
+}
+
+// textCell is a text in a row that may name a person.
+type textCell struct {
+	table, column string
+	where         string // of a row
+}
+
+// textCells are what is masked: errors of entries that wait, what exports were asked for, and why replays stopped.
+var textCells = []textCell{
+	{"retries", "error", "block = ? AND entry = ?"},
+	{"replays", "problem", "letter = ?"},
+	{"exports", "query", "id = ?"},
+	{"exports", "target", "id = ?"},
+}
+
+// keys are the columns of where.
+func (x textCell) keys() string {
+	switch x.table {
+	case "retries":
+		return "block, entry"
+	case "replays":
+		return "letter, 0"
+	}
+	return "id, 0"
+}
+
+// MaskTexts changes texts of the router's own that may name a person: errors of entries that wait, and what exports were asked for. It returns how many.
+func (s *Store) MaskTexts(ctx context.Context, mask func(text string) (masked string, changed bool)) (n int64, err error) {
+	for _, x := range textCells {
+		type row struct {
+			a, b int64
+			text string
+		}
+		var rows []row
+		err := s.read(func(c *conn) error {
+			return c.query(`SELECT `+x.keys()+`, `+x.column+` FROM `+x.table, func(r []driver.Value) error {
+				if text, changed := mask(toString(r[2])); changed {
+					rows = append(rows, row{toInt(r[0]), toInt(r[1]), text})
+				}
+				return nil
+			})
+		})
+		if err == nil && len(rows) > 0 {
+			err = s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
+				for _, r := range rows {
+					args := []any{r.text, r.a, r.b}
+					if err := t.s.w.exec(`UPDATE `+x.table+` SET `+x.column+` = ? WHERE `+x.where, args[:1+strings.Count(x.where, "?")]...); err != nil {
+						return err
+					}
+				}
+				return nil
+			}})
+		}
+		if err != nil {
+			return n, fmt.Errorf("mask %s: %w", x.table, err)
+		}
+		n += int64(len(rows))
+	}
+	return n, nil
+}
+
+// EraseHolds erases the holds whose keys are a person's.
+func (s *Store) EraseHolds(ctx context.Context, isKey func(key string) bool) (erased int64, err error) {
+	holds, err := s.Holds()
+	if err != nil {
+		return 0, err
+	}
+	var gone []Hold
+	for _, h := range holds {
+		if isKey(h.Key) {
+			gone = append(gone, h)
+		}
+	}
+	if len(gone) == 0 {
+		return 0, nil
+	}
+	return int64(len(gone)), s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
+		for _, h := range gone {
+			if err := t.s.w.exec(`DELETE FROM holds WHERE lane = ? AND key = ?`, h.Lane, h.Key); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
