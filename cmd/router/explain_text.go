@@ -168,8 +168,21 @@ func (t *teller) output(o *router.Output) {
 		t.item("dead letter", settled+attempts+letter)
 		t.item("reason", line(o.Reason))
 		t.item("error", line(o.Error))
+		if o.ToReplay {
+			t.item("replay", "it waits to be sent again")
+		}
+		t.item("problem", line(o.Problem))
+	case store.Dropped:
+		t.item("dropped", settled)
+		t.item("because", "the dead letter was "+line(o.Reason))
 	default:
 		t.waiting(o, attempts)
+	}
+	if o.Replays > 0 {
+		t.item("replayed", count(o.Replays, "time"))
+	}
+	if f := o.Before; f != nil {
+		t.item("before", "it was a dead letter from "+at(f.Settled)+": "+line(f.Reason)+", "+line(f.Error))
 	}
 	t.detail(o.Detail)
 }

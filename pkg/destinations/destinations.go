@@ -46,7 +46,7 @@ type Destination interface {
 
 	// Send delivers batch and returns as many outcomes, in the same order. All entries are of one account and lane. Entries with
 	// the same ID are adjacent in effect: they are to be merged oldest first into one write, and share its outcome. Oldest first is the order
-	// of batch, and that of event.Event.Effective; what counts as later may have been delivered before, which is what Memory is for.
+	// of batch, and that of Entry.CountsAt; what counts as later may have been delivered before, which is what Memory is for.
 	// Send uses up p for its first call and acquires further permits itself (bisecting, creating, reading). When ctx ends
 	// it stops and reports what was not answered as Ambiguous or with ctx.Err(), never as delivered; both count as perhaps sent, and a lane with
 	// LateAfter sends such entries again unchanged at the next start. It does not keep batch.
@@ -89,6 +89,16 @@ type Entry struct {
 	// Late says that the event waited to be identified, so that later live events of its person may have been delivered before it. Other live events come in
 	// order by themselves.
 	Late bool
+	// Effective is when the entry counts where that is not its event's own time: a replay that is to overwrite what was written since. Zero: as its event.
+	Effective time.Time
+}
+
+// CountsAt is the time at which the entry counts, among those of its person: see event.Event.Effective.
+func (e *Entry) CountsAt() time.Time {
+	if !e.Effective.IsZero() {
+		return e.Effective
+	}
+	return e.Event.Effective()
 }
 
 // Outcome of one entry.

@@ -28,6 +28,7 @@ type Decision struct {
 	unidentified bool // it would be otherwise if one knew whose event it is
 	failed       bool // the transform has failed: what it kept counts for nothing
 	changed      bool // the transform has made another event of what it got
+	outputs      int  // that the event has; 0: none, or it did not get as far
 }
 
 // Unidentified says that the decision would be another if one knew whose event it is.
@@ -45,7 +46,9 @@ func (r *Route) Decide(dst []Decision, ev *event.Event, w filters.World) []Decis
 		return append(dst, dead(0, ev, "panic", err))
 	}
 	if r.Transform == nil {
-		return append(dst, r.decide(0, &filters.Output{Event: enriched}))
+		d := r.decide(0, &filters.Output{Event: enriched})
+		d.outputs = 1
+		return append(dst, d)
 	}
 	outputs, why, err := r.transform(enriched, w)
 	switch {
@@ -58,7 +61,7 @@ func (r *Route) Decide(dst []Decision, ev *event.Event, w filters.World) []Decis
 	}
 	for i := range outputs {
 		d := r.decide(i, &outputs[i])
-		d.changed = !outputs[i].Event.Same(enriched)
+		d.changed, d.outputs = !outputs[i].Event.Same(enriched), len(outputs)
 		dst = append(dst, d)
 	}
 	return dst
@@ -121,15 +124,24 @@ func (r *Route) decide(index int, out *filters.Output) (d Decision) {
 		return Decision{Index: index, Event: ev, Status: store.Filtered, Reason: res.Why}
 	}
 	d = Decision{Index: index, Event: ev}
-	d.Plans, err = r.Destination.Plan(ev)
+	r.plan(&d)
+	return d
+}
+
+// plan asks the destination where an output goes.
+func (r *Route) plan(d *Decision) {
+	var err error
+	d.Plans, err = r.Destination.Plan(d.Event)
 	_, d.unidentified = errors.AsType[*destinations.UnidentifiedError](err)
 	if reason, ok := destinations.IsSkip(err); ok {
 		d.Status, d.Reason = store.Skipped, reason
 	} else if err != nil {
 		d.Status, d.Reason, d.Err = store.Dead, "plan", err
 	}
-	return d
 }
+
+// takes says whether the route gets an event.
+func (r *Route) takes(ev *event.Event) bool { return r.APIKeys == nil || r.APIKeys[ev.APIKey] }
 
 // keeps asks the filters: that without code, and then the template, unless the transform named a table itself.
 func (r *Route) keeps(out *filters.Output) (filters.Result, error) {

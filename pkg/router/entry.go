@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"eventrouter/pkg/destinations"
@@ -26,7 +27,9 @@ type entry struct {
 	persons  []*person
 	// effective is when the event counts, among those of its persons, in microseconds. See [event.Event.Effective].
 	effective int64
-	memory    uint64 // the hash of its ID among the store's memories; set by a call, in lanes that have Remembers
+	outputs   int       // that its event had for the destination; 0: not known
+	replayed  *replayed // it was a dead letter before; nil: it was not
+	memory    uint64    // the hash of its ID among the store's memories; set by a call, in lanes that have Remembers
 
 	// Guarded by account.mu.
 	busy     bool // in a call, or waiting to be sent again unchanged
@@ -49,6 +52,14 @@ func (e *entry) size() int {
 	return len(e.record) + len(e.original)
 }
 
+// replays is how often e was sent again after it had been a dead letter.
+func (e *entry) replays() int {
+	if e.replayed == nil {
+		return 0
+	}
+	return e.replayed.replays
+}
+
 // eventID is the id that the event came in with. Outputs of a transform have ids of their own.
 func (e *entry) eventID() string {
 	if e.original != nil {
@@ -69,11 +80,13 @@ func (e *entry) detach() error {
 	return nil
 }
 
-// Block format: version byte, then per entry: offset and output index as uvarints, flags byte, key, ID, count and texts of Also, record, and by the flags
-// the original or nothing; texts and records with their length as uvarint before them. An empty ID stands for one that equals the key.
+// Block format: version byte, then per entry: offset and output index as uvarints, flags byte, key, ID, count and texts of Also, by the flags what is said
+// of outputs and a replay, record, and by the flags the original or nothing; texts and records with their length as uvarint before them. An empty ID
+// stands for one that equals the key.
 const (
-	blockVersion = 2
-	// blockVersion1 is as 2, without originals. It is still read: lanes of an older router hold it.
+	blockVersion = 3
+	// blockVersion2 is as 3, without outputs and replays, and blockVersion1 without originals as well. They are still read: lanes of an older router hold them.
+	blockVersion2 = 2
 	blockVersion1 = 1
 
 	entryIfNew    = 1 << 0
@@ -81,9 +94,18 @@ const (
 	entryOriginal = 1 << 2
 	entryShared   = 1 << 3 // the original is that of the entry before
 	entryErased   = 1 << 4 // without key, ID and original; of the event the record holds the id at most
+	entryOutputs  = 1 << 5 // how many outputs the event had, as uvarint; without it one
+	entryReplayed = 1 << 6 // replays and letter as uvarints, effective as varint
 
 	maxAlso = 1 << 10
 )
+
+// replayed is what is kept with an entry that was a dead letter.
+type replayed struct {
+	replays   int   // how often it was sent again, with this time
+	letter    int64 // its id, under which it comes back; 0: under another one, for it became several entries
+	effective int64 // when it counts, in microseconds, where that is not its event's own time; 0: it is
+}
 
 var errBlock = errors.New("not a block of entries")
 
@@ -96,6 +118,9 @@ type origin struct {
 
 	original []byte // the record as it came in, where the event was changed; nil: it was not
 	shared   bool   // the entry before in the block has the same one
+
+	outputs  int
+	replayed *replayed // nil: it was no dead letter
 }
 
 // appendEntry appends one entry to a block's data, which it begins when dst is empty.
@@ -122,6 +147,12 @@ func appendEntry(dst []byte, o origin, p *destinations.Plan, ev *event.Event, sc
 	default:
 		flags |= entryOriginal
 	}
+	if o.outputs != 1 {
+		flags |= entryOutputs
+	}
+	if o.replayed != nil {
+		flags |= entryReplayed
+	}
 	dst = append(dst, flags)
 	dst = appendText(dst, p.Key)
 	if p.ID == p.Key {
@@ -132,6 +163,14 @@ func appendEntry(dst []byte, o origin, p *destinations.Plan, ev *event.Event, sc
 	dst = binary.AppendUvarint(dst, uint64(len(p.Also)))
 	for _, also := range p.Also {
 		dst = appendText(dst, also)
+	}
+	if o.outputs != 1 {
+		dst = binary.AppendUvarint(dst, uint64(o.outputs))
+	}
+	if r := o.replayed; r != nil {
+		dst = binary.AppendUvarint(dst, uint64(r.replays))
+		dst = binary.AppendUvarint(dst, uint64(r.letter))
+		dst = binary.AppendVarint(dst, r.effective)
 	}
 	scratch = ev.AppendTo(scratch[:0])
 	dst = binary.AppendUvarint(dst, uint64(len(scratch)))
@@ -150,10 +189,10 @@ func appendText(dst []byte, s string) []byte {
 
 // decodeBlock reads the entries of a block. Their records and originals point into data. destination, account and lane go into names and plans.
 func decodeBlock(data []byte, destination, account, lane string) ([]*entry, error) {
-	if len(data) == 0 || data[0] != blockVersion && data[0] != blockVersion1 {
-		return nil, fmt.Errorf("%w: version", errBlock)
+	d, err := newDecoder(data)
+	if err != nil {
+		return nil, err
 	}
-	d := decoder{rest: data[1:]}
 	var entries []*entry
 	var last *entry
 	for len(d.rest) > 0 {
@@ -187,6 +226,7 @@ func (d *decoder) entry(last *entry) (*entry, error) {
 	for i := uint64(0); i < also && !d.failed; i++ {
 		e.Plan.Also = append(e.Plan.Also, string(d.bytes()))
 	}
+	d.origin(e, flags)
 	e.record = d.bytes()
 	switch {
 	case flags&entryOriginal != 0:
@@ -202,10 +242,47 @@ func (d *decoder) entry(last *entry) (*entry, error) {
 	return e, e.Event.Decode(e.record)
 }
 
+// origin reads what is said of outputs and a replay.
+func (d *decoder) origin(e *entry, flags byte) {
+	if d.version < blockVersion {
+		return // nothing is
+	}
+	e.outputs = 1
+	if flags&entryOutputs != 0 {
+		e.outputs = int(d.uvarint() & math.MaxInt32)
+	}
+	if flags&entryReplayed == 0 {
+		return
+	}
+	e.replayed = &replayed{replays: int(d.uvarint() & math.MaxInt32), letter: int64(d.uvarint() & math.MaxInt64), effective: d.varint()}
+	if at := e.replayed.effective; at != 0 {
+		e.Effective = time.UnixMicro(at).UTC()
+	}
+}
+
 // decoder reads from rest; after a failure it returns zero values.
 type decoder struct {
-	rest   []byte
-	failed bool
+	rest    []byte
+	version byte
+	failed  bool
+}
+
+// newDecoder begins with a block's data.
+func newDecoder(data []byte) (*decoder, error) {
+	if len(data) == 0 || data[0] < blockVersion1 || data[0] > blockVersion {
+		return nil, fmt.Errorf("%w: version", errBlock)
+	}
+	return &decoder{rest: data[1:], version: data[0]}, nil
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.failed, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
 }
 
 func (d *decoder) uvarint() uint64 {

@@ -20,7 +20,7 @@ func sampleBlock() []byte {
 		{Key: "A", ID: "a", Also: []string{"u1", "u2"}},
 		{},
 	} {
-		data, scratch = appendEntry(data, origin{offset: uint64(1000 + i), index: i, late: i == 1}, &p, ev, scratch)
+		data, scratch = appendEntry(data, origin{offset: uint64(1000 + i), index: i, late: i == 1, outputs: 1}, &p, ev, scratch)
 	}
 	return data
 }
@@ -79,11 +79,11 @@ func originals() []byte {
 		origin
 		id string
 	}{
-		{origin{offset: 7, original: original("first")}, "first"},
-		{origin{offset: 7, index: 1, original: original("first"), shared: true}, "first_1"},
-		{origin{offset: 7, index: 2, original: original("first"), shared: true}, "first_2"},
-		{origin{offset: 8}, "plain"},
-		{origin{offset: 9, original: original("second")}, "another id"},
+		{origin{offset: 7, outputs: 1, original: original("first")}, "first"},
+		{origin{offset: 7, outputs: 1, index: 1, original: original("first"), shared: true}, "first_1"},
+		{origin{offset: 7, outputs: 1, index: 2, original: original("first"), shared: true}, "first_2"},
+		{origin{offset: 8, outputs: 1}, "plain"},
+		{origin{offset: 9, outputs: 1, original: original("second")}, "another id"},
 	} {
 		ev := &event.Event{ID: e.id, APIKey: "key", JSON: []byte(`{"changed":true}`)}
 		data, scratch = appendEntry(data, e.origin, &destinations.Plan{}, ev, scratch)
@@ -129,7 +129,7 @@ func TestBlockKeepsOriginals(t *testing.T) {
 		t.Error("a block whose last original is cut decodes")
 	}
 	var alone []byte
-	alone, _ = appendEntry(alone, origin{offset: 1, original: original("x"), shared: true}, &destinations.Plan{}, &event.Event{JSON: []byte(`{}`)}, nil)
+	alone, _ = appendEntry(alone, origin{offset: 1, outputs: 1, original: original("x"), shared: true}, &destinations.Plan{}, &event.Event{JSON: []byte(`{}`)}, nil)
 	if _, err := decodeBlock(alone, "crm", "", "events"); err == nil {
 		t.Error("a block whose first entry shares the original of one before decodes")
 	}

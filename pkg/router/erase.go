@@ -11,10 +11,10 @@ import (
 // eraseEntries copies a block's data without what it holds of those entries for which blank returns an event to stand in their place; nil: the entry stays, byte
 // for byte. All keep their index. It returns how many were erased; with none, data itself.
 func eraseEntries(data []byte, blank func(i int, e *entry) *event.Event) (erased int, rewritten []byte, err error) {
-	if len(data) == 0 || data[0] != blockVersion && data[0] != blockVersion1 {
-		return 0, nil, fmt.Errorf("%w: version", errBlock)
+	d, err := newDecoder(data)
+	if err != nil {
+		return 0, nil, err
 	}
-	d := decoder{rest: data[1:]}
 	out := append(make([]byte, 0, len(data)), data[0])
 	var last *entry
 	originals := false // whether the entry before in out has its original
@@ -51,7 +51,7 @@ func eraseEntries(data []byte, blank func(i int, e *entry) *event.Event) (erased
 
 // appendErased appends what is left of an entry.
 func appendErased(dst []byte, e *entry, stub *event.Event) []byte {
-	dst, _ = appendEntry(dst, origin{offset: e.Name.Offset, index: e.Name.Index, late: e.Late, erased: true}, &destinations.Plan{}, stub, nil)
+	dst, _ = appendEntry(dst, origin{offset: e.Name.Offset, index: e.Name.Index, late: e.Late, erased: true, outputs: 1}, &destinations.Plan{}, stub, nil)
 	return dst
 }
 

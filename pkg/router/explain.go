@@ -77,7 +77,22 @@ type Output struct {
 	Attempts       int             `json:"attempts,omitempty"`
 	Detail         json.RawMessage `json:"detail,omitempty"` // the destination's own account
 	DeadLetter     int64           `json:"dead_letter_id,omitempty"`
-	Waiting        *Waiting        `json:"waiting,omitempty"`
+	// ToReplay says that the dead letter is to be sent again, and has not been yet.
+	ToReplay bool `json:"to_replay,omitempty"`
+	// Problem is why the dead letter could not be sent again; "" when it was not tried, or could.
+	Problem string `json:"problem,omitempty"`
+	// Replays is how often it was a dead letter that was sent again, before this.
+	Replays int `json:"replays,omitempty"`
+	// Before is the dead letter that it was before this.
+	Before  *Failure `json:"before,omitempty"`
+	Waiting *Waiting `json:"waiting,omitempty"`
+}
+
+// Failure is what made a dead letter of an output.
+type Failure struct {
+	Settled time.Time `json:"settled"`
+	Reason  string    `json:"reason"`
+	Error   string    `json:"error"`
 }
 
 // States of outputs that are not finished.

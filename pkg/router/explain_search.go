@@ -86,7 +86,7 @@ func (e *entry) tell(out Output) found {
 	f := found{receipt: receiptOf(e.Event, e.Plan.Key, e.Name.Offset, ReceiptSorted), output: out}
 	f.receipt.EventID = e.eventID()
 	o := &f.output
-	o.Index, o.EventType, o.Person, o.Minimal = e.Name.Index, f.receipt.EventType, f.receipt.Person, e.Plan.IfNew
+	o.Index, o.EventType, o.Person, o.Minimal, o.Replays = e.Name.Index, f.receipt.EventType, f.receipt.Person, e.Plan.IfNew, e.replays()
 	return f
 }
 

@@ -70,7 +70,7 @@ func (t *telling) addOutcome(o *store.Outcome) {
 	out := Output{
 		Destination: o.Destination, Hub: o.Hub, Account: o.Account, Lane: o.Lane, Index: o.Index, EventType: o.EventType, Person: o.Person,
 		State: string(o.Status), Minimal: o.Minimal,
-		Reason: o.Reason, Error: o.Error, Settled: &settled, Attempts: o.Attempts, Detail: o.Detail,
+		Reason: o.Reason, Error: o.Error, Settled: &settled, Attempts: o.Attempts, Detail: o.Detail, Replays: o.Replays,
 		LatencySeconds: max(0, o.Settled.Sub(o.Received).Seconds()),
 	}
 	if o.Lane == "" {
@@ -78,7 +78,35 @@ func (t *telling) addOutcome(o *store.Outcome) {
 	}
 	if i := r.find(&out); i < 0 { // a record that was sorted again after a crash has one outcome all the same; newest first
 		r.Outputs = append(r.Outputs, out)
+	} else {
+		r.Outputs[i].follow(&out)
 	}
+}
+
+// follow notes what an output was before: a dead letter.
+func (o *Output) follow(was *Output) {
+	if was.State == string(store.Dead) && was.Settled != nil && o.Before == nil && (o.Replays > was.Replays || o.State == string(store.Dropped)) {
+		o.Before = &Failure{Settled: *was.Settled, Reason: was.Reason, Error: was.Error}
+	}
+}
+
+// fold takes out dead letters that were sent again before they had come to a lane: what became of them stands beside them.
+func (r *Receipt) fold() {
+	r.Outputs = slices.DeleteFunc(slices.Clone(r.Outputs), func(was Output) bool {
+		if was.State != string(store.Dead) || was.Lane != "" || was.DeadLetter != 0 {
+			return false
+		}
+		folded := false
+		for i := range r.Outputs {
+			o := &r.Outputs[i]
+			if o.Replays > was.Replays && (was.Destination == "" || o.Destination == was.Destination) &&
+				(o.Index == was.Index || was.Reason != "filter" && was.Reason != "plan") {
+				o.follow(&was)
+				folded = true
+			}
+		}
+		return folded
+	})
 }
 
 // find returns the output of the same destination and lane.
@@ -94,11 +122,12 @@ func (t *telling) addLetter(d *store.DeadLetter, alone bool) {
 	out := Output{
 		Destination: d.Destination, Hub: d.Hub, Account: d.Account, Lane: d.Lane, Index: d.Index, EventType: d.EventType,
 		Person: strings.ToLower(d.Person), State: string(store.Dead), Reason: d.Reason, Error: d.Error, Settled: &d.At, Attempts: d.Attempts, DeadLetter: d.ID, LatencySeconds: max(0, d.At.Sub(d.Received).Seconds()),
+		ToReplay: d.Replay != nil, Problem: d.Problem, Replays: d.Replays,
 	}
 	if r := t.receipts[key]; r != nil {
 		if i := r.find(&out); i >= 0 {
-			if r.Outputs[i].State == string(store.Dead) {
-				r.Outputs[i].DeadLetter = d.ID
+			if o := &r.Outputs[i]; o.State == string(store.Dead) {
+				o.DeadLetter, o.ToReplay, o.Problem = d.ID, d.Replay != nil, d.Problem
 			}
 			return
 		}
@@ -114,9 +143,13 @@ func (t *telling) addLetter(d *store.DeadLetter, alone bool) {
 
 func (t *telling) addWaiting(w *found) {
 	r := t.receipt(w.receipt)
-	if r.find(&w.output) < 0 { // else it was finished meanwhile
+	switch i := r.find(&w.output); {
+	case i < 0:
 		r.Outputs = append(r.Outputs, w.output)
-	}
+	case w.output.Replays > r.Outputs[i].Replays:
+		w.output.follow(&r.Outputs[i])
+		r.Outputs[i] = w.output
+	} // else it was finished meanwhile
 }
 
 // settleOutputs has the receipt show type and person of the first output that has one, and the outputs what is other with them.
@@ -144,6 +177,7 @@ func (t *telling) sorted() []Receipt {
 		slices.SortFunc(r.Outputs, func(a, b Output) int {
 			return cmp.Or(cmp.Compare(a.Destination, b.Destination), cmp.Compare(a.Account, b.Account), cmp.Compare(a.Lane, b.Lane), cmp.Compare(a.Index, b.Index))
 		})
+		r.fold()
 		r.settleOutputs()
 		all = append(all, *r)
 	}

@@ -52,6 +52,8 @@ type handover struct {
 	recording bool     // outcomes are wanted
 	final     bool     // what is in hand has waited to be identified
 	failed    error    // the batch must not be committed
+
+	replay *replaying // of the letter in hand; nil: there is none
 }
 
 type identityKey struct{ apiKey, kind, value string }
@@ -59,7 +61,8 @@ type identityKey struct{ apiKey, kind, value string }
 // handed is a block in the making.
 type handed struct {
 	store.Block
-	original uint64 // 1 more than the offset of the event whose original the last entry has; 0: it has none
+	original uint64     // 1 more than the offset of the event whose original the last entry has; 0: it has none
+	replay   *replaying // with which that came; the same event may have another original in another one
 }
 
 func newHandover(r *Router, t *table) *handover {
@@ -87,7 +90,7 @@ func (h *handover) begin(ctx context.Context) {
 	b := &h.batch
 	*b = store.Batch{
 		Seen: b.Seen[:0], Known: b.Known[:0], Identities: b.Identities[:0], Blocks: b.Blocks[:0], DeadLetters: b.DeadLetters[:0],
-		Outcomes: reuse(b.Outcomes), KV: b.KV[:0],
+		Outcomes: reuse(b.Outcomes), KV: b.KV[:0], Replayed: b.Replayed[:0],
 	}
 }
 
@@ -102,11 +105,17 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	if !until.IsZero() && ev.Effective().After(until) {
 		return false
 	}
+	h.sortNew(rec, ev)
+	return true
+}
+
+// sortNew sorts an event that was not sorted before, unless the same one was.
+func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 	id := h.eventHash(ev)
 	if h.seen[id] || h.r.store.Seen(id) {
 		h.count.duplicates++
 		h.record(nil, rec, ev.ID, Decision{Event: ev, Status: store.Duplicate})
-		return true
+		return
 	}
 	h.seen[id] = true
 	h.batch.Seen = append(h.batch.Seen, id)
@@ -117,7 +126,7 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	}
 	routed := false
 	for i, route := range h.table.routes {
-		if route.APIKeys != nil && !route.APIKeys[ev.APIKey] {
+		if !route.takes(ev) {
 			continue
 		}
 		routed = true
@@ -134,7 +143,6 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	if !routed {
 		h.record(nil, rec, ev.ID, Decision{Event: ev, Status: store.Unrouted})
 	}
-	return true
 }
 
 // eventHash is what an event is known again by. Ids of browsers are apart: one that is guessed must not keep a server's event from counting.
@@ -187,13 +195,16 @@ func (h *handover) newBlock(lane store.LaneID, ev *event.Event) *handed {
 
 // append adds an entry to a block. Those of one event come one after the other, so that they share its original.
 func (h *handover) append(b *handed, rec log.Record, d *Decision, p *destinations.Plan) {
-	o := origin{offset: uint64(rec.Offset), index: d.Index, late: h.final}
+	o := origin{offset: uint64(rec.Offset), index: d.Index, late: h.final, outputs: d.outputs}
+	if h.replay != nil {
+		o.replayed = &h.replay.replayed
+	}
 	original := uint64(0)
 	if d.changed {
 		original = o.offset + 1
-		o.original, o.shared = rec.Data, b.original == original
+		o.original, o.shared = rec.Data, b.original == original && b.replay == h.replay
 	}
-	b.original = original
+	b.original, b.replay = original, h.replay
 	b.Data, h.scratch = appendEntry(b.Data, o, p, d.Event, h.scratch)
 	b.Entries++
 	if d.Event.Received.Before(b.Oldest) {
@@ -203,16 +214,8 @@ func (h *handover) append(b *handed, rec log.Record, d *Decision, p *destination
 
 // route decides on one event for one destination and notes what becomes of its outputs.
 func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
-	defer func() {
-		if p := recover(); p != nil {
-			h.bury(route, rec, ev, dead(0, ev, "panic", caught(p)))
-		}
-	}()
-	if h.r.redact.Active() { // scripts may log
-		secret := h.r.valuesOf(ev)
-		h.r.redact.Hold(secret)
-		defer h.r.redact.Release(secret, false)
-	}
+	defer h.buryPanic(route, rec, ev)
+	defer h.hold(ev)()
 	began := time.Now() // what the sorter waits for counts as the scripts' own time
 	if kv := h.kvs[i]; kv != nil && !kv.hold(h.stop) {
 		h.failed = context.Canceled
@@ -274,8 +277,8 @@ func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinati
 		return fmt.Errorf("%d further identities, at most %d are kept", len(p.Also), maxAlso)
 	}
 	st := l.stream(ev.Class)
-	if p.Key != "" && l.spec.MarksKeys && !h.makeKnown(a, p, st.bulk) {
-		return nil
+	if p.Key != "" && l.spec.MarksKeys && !h.makeKnown(a, p, st.bulk) && (h.replay == nil || h.replay.lane == "") {
+		return nil // of a replay that entry was made before, and is the one that failed
 	}
 	block := h.lanes[st]
 	if block == nil {
@@ -324,7 +327,10 @@ func (h *handover) bury(route *Route, rec log.Record, ev *event.Event, d Decisio
 	}
 	accepted := bytes.Clone(rec.Data)
 	letter := deadLetter(route, uint64(rec.Offset), d.Event, accepted, d.Reason, err, h.now)
-	letter.Index = d.Index
+	letter.Index, letter.Outputs = d.Index, d.outputs
+	if h.replay != nil {
+		h.replay.bury(&letter)
+	}
 	if ev != nil {
 		letter.EventID = ev.ID
 	}
@@ -371,6 +377,9 @@ func (h *handover) commit(ctx context.Context) error {
 		}
 	}
 	if err := h.r.commit(ctx, &h.batch); err != nil {
+		for _, s := range h.order {
+			s.despair()
+		}
 		return fmt.Errorf("hand records over: %w", err)
 	}
 	for i := range h.batch.Blocks { // the store does not keep them

@@ -17,6 +17,7 @@ type metrics struct {
 	retriedVec   *prometheus.CounterVec
 	deadVec      *prometheus.CounterVec
 	lostVec      *prometheus.CounterVec
+	replayedVec  *prometheus.CounterVec
 	latency      *prometheus.HistogramVec
 
 	jitsuEvents, jitsuSkips, jitsuErrors *prometheus.CounterVec
@@ -41,6 +42,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 		retriedVec:   counter("router_retried_total", "Attempts that will be made again.", "destination", "lane"),
 		deadVec:      counter("router_dead_letters_total", "Dead letters made, by reason.", "destination", "reason"),
 		lostVec:      counter("router_entries_lost_total", "Entries that could not be read from the store any more.", "destination", "lane"),
+		replayedVec:  counter("router_replayed_total", "Dead letters that were replayed, by what came of it: handed_over, stopped.", "destination", "result"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "router_delivery_latency_seconds", Help: "Time from receipt of an event to its delivery.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 86400},
@@ -52,7 +54,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "router_user_agents_unparsed_total", Help: "User agents that were not parsed because parsing had taken its share of the time.",
 	}, func() float64 { return float64(r.enricher.Unparsed()) }))
-	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.lostVec, m.latency,
+	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.lostVec, m.replayedVec, m.latency,
 		m.jitsuEvents, m.jitsuSkips, m.jitsuErrors, &gauges{router: r})
 	return m
 }
@@ -112,6 +114,12 @@ type counts struct {
 	filtered   []int          // by route
 	skips      []map[string]int
 	dead       []deadCount
+	replays    map[replayCount]int
+}
+
+type replayCount struct {
+	destination string
+	stopped     bool
 }
 
 type deadCount struct {
@@ -120,7 +128,11 @@ type deadCount struct {
 }
 
 func newCounts(r *Router, t *table) counts {
-	return counts{r: r, table: t, bots: map[string]int{}, filtered: make([]int, len(t.routes)), skips: make([]map[string]int, len(t.routes))}
+	return counts{r: r, table: t, bots: map[string]int{}, filtered: make([]int, len(t.routes)), skips: make([]map[string]int, len(t.routes)), replays: map[replayCount]int{}}
+}
+
+func (c *counts) replay(destination string, stopped bool) {
+	c.replays[replayCount{destination, stopped}]++
 }
 
 func (c *counts) skip(route int, reason string) {
@@ -154,6 +166,14 @@ func (c *counts) flush() {
 	for _, d := range c.dead {
 		m.dead(d.route, d.reason)
 	}
+	for r, n := range c.replays {
+		result := "handed_over"
+		if r.stopped {
+			result = "stopped"
+		}
+		m.replayedVec.WithLabelValues(r.destination, result).Add(float64(n))
+	}
+	clear(c.replays)
 	clear(c.filtered)
 	c.sorted, c.duplicates, c.dead = 0, 0, c.dead[:0]
 }

@@ -48,6 +48,12 @@ func (h *handover) record(route *Route, rec log.Record, id string, d Decision) {
 	if route != nil {
 		o.Destination = route.Name
 	}
+	if h.replay != nil {
+		o.Replays = h.replay.replays
+		if s := h.replay.source; !ofEvent(s) { // it is that output which it is about, also where none is made now
+			o.Index, o.Hub, o.Account, o.Lane = s.Index, s.Hub, s.Account, s.Lane
+		}
+	}
 	h.batch.Outcomes = append(h.batch.Outcomes, o)
 }
 
@@ -56,7 +62,7 @@ func recordDead(all []store.Outcome, d *store.DeadLetter) []store.Outcome {
 	return append(all, store.Outcome{
 		Received: d.Received, Settled: d.At, APIKey: d.APIKey, EventID: d.EventID, EventType: d.EventType, Person: strings.ToLower(d.Person),
 		Destination: d.Destination, Hub: d.Hub, Account: d.Account, Lane: d.Lane, Offset: d.Offset, Index: d.Index,
-		Status: store.Dead, Reason: d.Reason, Error: d.Error, Attempts: d.Attempts,
+		Status: store.Dead, Reason: d.Reason, Error: d.Error, Attempts: d.Attempts, Replays: d.Replays,
 	})
 }
 
@@ -69,7 +75,7 @@ func (s *settlement) record(e *entry, attempts int, status store.Status, reason 
 	s.batch.Outcomes = append(s.batch.Outcomes, store.Outcome{
 		Received: e.Event.Received, Settled: s.now, APIKey: e.Event.APIKey, EventID: e.eventID(), EventType: e.Event.Type(), Person: e.Plan.Key,
 		Destination: a.route.Name, Hub: a.hub, Account: a.name, Lane: s.lane.spec.Name, Offset: e.Name.Offset, Index: e.Name.Index,
-		Status: status, Minimal: e.Plan.IfNew, Reason: reason, Attempts: attempts, Detail: detail,
+		Status: status, Minimal: e.Plan.IfNew, Reason: reason, Attempts: attempts, Replays: e.replays(), Detail: detail,
 	})
 }
 

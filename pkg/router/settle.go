@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"eventrouter/pkg/destinations"
@@ -280,7 +281,10 @@ func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err er
 	s.finish(u, e)
 	l := s.lane
 	d := deadLetter(l.account.route, e.Name.Offset, e.Event, e.record, reason, err, s.now)
-	d.EventID, d.Original = e.eventID(), e.original
+	d.EventID, d.Original, d.Outputs = e.eventID(), e.original, e.outputs
+	if e.replayed != nil {
+		d.ID, d.Replays = e.replayed.letter, e.replayed.replays
+	}
 	d.Hub, d.Account, d.Lane, d.Index, d.Person, d.Attempts = l.account.hub, l.account.name, l.spec.Name, e.Name.Index, e.Plan.Key, attempts
 	s.batch.DeadLetters = append(s.batch.DeadLetters, d)
 	if s.recording {
@@ -349,7 +353,7 @@ func deadLetter(route *Route, offset uint64, ev *event.Event, record []byte, rea
 		d.Destination = route.Name
 	}
 	if ev != nil {
-		d.APIKey, d.EventID, d.EventType, d.Person, d.Received = ev.APIKey, ev.ID, ev.Type(), ev.UserEmail(), ev.Received
+		d.APIKey, d.EventID, d.EventType, d.Person, d.Received = ev.APIKey, ev.ID, ev.Type(), strings.ToLower(ev.UserEmail()), ev.Received
 	}
 	return d
 }

@@ -17,19 +17,27 @@ const (
 	bulkTime = 10 * time.Millisecond
 )
 
-// sorter reads the logs and hands their records over to the lanes: live ones first, and bulk ones while there are none, or in their turn.
+// sorter reads the logs and hands their records over to the lanes: live ones first, and bulk ones and dead letters that are replayed while there are none, or
+// in their turn.
 type sorter struct {
 	r          *Router
 	h          *handover
 	live, bulk *intake // bulk: nil where there is none
-	passed     int     // live batches in a row
+	replays    *replayer
+	replayed   bool // the last batch that was not live was of letters
+	passed     int  // live batches in a row
 	timer      *time.Timer
 }
 
 // sort sorts until ctx ends.
 func (r *Router) sort(ctx context.Context) error {
 	s := &sorter{r: r, live: r.live, bulk: r.bulk, timer: time.NewTimer(0)}
+	s.replays = newReplayer(r, deathMark{path: r.live.mark.path, at: 2 * markBytes})
 	defer s.timer.Stop()
+	defer s.replays.mark.close()
+	if err := s.replays.open(); err != nil {
+		return err
+	}
 	for _, in := range r.intakes() {
 		defer in.close()
 		if err := in.open(); err != nil {
@@ -42,7 +50,7 @@ func (r *Router) sort(ctx context.Context) error {
 	}
 	s.h = newHandover(r, r.table.Load())
 	for ctx.Err() == nil {
-		in, until, err := s.next(time.Now())
+		in, replay, until, err := s.next(ctx, time.Now())
 		if err != nil {
 			return err
 		}
@@ -51,47 +59,58 @@ func (r *Router) sort(ctx context.Context) error {
 				return err
 			}
 		}
-		if in == nil {
+		if in == nil && !replay {
 			s.wait(reading)
 			continue
 		}
 		r.balance(s.h, time.Now())
-		if err := s.handOver(ctx, in, until); err != nil {
+		if replay {
+			err = s.replay(ctx, until)
+		} else {
+			err = s.handOver(ctx, in, until)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// next chooses the log to sort from; nil: there is nothing, or too little to disturb the disk for. until, if not zero, is for what counts by then only:
-// of what is live something may be unsorted that counts as earlier than the rest.
-func (s *sorter) next(now time.Time) (in *intake, until time.Time, err error) {
+// next chooses the log to sort from, or that dead letters are replayed; neither: there is nothing, or too little to disturb the disk for. until, if not zero,
+// is for what counts by then only: of what is live something may be unsorted that counts as earlier than the rest.
+func (s *sorter) next(ctx context.Context, now time.Time) (in *intake, replay bool, until time.Time, err error) {
 	live, bulk := false, false
 	if !s.live.resting.After(now) {
 		if live, err = s.live.look(); err != nil {
-			return nil, until, err
+			return nil, false, until, err
 		}
 	}
-	if s.bulk != nil && (!live || s.passed >= bulkEvery-1) && !s.bulk.resting.After(now) {
-		if bulk, err = s.bulk.look(); err != nil {
-			return nil, until, err
+	if !live || s.passed >= bulkEvery-1 {
+		if s.bulk != nil && !s.bulk.resting.After(now) {
+			if bulk, err = s.bulk.look(); err != nil {
+				return nil, false, until, err
+			}
+		}
+		if replay, err = s.replays.look(ctx, now); err != nil {
+			return nil, false, until, err
 		}
 	}
-	if bulk {
-		switch {
-		case live:
-			until = s.live.receivedFirst()
-		case s.live.resting.After(now):
-			until = s.live.drained
-		}
-		if until.IsZero() || s.bulk.startsBy(until) {
-			return s.bulk, until, nil
-		}
+	switch {
+	case live:
+		until = s.live.receivedFirst()
+	case s.live.resting.After(now):
+		until = s.live.drained
 	}
-	if live {
-		return s.live, time.Time{}, nil
+	bulk = bulk && (until.IsZero() || s.bulk.startsBy(until))
+	switch {
+	case replay && (!bulk || !s.replayed):
+		return nil, true, until, nil
+	case bulk:
+		return s.bulk, false, until, nil
+	case live:
+		return s.live, false, time.Time{}, nil
 	}
-	return nil, time.Time{}, nil
+	return nil, false, time.Time{}, nil
 }
 
 // wait waits until there may be something to sort.
@@ -105,10 +124,12 @@ func (s *sorter) wait(ctx context.Context) {
 			rest = min(rest, d)
 		}
 	}
+	rest = min(rest, s.replays.rest(now))
 	s.timer.Reset(rest)
 	select {
 	case <-wake[0]:
 	case <-wake[1]:
+	case <-s.replays.wake():
 	case <-s.timer.C:
 	case <-ctx.Done():
 	}
@@ -119,7 +140,7 @@ func (s *sorter) handOver(ctx context.Context, in *intake, until time.Time) erro
 	h, records := s.h, in.waiting
 	s.passed++
 	if in == s.bulk {
-		s.passed = 0
+		s.passed, s.replayed = 0, false
 	}
 	deaths, err := in.mark.begin(uint64(records[0].Offset), uint64(records[len(records)-1].Offset)+1, in.suspects)
 	if err != nil {

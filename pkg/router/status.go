@@ -104,12 +104,15 @@ func (r *Router) swapping() (old map[accountName]int, waits map[accountName]bool
 	return old, waits
 }
 
-// Idle says whether everything that was accepted is finished: the sorter is at the logs' ends and no lane has entries.
+// Idle says whether everything that was accepted is finished: the sorter is at the logs' ends, no lane has entries, and no dead letter is to be replayed.
 func (r *Router) Idle() bool {
 	for _, in := range r.intakes() {
 		if in.unsorted() > 0 {
 			return false
 		}
+	}
+	if len(r.store.ReplaysLeft()) > 0 {
+		return false
 	}
 	return !slices.ContainsFunc(r.store.Lanes(), func(l store.Lane) bool { return l.Entries > 0 })
 }

@@ -81,6 +81,15 @@ func (s *stream) announce() {
 	a.mu.Unlock()
 }
 
+// despair says that a hand-over that was expected adds nothing.
+func (s *stream) despair() {
+	a := s.lane.account
+	a.mu.Lock()
+	s.coming--
+	a.mu.Unlock()
+	a.wakeFrom(s.lane.index)
+}
+
 // load fills the window from the store while there is room. Entries of calls found at start are loaded in any case.
 func (s *stream) load(ctx context.Context) error {
 	l, a := s.lane, s.lane.account
@@ -192,7 +201,7 @@ func (s *stream) addBlock(b *store.StoredBlock) error {
 	for i, e := range entries {
 		e.stream, e.block, e.ref = s, kept, store.Ref{Block: b.ID, Index: i}
 		if !kept.isDone(i) {
-			e.effective = e.Event.Effective().UnixMicro()
+			e.effective = e.CountsAt().UnixMicro()
 		}
 	}
 	a.mu.Lock()

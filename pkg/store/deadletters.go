@@ -28,6 +28,8 @@ type DeadLetterQuery struct {
 	OldestFirst bool
 	Bodies      bool // with Event and Original
 	Limit       int  // 0: 100
+
+	NoDestination bool // only those of no destination
 }
 
 // conditions are the query's filters in SQL, but for Past, on dead_letters as d and replays as r. A + before a column keeps SQLite from its index: it does
@@ -67,6 +69,7 @@ func (q *DeadLetterQuery) conditions() (sql string, args []any) {
 	add(q.Person != "", `d.person = ? COLLATE NOCASE`, strings.ToLower(q.Person)) // see putDeadLetter
 	add(!q.Since.IsZero(), `+d.at >= ?`, q.Since)
 	add(!q.Until.IsZero(), `+d.at < ?`, q.Until)
+	add(q.NoDestination, destination+` = ?`, "")
 	if q.Marked {
 		where = append(where, `r.how <> ''`)
 	}

@@ -223,7 +223,7 @@ func (s *contactSend) remember(w *write) []byte {
 	now := time.Now()
 	for i := range w.values {
 		v := &w.values[i]
-		k.memory = k.memory.note(v.name, v.value, v.adds(v.value), rememberedAs(s.batch[v.entry].Event), now)
+		k.memory = k.memory.note(v.name, v.value, v.adds(v.value), rememberedAs(&s.batch[v.entry]), now)
 		k.changed = true
 		if k.filled != nil {
 			k.filled[v.name] = v.value != ""

@@ -67,20 +67,20 @@ func (m memory) older(name string, of *destinations.Entry, adds bool) bool {
 	if r == nil {
 		return false
 	}
-	at := rememberedAs(of.Event).UnixMicro()
+	at := rememberedAs(of).UnixMicro()
 	if adds {
 		return r.replaced > at
 	}
 	return r.newest > at
 }
 
-// rememberedAs is when an event counts, for note: of two with the same time the live one is later, as in the router's lanes. A replay has the time of
+// rememberedAs is when an entry counts, for note: of two with the same time the live one is later, as in the router's lanes. A replay has the time of
 // the events that came with it in one request, and those may have been delivered.
-func rememberedAs(ev *event.Event) time.Time {
-	if ev.Class == event.Live {
-		return ev.Effective().Add(time.Microsecond)
+func rememberedAs(e *destinations.Entry) time.Time {
+	if e.Event.Class == event.Live {
+		return e.CountsAt().Add(time.Microsecond)
 	}
-	return ev.Effective()
+	return e.CountsAt()
 }
 
 // note remembers a write. effective is the time of the event that supplied the value.

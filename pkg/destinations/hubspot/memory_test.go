@@ -67,9 +67,9 @@ func TestMemory(t *testing.T) {
 	late(now.Add(-time.Second), true)
 	late(now, false) // the same event again
 	live := at(event.Live, now.Add(-time.Hour))
-	m = m.note("plan2", "pro", false, rememberedAs(live), now)
+	m = m.note("plan2", "pro", false, rememberedAs(&destinations.Entry{Event: live}), now)
 	older("plan2", event.Replay, now.Add(-time.Hour), false, true) // of the same request
-	m = m.note("plan3", "pro", false, rememberedAs(at(event.Bulk, now.Add(-time.Hour))), now)
+	m = m.note("plan3", "pro", false, rememberedAs(&destinations.Entry{Event: at(event.Bulk, now.Add(-time.Hour))}), now)
 	older("plan3", event.Bulk, now.Add(-time.Hour), false, false) // of the same day
 	older("phone", event.Bulk, now.Add(-day), false, true)        // clearing counts
 	older("city", event.Bulk, now.Add(-4*day), false, true)
