@@ -42,6 +42,8 @@ var rigConfigs = map[string]string{
 	"":      alone + ", admin_token: admin.change-me, static_files_dir: static}\napi_keys:" + webKey + otherKeys + exampleDestination + "    only_tokens: [web, shop, app]\n",
 	"small": alone + ", max_event_size: 4096, max_body_size: 4096, max_bulk_size: 4096}\napi_keys:" + webKey + exampleDestination,
 	"full":  "server: {host: 127.0.0.1, port: 0, min_free_bytes: 1000000GiB}\napi_keys:" + webKey + exampleDestination, // more than there is
+	// Its first dead letter is that of the examples.
+	"dead": alone + ", admin_token: admin.change-me}\napi_keys:" + webKey + exampleDestination,
 	// Without an admin token and files, and one whose configuration is changed.
 	"bare":    alone + "}\napi_keys:" + webKey + exampleDestination,
 	"another": alone + "}\napi_keys:" + webKey + exampleDestination,

@@ -119,6 +119,10 @@ func TestRoutes(t *testing.T) {
 				body = `{"destination":"my_hubspot"}`
 			case "/api/v1/templates/evaluate":
 				body = `{"object":{},"expression":"$.a"}`
+			case "/api/v1/deadletters/replay", "/api/v1/deadletters/drop":
+				body = `{"destination":"my_hubspot"}`
+			case "/api/v1/deadletters/import":
+				body = ""
 			case "/api/v1/events/explain":
 				query = "&event_id=x"
 			case "/api/v1/events/cache":
@@ -127,6 +131,9 @@ func TestRoutes(t *testing.T) {
 			want := http.StatusOK
 			if strings.HasSuffix(path, "{file}") || path == "/p.js" { // of which there are none
 				want = http.StatusNotFound
+			}
+			if path == "/api/v1/deadletters/edit" || path == "/api/v1/replay" { // there is none to edit, and no such name
+				want = http.StatusBadRequest
 			}
 			if status, message := answer(t, method, "http://"+d.router+path+"?token="+secret+query, body); status != want {
 				t.Errorf("%s %s: %d %s", method, path, status, message)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,9 +43,12 @@ func (f *routerFlags) load(path string) (*config.Config, error) {
 
 // routerCall is a request to the admin API.
 type routerCall struct {
-	method string // "": GET
-	path   string // with its query
-	body   any    // sent as JSON; nil: none
+	method   string        // "": GET
+	path     string        // with its query
+	body     any           // sent as JSON, an io.Reader as it is; nil: none
+	patience time.Duration // with the answer; 0: a minute
+	// via carries the request where no router runs; nil: the network.
+	via http.RoundTripper
 }
 
 // maxAnswer bounds an answer of a router.
@@ -52,34 +56,44 @@ const maxAnswer = 64 << 20
 
 // call asks the router and reads its answer, which is JSON, into answer. Where no router runs the error is one that absent knows.
 func (f *routerFlags) call(ctx context.Context, cfg *config.Config, c routerCall, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.patience, time.Minute))
+	defer cancel()
+	res, err := f.open(ctx, cfg, c)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("ask the router: %w", err)
+	}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("%w: %s: %w", errNoRouter, res.Request.URL.Host, err)
+	}
+	return nil
+}
+
+// open asks the router and returns its answer, whose body the caller closes, if it does what it is asked for.
+func (f *routerFlags) open(ctx context.Context, cfg *config.Config, c routerCall) (*http.Response, error) {
 	base := strings.TrimRight(f.URL, "/")
-	transport := &http.Transport{DisableKeepAlives: true} // no proxy: the token is for the router
-	if base == "" {
+	transport := c.via
+	switch {
+	case transport != nil:
+		base = "http://localhost"
+	case base != "":
+		transport = &http.Transport{DisableKeepAlives: true} // no proxy: the token is for the router
+	default:
 		if base = ownAddress(cfg.Server); base == "" {
-			return errNoRouter
+			return nil, errNoRouter
 		}
 		var err error
 		if transport, err = ownTransport(cfg.Server.TLS); err != nil {
-			return fmt.Errorf("read the certificate of the router: %w; or name its address with --url", err)
+			return nil, fmt.Errorf("read the certificate of the router: %w; or name its address with --url", err)
 		}
 	}
-	var body io.Reader
-	if c.body != nil {
-		data, err := json.Marshal(c.body)
-		if err != nil {
-			return fmt.Errorf("BUG: a request is no JSON: %w", err)
-		}
-		body = bytes.NewReader(data)
-	}
-	if c.method == "" {
-		c.method = http.MethodGet
-	}
-	req, err := http.NewRequestWithContext(ctx, c.method, base+c.path, body)
+	req, err := c.request(ctx, base)
 	if err != nil {
-		return usageError{fmt.Errorf("--url: %w", err)}
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		return nil, err
 	}
 	token := f.AdminToken
 	if token == "" {
@@ -89,26 +103,52 @@ func (f *routerFlags) call(ctx context.Context, cfg *config.Config, c routerCall
 		req.Header.Set("X-Admin-Token", token)
 	}
 	client := http.Client{
-		Timeout:       time.Minute,
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // nor for others
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the router: %w", err)
+		var at *url.Error
+		if errors.As(err, &at) {
+			at.URL, _, _ = strings.Cut(at.URL, "?") // persons stand in it
+		}
+		return nil, fmt.Errorf("ask the router: %w", err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
 	}
 	defer res.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("ask the router at %s: %w", base, err)
+		return nil, fmt.Errorf("ask the router at %s: %w", base, err)
 	}
-	if res.StatusCode != http.StatusOK {
-		return refusedQuestion(base, res.StatusCode, data)
+	if c.via != nil {
+		base = "" // there is none to name
 	}
-	if err := json.Unmarshal(data, answer); err != nil {
-		return fmt.Errorf("%w: %s: %w", errNoRouter, base, err)
+	return nil, refusedQuestion(base, res.StatusCode, data)
+}
+
+func (c *routerCall) request(ctx context.Context, base string) (*http.Request, error) {
+	body, _ := c.body.(io.Reader)
+	kind := "application/octet-stream"
+	if body == nil && c.body != nil {
+		data, err := json.Marshal(c.body)
+		if err != nil {
+			return nil, fmt.Errorf("BUG: a request is no JSON: %w", err)
+		}
+		body, kind = bytes.NewReader(data), "application/json"
 	}
-	return nil
+	if c.method == "" {
+		c.method = http.MethodGet
+	}
+	req, err := http.NewRequestWithContext(ctx, c.method, base+c.path, body)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--url: %w", err)}
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", kind)
+	}
+	return req, nil
 }
 
 // absent says whether an error of call means that no router runs, so that its data directory may be read instead.
@@ -157,6 +197,8 @@ func refusedQuestion(base string, status int, body []byte) error {
 	switch {
 	case status == http.StatusUnauthorized:
 		return fmt.Errorf("the router at %s does not accept the admin token: give the one of its server.admin_token with --admin-token, or in ADMIN_TOKEN", base)
+	case answer.Message != "" && base == "":
+		return errors.New(line(strings.TrimSpace(answer.Message + ". " + answer.Error)))
 	case answer.Message != "":
 		return fmt.Errorf("the router at %s answers %d: %s", base, status, line(strings.TrimSpace(answer.Message+" "+answer.Error)))
 	default:

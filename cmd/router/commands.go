@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -21,7 +19,6 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/log"
-	"eventrouter/pkg/redact"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
@@ -110,65 +107,6 @@ func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler) error {
 	return nil
 }
 
-type deadlettersCmd struct {
-	List deadlettersListCmd `cmd:"" help:"List dead letters, newest first."`
-}
-
-type deadlettersListCmd struct {
-	configFlag
-	Destination string `help:"Only those of this destination."`
-	Reason      string `enum:",rejected,filter,transform,plan,retries,lane_full,panic,poison,record" default:"" help:"Only those with this reason (rejected, filter, transform, plan, retries, lane_full, panic, poison, record)."`
-	Limit       int    `default:"50" help:"At most so many."`
-	JSON        bool   `help:"One JSON object per line, with the event."`
-}
-
-// Help is shown by router deadletters list --help.
-func (deadlettersListCmd) Help() string {
-	return `Reads the data directory of the configuration, whether a router runs on it or not.`
-}
-
-// Run implements the command.
-func (c *deadlettersListCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := load(c.Config)
-	if err != nil {
-		return err
-	}
-	st, err := store.OpenReadOnly(cfg.Server.DataDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(s.err, "%s: no router has run there yet\n", cfg.Server.DataDir)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open the store in %s: %w", cfg.Server.DataDir, err)
-	}
-	defer st.Close()
-	q := store.DeadLetterQuery{Destination: c.Destination, Reason: c.Reason, Limit: c.Limit, Bodies: c.JSON || len(cfg.Server.Redact) > 0}
-	letters, err := st.DeadLetters(ctx, q)
-	if errors.Is(err, store.ErrDamaged) && !c.JSON { // nobody asked for bodies; errors are without hidden values since they were stored
-		q.Bodies = false
-		letters, err = st.DeadLetters(ctx, q)
-	}
-	if err != nil {
-		return err
-	}
-	hidden, secrets := redact.New(cfg.Server.Redact), newRedactor(cfg)
-	if c.JSON {
-		return printJSON(s, letters, hidden, secrets)
-	}
-	if len(letters) == 0 {
-		fmt.Fprintln(s.out, "no dead letters")
-		return nil
-	}
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tTIME\tDESTINATION\tLANE\tREASON\tATTEMPTS\tEVENT\tEVENT ID\tPERSON\tERROR")
-	for _, d := range letters {
-		d, _, _ = secrets.shownLetter(d, hidden)
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", d.ID, d.At.UTC().Format(time.RFC3339), cell(d.Destination), cell(d.Lane), d.Reason,
-			d.Attempts, cell(d.EventType), cell(d.EventID), cell(d.Person), cell(d.Error))
-	}
-	return w.Flush()
-}
-
 // cell is text from outside for one cell of a table on a terminal: short, and without control characters, which could forge lines.
 func cell(text string) string {
 	const most = 120
@@ -185,35 +123,6 @@ func cell(text string) string {
 		return string(runes[:most-1]) + "…"
 	}
 	return text
-}
-
-// printJSON writes a line per dead letter.
-func printJSON(s streams, letters []store.DeadLetter, hidden *redact.Fields, secrets redactor) error {
-	for _, d := range letters {
-		d, body, original := secrets.shownLetter(d, hidden)
-		line := map[string]any{
-			"id": d.ID, "at": d.At.UTC(), "received": d.Received.UTC(), "destination": d.Destination, "hub": d.Hub, "account": d.Account, "lane": d.Lane,
-			"reason": d.Reason, "error": d.Error, "attempts": d.Attempts, "api_key": d.APIKey, "event_id": d.EventID, "event_type": d.EventType,
-			"person": d.Person,
-		}
-		if len(body) > 0 {
-			line["event"] = json.RawMessage(body)
-		}
-		if d.Index > 0 {
-			line["output"] = d.Index
-		}
-		if len(original) > 0 {
-			line["original"] = json.RawMessage(original)
-		}
-		data, err := secrets.json(line)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(s.out, "%s\n", data); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 type logCmd struct {

@@ -138,11 +138,11 @@ func (r redactor) shownLetter(d store.DeadLetter, hidden *redact.Fields) (_ stor
 		}
 		if first.JSON != nil {
 			moved := hidden.Values(first.JSON, first.AppendView(nil))
-			d.Error, ev.JSON = moved.Text(d.Error), moved.Detail(ev.JSON)
+			d.Error, d.Problem, ev.JSON = moved.Text(d.Error), moved.Text(d.Problem), moved.Detail(ev.JSON)
 		}
-		d.Error = values.Text(d.Error)
+		d.Error, d.Problem = values.Text(d.Error), values.Text(d.Problem)
 	}
-	d.Error = r.text(d.Error)
+	d.Error, d.Problem = r.text(d.Error), r.text(d.Problem)
 	d.Person, d.EventID, d.EventType = r.text(hidden.Person(d.Person)), r.text(d.EventID), r.text(d.EventType)
 	return d, hidden.JSON(ev.JSON), hidden.JSON(first.JSON)
 }

@@ -135,11 +135,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}()
 	srv.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := cfg.Server
-	srv.store, err = store.Open(server.DataDir, store.Options{
-		MinFreeBytes: server.MinFreeBytes, SeenWindow: server.DedupeWindow, SeenMax: server.DedupeMaxIDs,
-		OutcomeBytes: server.OutcomesMaxBytes, OutcomeAge: server.OutcomesMaxAge,
-		KVMaxEntries: server.KVMaxEntries, KVMaxBytes: server.KVMaxBytes, Logger: logger,
-	})
+	srv.store, err = store.Open(server.DataDir, storeOptions(server, logger))
 	if errors.Is(err, store.ErrInUse) {
 		return srv, fmt.Errorf("%w: stop that router, or give this one a server.data_dir of its own", err)
 	}
@@ -185,22 +181,33 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}
 	runs := newDryRuns(srv)
 	evaluates := &evaluatePage{runs: runs, hidden: func() redactor { return srv.state.Load().redact }}
+	admin := map[string]fasthttp.RequestHandler{
+		"GET " + explainPath:             srv.explainPage,
+		"GET " + statusPath:              srv.statusPage,
+		"GET /api/v1/events/cache":       srv.eventsCachePage,
+		"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
+		"POST " + evaluatePath:           fasthttpadaptor.NewFastHTTPHandler(evaluates),
+		"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
+	}
+	srv.letters().addTo(admin)
 	srv.ingest, err = ingest.New(ingest.Options{
 		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,
 		Refused: srv.router.Refused, Ready: srv.ready,
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
-		Admin: map[string]fasthttp.RequestHandler{
-			"GET " + explainPath:             srv.explainPage,
-			"GET " + statusPath:              srv.statusPage,
-			"GET /api/v1/events/cache":       srv.eventsCachePage,
-			"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
-			"POST " + evaluatePath:           fasthttpadaptor.NewFastHTTPHandler(evaluates),
-			"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
-		},
-		DryRun: runs.page,
-		Place:  srv.geo.Country, Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
+		Admin:   admin,
+		DryRun:  runs.page,
+		Place:   srv.geo.Country, Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err
+}
+
+// storeOptions are what a configuration says of the store.
+func storeOptions(server config.Server, logger *slog.Logger) store.Options {
+	return store.Options{
+		MinFreeBytes: server.MinFreeBytes, SeenWindow: server.DedupeWindow, SeenMax: server.DedupeMaxIDs,
+		OutcomeBytes: server.OutcomesMaxBytes, OutcomeAge: server.OutcomesMaxAge,
+		KVMaxEntries: server.KVMaxEntries, KVMaxBytes: server.KVMaxBytes, Logger: logger,
+	}
 }
 
 // run serves until ctx ends, then stops all parts, ingest and router at the same time: what was accepted is in the log, and what is not delivered

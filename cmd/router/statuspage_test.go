@@ -40,7 +40,10 @@ func TestStatus(t *testing.T) {
 	g.post(`[{"event_id":"e1","event_type":"user_identify","user":{"email":"ada@example.com"}},
 		{"event_id":"e2","event_type":"bought","user":{"email":"ada@example.com"}},
 		{"event_id":"bad","event_type":"user_identify","user":{"email":"a@b.c1"}}]`)
-	g.until("the events lane is blocked", func() bool { s := g.statusOf(); return s.lane("events").State == router.Blocked && len(s.DeadLetters) == 1 })
+	g.until("the events lane is blocked", func() bool {
+		s := g.statusOf()
+		return s.lane("events").State == router.Blocked && len(s.DeadLetters) == 1
+	})
 	running := g.statusOf()
 	lane := running.lane("events")
 	if running.Status != "ok" || running.Version == "" || running.UptimeSeconds <= 0 || running.Waiting != 1 || lane.Entries != 1 || lane.Since == nil ||

@@ -222,7 +222,7 @@ func (s *Store) EditDeadLetter(ctx context.Context, id int64, event, original []
 	})
 }
 
-// ImportDeadLetters puts letters back that an export took out, under new ids and unmarked. Those of which the store has the same output with the same time
+// ImportDeadLetters puts letters back that an export took out, under new ids; those with a Replay are marked with it. Those of which the store has the same output with the same time
 // and reason are left out. When it fails, some of them may be in the store; to import them again adds the others.
 func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (added int64, err error) {
 	for len(letters) > 0 {
@@ -234,6 +234,7 @@ func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (ad
 		step := letters[:n]
 		letters = letters[n:]
 		var fresh int64
+		marked := false
 		err := s.change(ctx, nil, func(t *tx) error {
 			fresh = 0
 			for i := range step {
@@ -252,6 +253,16 @@ func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (ad
 					return err
 				}
 				fresh++
+				if d.Replay == nil && d.Problem == "" {
+					continue
+				}
+				how := ""
+				if d.Replay != nil {
+					how, marked = d.Replay.words(), true
+				}
+				if err := t.s.w.exec(`INSERT INTO replays (letter, destination, how, problem) VALUES (last_insert_rowid(), ?, ?, ?)`, d.Destination, how, cut(d.Problem, 1000)); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
@@ -259,6 +270,9 @@ func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (ad
 			return added, err
 		}
 		added += fresh
+		if marked {
+			s.tellMarked()
+		}
 	}
 	return added, nil
 }
