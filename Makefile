@@ -13,8 +13,6 @@ FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
 SEED        ?= 1
 KILLS       ?= 200
-DURATION    ?= 10m
-DURATION    ?= 30m
 
 # The end-to-end tests are a module's ordinary packages below e2e; check leaves them out.
 UNIT = $$($(GO) list ./... | grep -v /e2e)
@@ -49,12 +47,14 @@ test: check e2e
 e2e: tools
 	$(GO) test -race -shuffle=on -timeout 10m -p 1 -v -count=1 ./e2e/...
 
+torture: DURATION ?= 10m
 torture: tools
 	TORTURE_SEED=$(SEED) TORTURE_KILLS=$(KILLS) TORTURE_DURATION=$(DURATION) $(GO) test -race -timeout 3h -v -count=1 -run TestTorture ./e2e/torture
 
 tools:
 	./e2e/install.sh
 
+soak: DURATION ?= 30m
 soak:
 	$(GO) test ./e2e -run '^TestSoak$$' -count=1 -v -timeout 24h -soak $(DURATION) -soak.report $(CURDIR)/docs/soak.md -soak.note '$(NOTE)'
 

@@ -9,14 +9,14 @@ import (
 )
 
 // The garbage collector lets the heap become twice as large as what is in use, which a small machine feels when many events wait. From goodMemory on it is to work
-// a little more. What is in use is never crowded: then it would do nothing else.
+// a little more. What is in use is never crowded: then it would do nothing else. Most of what is in use then are hashes, which it need not look at, so that a few more rounds cost little.
 const (
-	goodMemory  = 140 << 20
-	spareMemory = 24 << 20
+	goodMemory  = 128 << 20
+	spareMemory = 32 << 20
 )
 
 // memoryLimit is the limit for so many bytes in use.
-func memoryLimit(live uint64) int64 { return max(goodMemory, int64(live+live/2)+spareMemory) }
+func memoryLimit(live uint64) int64 { return max(goodMemory, int64(live+live/8)+spareMemory) }
 
 // boundMemory keeps the limit until ctx ends, unless the environment has one (GOMEMLIMIT).
 func boundMemory(ctx context.Context) {

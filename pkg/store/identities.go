@@ -20,12 +20,22 @@ type identityCache struct {
 
 type idKey struct{ apiKey, kind, value string }
 
+// cachedIdentity is an identity without what its key says.
 type cachedIdentity struct {
-	Identity
-	found bool
+	email  string
+	seen   int64 // Unix milliseconds; 0: never
+	server bool
+	found  bool
 }
 
-// identitiesPerMap is 8 MB a map, or so.
+func (c cachedIdentity) identity(key idKey) Identity {
+	if !c.found {
+		return Identity{}
+	}
+	return Identity{APIKey: key.apiKey, Kind: key.kind, Value: key.value, Email: c.email, Server: c.server, Seen: toTime(c.seen)}
+}
+
+// identitiesPerMap is 5 MB a map, or so.
 const identitiesPerMap = 32 << 10
 
 func newIdentityCache(perMap int) *identityCache {
@@ -37,14 +47,12 @@ func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 	key := idKey{apiKey, kind, value}
 	cached, version, ok := s.identities.get(key)
 	if ok {
-		return cached.Identity, cached.found, nil
+		return cached.identity(key), cached.found, nil
 	}
 	var found cachedIdentity
 	err := s.read(func(c *conn) error {
 		return c.query(`SELECT email, server, seen FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
-			found = cachedIdentity{found: true, Identity: Identity{
-				APIKey: apiKey, Kind: kind, Value: value, Email: toString(row[0]), Server: toInt(row[1]) == 1, Seen: toTime(row[2]),
-			}}
+			found = cachedIdentity{email: toString(row[0]), server: toInt(row[1]) == 1, seen: toInt(row[2]), found: true}
 			return nil
 		}, apiKey, kind, value)
 	})
@@ -54,7 +62,7 @@ func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 	if !s.readOnly {
 		s.identities.put(key, found, version)
 	}
-	return found.Identity, found.found, nil
+	return found.identity(key), found.found, nil
 }
 
 func (c *identityCache) get(key idKey) (_ cachedIdentity, version uint64, ok bool) {
@@ -103,7 +111,7 @@ func (c *identityCache) adopt(put []Identity, hidden []idKey) {
 		delete(c.old, key)
 	}
 	for _, id := range put {
-		c.putLocked(idKey{id.APIKey, id.Kind, id.Value}, cachedIdentity{Identity: id, found: true})
+		c.putLocked(idKey{id.APIKey, id.Kind, id.Value}, cachedIdentity{email: id.Email, server: id.Server, seen: toMillis(id.Seen), found: true})
 	}
 }
 

@@ -217,8 +217,13 @@ func (w *window) trim() {
 
 // load reads the window from its table.
 func (w *window) load(c *conn, now time.Time) error {
+	n, err := c.queryInt(`SELECT sum(length(hashes)) / 8 FROM ` + w.table)
+	if err != nil {
+		return err
+	}
 	w.mu.Lock()
-	err := c.query(`SELECT id, bucket, began, mark, hashes FROM `+w.table+` ORDER BY id`, func(row []driver.Value) error {
+	w.reserveLocked(min(int(n), w.max+w.part))
+	err = c.query(`SELECT id, bucket, began, mark, hashes FROM `+w.table+` ORDER BY id`, func(row []driver.Value) error {
 		w.loadRowLocked(row, now)
 		return nil
 	})
