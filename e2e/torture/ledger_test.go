@@ -106,15 +106,3 @@ func (l *ledger) all() []*entry {
 	defer l.mu.Unlock()
 	return append([]*entry(nil), l.entries...)
 }
-
-// counts are the numbers of events and of those that were acknowledged.
-func (l *ledger) counts() (posted, acked int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, e := range l.entries {
-		if !e.Acked.IsZero() {
-			acked++
-		}
-	}
-	return len(l.entries), acked
-}

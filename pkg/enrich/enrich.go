@@ -28,7 +28,11 @@ type Enricher struct {
 func New(o Options) *Enricher { return &Enricher{opts: o, agents: newAgents(o.BotKeywords)} }
 
 // Warm reads the definitions of user agents, so that no event waits for it.
-func (e *Enricher) Warm() { e.agents.patterns() }
+func (e *Enricher) Warm() {
+	if e != nil && e.opts.UserAgent {
+		e.agents.patterns()
+	}
+}
 
 // Unparsed counts the events whose user agent was not parsed because parsing had taken its share of the time.
 func (e *Enricher) Unparsed() int64 {

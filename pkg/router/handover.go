@@ -349,6 +349,10 @@ func (h *handover) poison(rec log.Record, deaths int) {
 	ev := &event.Event{}
 	if ev.Decode(rec.Data) != nil {
 		ev = nil
+	} else { // a copy that its client sends again is no other event
+		id := h.eventHash(ev)
+		h.seen[id] = true
+		h.batch.Seen = append(h.batch.Seen, id)
 	}
 	h.bury(nil, rec, ev, dead(0, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths)))
 }

@@ -162,6 +162,29 @@ func TestBulkRecordThatKillsTheProcess(t *testing.T) {
 	})
 }
 
+// TestRecordThatKillsTheProcessIsSeen: what stands as a dead letter is not delivered too, because its client had no answer and sends it again.
+func TestRecordThatKillsTheProcessIsSeen(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.appendStopped(func() { g.post(track("deadly", "a@b.co")) })
+		var mark [markBytes]byte
+		binary.LittleEndian.PutUint64(mark[8:], 1)
+		binary.LittleEndian.PutUint64(mark[16:], maxDeaths-1)
+		binary.LittleEndian.PutUint32(mark[24:], crc32.ChecksumIEEE(mark[:24]))
+		if err := os.WriteFile(filepath.Join(g.dir, "mark"), mark[:], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.start()
+		defer g.stop()
+		g.post(track("deadly", "a@b.co"), track("other", "a@b.co"))
+		g.drain()
+		g.want("events", g.events(), "other")
+		if dead := g.deadLetters(); len(dead) != 1 || dead[0].Reason != "poison" || dead[0].EventID != "deadly" {
+			t.Errorf("dead letters %+v", dead)
+		}
+	})
+}
+
 // TestExplainUnsortedBulk: an event of an upload that is not sorted yet is found in its log.
 func TestExplainUnsortedBulk(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

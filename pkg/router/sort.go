@@ -43,6 +43,11 @@ func (r *Router) sort(ctx context.Context) error {
 		if err := in.open(); err != nil {
 			return err
 		}
+		if in.position.Load() < in.suspects.to {
+			// The first record with a user agent would wait for this, in hand: so long that it is there when the process is killed for other reasons, again
+			// and again, and takes the blame.
+			r.enricher.Warm()
+		}
 	}
 	reading, err := r.nextRead(ctx, nil)
 	if err != nil {
