@@ -11,8 +11,8 @@ import (
 	"slices"
 )
 
-// Roll begins a new segment and returns its first offset: once all records below that are handed over, [Log.Erase] deletes all that was appended before. Where
-// the last segment holds no record it is that one's.
+// Roll begins a new segment, unless the last one holds no record, and returns the end of the records before it: once all below that are handed over, [Log.Erase]
+// deletes all that was appended before.
 //
 // Errors are those of Append.
 func (l *Log) Roll() (Offset, error) {
@@ -33,14 +33,14 @@ func (l *Log) Roll() (Offset, error) {
 	case err != nil:
 		return 0, err
 	case last == nil:
-		return first, nil
+		return l.chain, nil
 	case l.chain <= last.first:
-		return last.first, nil
+		return last.prev, nil
 	}
 	if l.tail != nil {
 		l.roll()
 	}
-	return first, l.newSegment(first)
+	return l.chain, l.newSegment(first)
 }
 
 // Erase is Reclaim, and on return it is durable that the segments are gone.

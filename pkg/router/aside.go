@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,8 @@ type aside struct {
 
 	live, bulk, late unsorted
 
+	turn sync.Mutex // held while it reads, sorts and hands over
+
 	active atomic.Bool // set and cleared by the sorter
 	calm   atomic.Bool // drained, and the last window was within the limit: the sorter may take it back
 
@@ -66,7 +69,7 @@ type unsorted struct {
 	wait time.Duration // from an event's receipt until it is sorted
 	id   atomic.Int64  // store.LaneID; 0 until the first entry
 
-	// Owned by the aside.
+	// Owned by the aside, with its turn.
 	read   store.BlockID // last one that was read
 	blocks []store.StoredBlock
 	block  *unsortedBlock // begun; nil: none
@@ -234,6 +237,8 @@ func (a *aside) run(ctx, leave context.Context) error {
 // sortSome sorts the next events of a lane: of what is live a block, else as many as fit in sliceTime. Where there are none to sort now it returns how long
 // that will be so.
 func (a *aside) sortSome(ctx, leave context.Context, h *handover, u *unsorted) (rest time.Duration, err error) {
+	a.turn.Lock()
+	defer a.turn.Unlock()
 	if u.block == nil {
 		if u.block, err = a.nextBlock(leave, u); err != nil || u.block == nil {
 			return time.Hour, err
@@ -305,6 +310,10 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 		b.done[b.next/8] |= mask
 		progress.Finished++
 		e := b.entries[b.next]
+		if a.r.forgetsEntry(e) {
+			h.skipOutput(0, route, log.Record{Offset: log.Offset(e.Name.Offset)}, blank(e.Event, e.eventID()))
+			continue
+		}
 		rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
 		if tooOld(e, time.Now()) {
 			h.bury(route, rec, e.Event, dead(0, e.Event, reasonLaneFull, errLaneFull))

@@ -83,7 +83,7 @@ func damagedLetters(damaged *store.DamagedError, name store.LaneName, now time.T
 			break // where the next one begins is not known
 		}
 		last = e
-		if isDone(damaged.Block.Done, i) || err != nil || e.Event.ID == "" || e.Name.Index < 0 || !json.Valid(e.Event.JSON) {
+		if isDone(damaged.Block.Done, i) || err != nil || e.erased || e.Event.ID == "" || e.Name.Index < 0 || !json.Valid(e.Event.JSON) {
 			continue
 		}
 		letter := deadLetter(nil, e.Name.Offset, e.Event, bytes.Clone(e.record), reasonDamaged, cause, now)

@@ -34,6 +34,7 @@ type entry struct {
 	// Guarded by account.mu.
 	busy     bool // in a call, or waiting to be sent again unchanged
 	urgent   bool // in the lane's urgent
+	letGo    bool // finished as soon as the settler has it: its person is forgotten
 	finished bool
 	attempts int       // made so far
 	due      time.Time // not before

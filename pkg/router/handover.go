@@ -29,8 +29,9 @@ type handover struct {
 	batch store.Batch
 	count counts
 
-	seen       map[uint64]bool // event ids of this batch
-	known      map[uint64]bool // keys that this batch makes known
+	seen       map[uint64]bool         // event ids of this batch
+	known      map[uint64]bool         // keys that this batch makes known
+	forgotten  map[store.PersonID]bool // ids that were learned of persons who are forgotten
 	identities personMemory
 	lanes      map[*stream]*handed
 	order      []*stream
@@ -82,6 +83,7 @@ func (h *handover) begin(ctx context.Context) {
 	h.listen()
 	clear(h.seen)
 	clear(h.known)
+	clear(h.forgotten)
 	clear(h.identities.learned)
 	clear(h.lanes)
 	clear(h.unsorted)
@@ -112,6 +114,15 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 // sortNew sorts an event that was not sorted before, unless the same one was.
 func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 	id := h.eventHash(ev)
+	if h.forgets(rec, ev) {
+		if !h.seen[id] && !h.r.store.Seen(id) { // should its client send it again
+			h.seen[id] = true
+			h.batch.Seen = append(h.batch.Seen, id)
+		}
+		h.count.sorted++
+		h.skipForgotten(rec, ev)
+		return
+	}
 	if h.seen[id] || h.r.store.Seen(id) {
 		h.count.duplicates++
 		h.record(nil, rec, ev.ID, Decision{Event: ev, Status: store.Duplicate})
@@ -349,8 +360,12 @@ func (h *handover) poison(rec log.Record, deaths int) {
 	ev := &event.Event{}
 	if ev.Decode(rec.Data) != nil {
 		ev = nil
-	} else { // a copy that its client sends again is no other event
-		id := h.eventHash(ev)
+	} else {
+		if h.forgets(rec, ev) {
+			h.skipForgotten(rec, ev)
+			return
+		}
+		id := h.eventHash(ev) // a copy that its client sends again is no other event
 		h.seen[id] = true
 		h.batch.Seen = append(h.batch.Seen, id)
 	}
@@ -379,6 +394,9 @@ func (h *handover) commit(ctx context.Context) error {
 		if k != nil {
 			h.batch.KV = k.appendTo(h.batch.KV)
 		}
+	}
+	if err := h.markForgotten(ctx); err != nil {
+		return err
 	}
 	if err := h.r.commit(ctx, &h.batch); err != nil {
 		for _, s := range h.order {

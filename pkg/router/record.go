@@ -72,6 +72,15 @@ func (s *settlement) record(e *entry, attempts int, status store.Status, reason 
 		return
 	}
 	a := s.lane.account
+	if status == store.Skipped && reason == reasonForgotten {
+		left := blank(e.Event, e.eventID())
+		s.batch.Outcomes = append(s.batch.Outcomes, store.Outcome{
+			Received: left.Received, Settled: s.now, APIKey: left.APIKey, EventID: left.ID, EventType: left.Type(),
+			Destination: a.route.Name, Hub: a.hub, Account: a.name, Lane: s.lane.spec.Name, Offset: e.Name.Offset, Index: e.Name.Index,
+			Status: status, Reason: reason, Attempts: attempts,
+		})
+		return
+	}
 	s.batch.Outcomes = append(s.batch.Outcomes, store.Outcome{
 		Received: e.Event.Received, Settled: s.now, APIKey: e.Event.APIKey, EventID: e.eventID(), EventType: e.Event.Type(), Person: e.Plan.Key,
 		Destination: a.route.Name, Hub: a.hub, Account: a.name, Lane: s.lane.spec.Name, Offset: e.Name.Offset, Index: e.Name.Index,
@@ -109,7 +118,10 @@ func reuse(all []store.Outcome) []store.Outcome {
 
 // expire has the store take away what it keeps for too long, also when nothing is written.
 func (r *Router) expire(ctx context.Context) error {
-	err := r.store.ExpireOutcomes(ctx)
+	err := r.dropMarks(ctx)
+	if err == nil {
+		err = r.store.ExpireOutcomes(ctx)
+	}
 	if err == nil {
 		err = r.store.ExpireKV(ctx)
 	}

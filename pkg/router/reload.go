@@ -136,6 +136,7 @@ func (r *Router) nextRead(ctx context.Context, h *handover) (context.Context, er
 	}
 	ctx, r.interrupt = context.WithCancel(ctx)
 	r.mu.Unlock()
+	r.doErrands()
 	if routes != nil {
 		if err := r.reroute(h, routes); err != nil {
 			return ctx, err

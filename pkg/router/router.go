@@ -84,6 +84,8 @@ type Router struct {
 	refusals atomic.Pointer[refusals]
 	table    atomic.Pointer[table] // changed by the sorter once Run has begun, with mu held
 
+	forgetTurn chan struct{} // capacity 1: whoever has put something in may forget a person
+
 	rerouted chan struct{} // capacity 1: refusals are to be worked out anew
 
 	mu         sync.Mutex // guards the fields below; nothing waits or writes with it held
@@ -95,6 +97,9 @@ type Router struct {
 	epochs     uint64                   // given to routes so far
 	scriptings map[string]*scripting    // by destination
 	interrupt  context.CancelFunc       // ends what the sorter waits for
+	errands    []func()                 // for the sorter, between two batches
+	forgetting *forgetting              // the last person to be forgotten
+	ending     <-chan struct{}          // closed when Run is told to stop, or something has failed
 	start      func(*account)           // starts the account's goroutines; nil until Run
 	startAside func(*aside)
 }
@@ -108,7 +113,7 @@ func New(o Options) (*Router, error) {
 		live:  newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
-		rerouted: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
+		rerouted: make(chan struct{}, 1), forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {
 		r.bulk = newIntake("bulk", o.BulkLog, uint64(BulkPosition(o.Store)), deathMark{path: o.MarkFile, at: markBytes})
@@ -137,6 +142,7 @@ func (r *Router) Run(ctx context.Context) error {
 	})
 
 	r.mu.Lock()
+	r.ending = ctx.Done()
 	r.start = func(a *account) { a.run(ctx, sendCtx, g) }
 	r.startAside = func(a *aside) { a.start(ctx, g) }
 	r.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,8 @@ type stream struct {
 	clock     int64 // of a live stream: effective time of the last entry that was loaded; those that are not loaded count as later
 	giveUp    *surrender
 	larger    int // the window may be so many times larger, because all that it holds is held back
+
+	loading sync.Mutex // held by the dispatcher while it has blocks that are not in the window yet
 
 	// Owned by the dispatcher.
 	recoverTo store.BlockID // entries of calls found at start are in blocks up to this
@@ -101,27 +104,42 @@ func (s *stream) load(ctx context.Context) error {
 		if !more || !room {
 			return nil
 		}
-		blocks, err := a.router.readBlocks(ctx, s.laneID(), &after)
+		forgotten, err := s.loadBlocks(ctx, after, announced)
 		if err != nil {
-			return fmt.Errorf("read lane %s of %s: %w", s.name.Lane, s.name.Destination, err)
+			return err
 		}
-		if len(blocks) == 0 {
-			a.mu.Lock()
-			s.loaded = after
-			if s.announced == announced {
-				s.more = false
-			}
-			a.mu.Unlock()
-		}
-		for i := range blocks {
-			if err := s.addBlock(&blocks[i]); err != nil {
-				return err
-			}
-		}
+		l.letGoOf(forgotten, nil)
 		l.recoverCalls()
 		l.askToLetGo()
 		a.wakeFrom(l.index + 1)
 	}
+}
+
+// loadBlocks puts the next blocks behind one into the window. It returns those of their entries, busy, that are of persons who are forgotten.
+func (s *stream) loadBlocks(ctx context.Context, after store.BlockID, announced int) (forgotten []*entry, err error) {
+	a := s.lane.account
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	blocks, err := a.router.readBlocks(ctx, s.laneID(), &after)
+	if err != nil {
+		return nil, fmt.Errorf("read lane %s of %s: %w", s.name.Lane, s.name.Destination, err)
+	}
+	if len(blocks) == 0 {
+		a.mu.Lock()
+		s.loaded = after
+		if s.announced == announced {
+			s.more = false
+		}
+		a.mu.Unlock()
+	}
+	for i := range blocks {
+		gone, err := s.addBlock(&blocks[i])
+		if err != nil {
+			return nil, err
+		}
+		forgotten = append(forgotten, gone...)
+	}
+	return forgotten, nil
 }
 
 // roomLocked says whether there is room in the window.
@@ -184,12 +202,12 @@ func (l *lane) movesLocked(e *entry, now time.Time) bool {
 	return false
 }
 
-// addBlock puts the unfinished entries of a block into the window.
-func (s *stream) addBlock(b *store.StoredBlock) error {
+// addBlock puts the unfinished entries of a block into the window. It returns those, busy, that are of persons who are forgotten.
+func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) {
 	l, a := s.lane, s.lane.account
 	entries, err := decodeBlock(b.Data, a.route.Name, a.name, l.spec.Name)
 	if err != nil {
-		return fmt.Errorf("lane %s of %s, block %d: %w", s.name.Lane, s.name.Destination, b.ID, err)
+		return nil, fmt.Errorf("lane %s of %s, block %d: %w", s.name.Lane, s.name.Destination, b.ID, err)
 	}
 	kept := &block{id: b.ID, size: len(b.Data), done: make([]byte, (len(entries)+7)/8)}
 	copy(kept.done, b.Done)
@@ -202,6 +220,7 @@ func (s *stream) addBlock(b *store.StoredBlock) error {
 		e.stream, e.block, e.ref = s, kept, store.Ref{Block: b.ID, Index: i}
 		if !kept.isDone(i) {
 			e.effective = e.CountsAt().UnixMicro()
+			e.letGo = a.router.forgetsEntry(e)
 		}
 	}
 	a.mu.Lock()
@@ -225,7 +244,10 @@ func (s *stream) addBlock(b *store.StoredBlock) error {
 				e.due = now
 			}
 		}
-		if _, ok := l.recover[e.ref]; ok {
+		if e.letGo {
+			e.busy = true
+			forgotten = append(forgotten, e)
+		} else if _, ok := l.recover[e.ref]; ok {
 			l.recover[e.ref] = e
 			e.busy = true
 		}
@@ -237,5 +259,5 @@ func (s *stream) addBlock(b *store.StoredBlock) error {
 		l.enqueueLocked(e)
 	}
 	kept.thinLocked()
-	return nil
+	return forgotten, nil
 }

@@ -153,8 +153,8 @@ func (s *Store) eachIdentity(ctx context.Context, each func(*Identity) error) er
 	}
 }
 
-// MarkForgotten notes that a person with these ids is forgotten, at now, and with what the logs hold below the positions. What was taught before of these ids counts
-// as a browser's word from then on, and as older than now. On return that is on disk.
+// MarkForgotten notes that a person with these ids is forgotten, with what the logs hold below the positions. What was taught of the ids before, Identity does not
+// tell any more; ExpandPerson still goes by it. On return that is on disk.
 func (s *Store) MarkForgotten(ctx context.Context, ids []PersonID, f Forgotten) error {
 	f.At = toTime(toMillis(f.At))
 	return s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
@@ -169,7 +169,7 @@ func (s *Store) MarkForgotten(ctx context.Context, ids []PersonID, f Forgotten) 
 			if err != nil {
 				return err
 			}
-			if err := t.outdateIdentity(id, f.At); err != nil {
+			if err := t.hideIdentity(id); err != nil {
 				return err
 			}
 		}
@@ -189,20 +189,20 @@ func (t *tx) forgottenMarks() map[forgottenHash]Forgotten {
 	return map[forgottenHash]Forgotten{}
 }
 
-// outdateIdentity has what is taught of an id from now on replace what was taught before.
-func (t *tx) outdateIdentity(id PersonID, now time.Time) error {
+// hideIdentity has an identity count as not there, so that whatever is taught of the id from now on replaces it.
+func (t *tx) hideIdentity(id PersonID) error {
 	if id.Kind == KindEmail {
 		return nil
 	}
 	t.hidden = append(t.hidden, idKey{id.APIKey, id.Kind, id.Value})
 	if id.APIKey != "" {
-		return t.s.w.exec(`UPDATE identities SET server = 0, seen = min(seen, ? - 1) WHERE api_key = ? AND kind = ? AND value = ?`, now, id.APIKey, id.Kind, id.Value)
+		return t.s.w.exec(`UPDATE identities SET server = 0, seen = 0 WHERE api_key = ? AND kind = ? AND value = ?`, id.APIKey, id.Kind, id.Value)
 	}
 	return nil // ExpandPerson has found those that there are
 }
 
-// EndForgotten takes the marks of these ids away, unless they were set anew since f, and with them what was taught of the ids before f.At. It returns how
-// many identities that were.
+// EndForgotten takes the marks of these ids away, unless they were set anew since f, and with them what was taught of the ids before. It returns how many
+// identities that were.
 func (s *Store) EndForgotten(ctx context.Context, ids []PersonID, f Forgotten) (identities int, err error) {
 	f.At = toTime(toMillis(f.At))
 	err = s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
@@ -220,10 +220,10 @@ func (s *Store) EndForgotten(ctx context.Context, ids []PersonID, f Forgotten) (
 				continue
 			}
 			t.hidden = append(t.hidden, idKey{id.APIKey, id.Kind, id.Value})
-			err := s.w.query(`DELETE FROM identities WHERE api_key = ? AND kind = ? AND value = ? AND seen < ? RETURNING 1`, func([]driver.Value) error {
+			err := s.w.query(`DELETE FROM identities WHERE api_key = ? AND kind = ? AND value = ? AND seen = 0 RETURNING 1`, func([]driver.Value) error {
 				identities++
 				return nil
-			}, id.APIKey, id.Kind, id.Value, f.At)
+			}, id.APIKey, id.Kind, id.Value)
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -130,8 +133,9 @@ func (s *Store) eraseLetters(ctx context.Context, gone []int64, changed []DeadLe
 	}})
 }
 
-// EraseKV takes the entries of a destination's $kv away of which names finds something in the key or the value. Nobody may write to it meanwhile.
-func (s *Store) EraseKV(ctx context.Context, destination string, names func(text string) bool) (erased int64, err error) {
+// EraseKV takes the entries of a destination's $kv away of which names finds something in the key or the value. Nobody may write to it meanwhile. In a dry run
+// it counts them.
+func (s *Store) EraseKV(ctx context.Context, destination string, names func(text string) bool, dry bool) (erased int64, err error) {
 	for after, more := int64(0), true; more; {
 		if err := ctx.Err(); err != nil {
 			return erased, err
@@ -147,7 +151,7 @@ func (s *Store) EraseKV(ctx context.Context, destination string, names func(text
 				return nil
 			}, destination, after, rowsPerErasure)
 		})
-		if err == nil && len(gone) > 0 {
+		if err == nil && len(gone) > 0 && !dry {
 			err = s.Commit(ctx, &Batch{KV: gone})
 		}
 		if err != nil {
@@ -241,4 +245,25 @@ func (s *Store) EraseHolds(ctx context.Context, isKey func(key string) bool) (er
 		}
 		return nil
 	}})
+}
+
+// EraseKeptAside deletes what was kept aside of damaged blocks: nobody can say whose it is. It returns how many files those were.
+func (s *Store) EraseKeptAside() (files int, err error) {
+	dir := filepath.Join(filepath.Dir(s.path), damagedDir)
+	kept, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	for _, f := range kept {
+		if err == nil {
+			err = os.Remove(filepath.Join(dir, f.Name()))
+		}
+	}
+	if err == nil && len(kept) > 0 {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("erase what was kept aside of damaged blocks: %w", err)
+	}
+	return len(kept), nil
 }

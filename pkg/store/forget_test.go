@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"database/sql/driver"
-
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -65,11 +64,14 @@ func TestScrubLeavesNothingBetweenRows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n, err := s.EndForgotten(ctx, anns, Forgotten{At: seen.Add(time.Minute)})
+	if err := s.MarkForgotten(ctx, anns, Forgotten{At: seen}); err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.EndForgotten(ctx, anns, Forgotten{At: seen})
 	if err != nil || n != len(anns) {
 		t.Fatalf("%d of %d identities erased, %v", n, len(anns), err)
 	}
-	if n, err := s.EraseKV(ctx, "crm", func(text string) bool { return strings.Contains(text, "ann") }); err != nil || n != int64(len(anns)) {
+	if n, err := s.EraseKV(ctx, "crm", func(text string) bool { return strings.Contains(text, "ann") }, false); err != nil || n != int64(len(anns)) {
 		t.Fatalf("%d of %d entries of $kv erased, %v", n, len(anns), err)
 	}
 	if err := s.Truncate(ctx); err != nil {

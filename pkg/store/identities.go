@@ -52,6 +52,9 @@ func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 	var found cachedIdentity
 	err := s.read(func(c *conn) error {
 		return c.query(`SELECT email, server, seen FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
+			if toInt(row[2]) == 0 { // of a person who is forgotten: see MarkForgotten
+				return nil
+			}
 			found = cachedIdentity{email: toString(row[0]), server: toInt(row[1]) == 1, seen: toInt(row[2]), found: true}
 			return nil
 		}, apiKey, kind, value)

@@ -1,0 +1,231 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/store"
+)
+
+// letGoOf finishes entries as those of a person who is forgotten. They are busy.
+func (l *lane) letGoOf(entries []*entry, like *unit) {
+	if len(entries) == 0 {
+		return
+	}
+	u := &unit{entries: entries}
+	if like != nil {
+		u.ambiguous = like.ambiguous // the remote may still carry the call out: what comes next of the person waits for that
+	}
+	res := &result{unit: u, outcomes: make([]destinations.Outcome, len(entries))}
+	for i := range res.outcomes {
+		res.outcomes[i].Err = destinations.Skip(reasonForgotten)
+	}
+	l.report(res)
+}
+
+// letGo is what a lane finishes.
+type letGo struct {
+	lane    *lane
+	entries []*entry
+	like    *unit
+}
+
+// letGoWindows finishes the entries in an account's windows that forgets wants, but for those in calls, which it counts: those are to be waited for.
+func (a *account) letGoWindows(forgets func(*entry) bool) (finished []store.Ref, inCalls int) {
+	var all []letGo
+	var ended []letGo // calls of which nothing is left
+	a.mu.Lock()
+	for _, l := range a.lanes {
+		// What waits to be sent again unchanged is busy, but in no call.
+		l.resend = slices.DeleteFunc(l.resend, func(u *unit) bool {
+			gone := letGo{lane: l, like: u}
+			u.entries = slices.DeleteFunc(slices.Clone(u.entries), func(e *entry) bool {
+				if e.letGo || !forgets(e) {
+					return e.letGo
+				}
+				e.letGo = true
+				gone.entries = append(gone.entries, e)
+				return true
+			})
+			if len(gone.entries) > 0 {
+				all = append(all, gone)
+			}
+			if len(u.entries) == 0 && u.call != 0 {
+				ended = append(ended, letGo{lane: l, like: u})
+			}
+			return len(u.entries) == 0
+		})
+		for _, s := range l.streams() {
+			gone := letGo{lane: l}
+			for _, e := range s.window {
+				switch {
+				case e.finished || !forgets(e):
+				case e.letGo || e.busy:
+					inCalls++
+				default:
+					e.busy, e.letGo = true, true
+					gone.entries = append(gone.entries, e)
+				}
+			}
+			if len(gone.entries) > 0 {
+				all = append(all, gone)
+			}
+		}
+	}
+	a.mu.Unlock()
+	for _, g := range all {
+		finished = append(finished, refs(g.entries)...)
+		g.lane.letGoOf(g.entries, g.like)
+	}
+	for _, g := range ended {
+		g.lane.report(&result{unit: &unit{call: g.like.call}})
+	}
+	return finished, inCalls + len(finished)
+}
+
+// windows finishes what the windows hold of the person, and waits for calls in flight with it.
+func (f *forgetting) windows(ctx context.Context) error {
+	return f.await(ctx, func() string {
+		for _, a := range f.router.atWork() {
+			finished, left := a.letGoWindows(f.mine)
+			f.result.Waiting += int64(len(finished))
+			for _, ref := range finished {
+				f.finished[ref] = true
+			}
+			if left > 0 {
+				return fmt.Sprintf("calls in flight with events of the person, to %s", a.route.Name)
+			}
+		}
+		return ""
+	})
+}
+
+// loads waits until nobody has blocks in hand that were read before they were rewritten.
+func (f *forgetting) loads() {
+	r := f.router
+	for _, a := range r.atWork() {
+		for _, l := range a.lanes {
+			for _, s := range l.streams() {
+				s.await()
+			}
+		}
+	}
+	for _, a := range r.asidesAtWork() {
+		a.forget(f.mine)
+	}
+}
+
+// await waits for a load that is under way.
+func (s *stream) await() {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+}
+
+// asidesAtWork are the asides in force, and those that are leaving.
+func (r *Router) asidesAtWork() (all []*aside) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.table.Load().asides {
+		if a != nil {
+			all = append(all, a)
+		}
+	}
+	for _, a := range r.leaving {
+		all = append(all, a)
+	}
+	return all
+}
+
+// forget has the aside leave out what it has in hand of a person, and read again what it has read ahead.
+func (a *aside) forget(mine func(*entry) bool) {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	for _, u := range a.lanes() {
+		if len(u.blocks) > 0 {
+			u.read, u.blocks = u.blocks[0].ID-1, nil
+		}
+		if u.block == nil {
+			continue
+		}
+		for _, e := range u.block.entries {
+			if !e.erased && mine(e) {
+				e.Event, e.erased, e.record, e.original = blank(e.Event, e.eventID()), true, nil, nil
+			}
+		}
+	}
+}
+
+// mine says whether an entry is of the person, and came before the person was forgotten.
+func (f *forgetting) mine(e *entry) bool {
+	return !e.erased && f.before(e.Name.Offset) && hasID(f.person.has).belongsEntry(e)
+}
+
+// blocks erases the person from all blocks, of lanes that somebody works on and of others.
+func (f *forgetting) blocks(ctx context.Context) error {
+	for _, lane := range f.store.Lanes() {
+		for after := store.BlockID(0); ; {
+			blocks, err := f.store.ReadBlocks(ctx, lane.ID, after, readBytes)
+			var damaged *store.DamagedError
+			switch {
+			case errors.As(err, &damaged):
+				after = damaged.Block.ID
+				f.result.Unreadable++
+				continue
+			case err != nil:
+				return fmt.Errorf("read lane %s of %s: %w", lane.Name.Lane, lane.Name.Destination, err)
+			case len(blocks) == 0:
+			default:
+				after = blocks[len(blocks)-1].ID
+				if err := f.rewrite(ctx, lane, blocks); err != nil {
+					return err
+				}
+				continue
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// rewrite erases the person from blocks of a lane.
+func (f *forgetting) rewrite(ctx context.Context, lane store.Lane, blocks []store.StoredBlock) error {
+	var changed []store.RewrittenBlock
+	for i := range blocks {
+		b := &blocks[i]
+		if !f.person.may(b.Data, &f.scratch) {
+			continue
+		}
+		var erased []int
+		n, data, err := eraseEntries(b.Data, func(i int, e *entry) *event.Event {
+			if !f.mine(e) {
+				return nil
+			}
+			erased = append(erased, i)
+			switch {
+			case f.finished[store.Ref{Block: b.ID, Index: i}]: // counted
+			case isDone(b.Done, i):
+				f.result.Delivered++
+			case isUnsorted(lane.Name):
+				f.result.Unsorted++
+			default:
+				f.result.Waiting++
+			}
+			return blank(e.Event, e.eventID())
+		})
+		if err != nil {
+			f.result.Unreadable++
+			continue
+		}
+		if n > 0 {
+			changed = append(changed, store.RewrittenBlock{ID: b.ID, Data: data, Erased: erased})
+		}
+	}
+	if len(changed) == 0 || f.dry {
+		return nil
+	}
+	return f.store.RewriteBlocks(ctx, lane.ID, changed)
+}

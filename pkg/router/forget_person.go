@@ -1,0 +1,328 @@
+package router
+
+import (
+	"bytes"
+	"maps"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+// reasonForgotten is why what waited of a person who is forgotten was not delivered.
+const reasonForgotten = "forgotten"
+
+// hasID says whether an id is one of a person's: an e-mail in lower case, or an id of an API key.
+type hasID func(store.PersonID) bool
+
+// belongs says whether an event is of a person: by its user ids, by its e-mail, its own or the one that the identity memory supplied, and by its anonymous id
+// where nothing else says whose it is. Who uses a browser after somebody else shares the anonymous id, and not the person.
+func (has hasID) belongs(ev *event.Event) bool {
+	found, others := false, false
+	eventIDs(ev, func(id store.PersonID, names bool) bool {
+		switch {
+		case names && has(id), !names && !others && has(id):
+			found = true
+		case names && id.Kind == store.KindEmail:
+			others = true
+		}
+		return !found
+	})
+	return found
+}
+
+// eventIDs calls each with the ids of an event until it returns false: those that name a person first, then the anonymous one.
+func eventIDs(ev *event.Event, each func(id store.PersonID, names bool) bool) {
+	emails := [2]string{ev.Email}
+	if own, ok := ev.OwnEmail(); ok {
+		emails[1] = own
+	}
+	for _, email := range emails {
+		if email = strings.ToLower(strings.TrimSpace(email)); email != "" && !each(store.PersonID{Kind: store.KindEmail, Value: email}, true) {
+			return
+		}
+	}
+	var space [1]identityKey
+	id := func(kind string, v gjson.Result, names bool) bool {
+		for _, key := range appendKey(space[:0], ev.APIKey, kind, v) {
+			return each(store.PersonID{Kind: kind, APIKey: ev.APIKey, Value: key.value}, names)
+		}
+		return true
+	}
+	if previous := previousID(ev); previous.Exists() && !(id(kindUser, previous, true) && id(kindAnonymous, previous, true)) {
+		return
+	}
+	user := ev.User()
+	for _, own := range userIDs {
+		v := user.Get(own.name)
+		if own.kind == kindAnonymous && ev.AnonymousHash != "" && v.Str == ev.AnonymousHash {
+			continue // all people behind one address with equal browsers share it
+		}
+		if v.Exists() && !id(own.kind, v, own.kind != kindAnonymous) {
+			return
+		}
+	}
+}
+
+// belongsRecord is belongs of the event in a record; false where it is none.
+func (has hasID) belongsRecord(record []byte) bool {
+	var ev event.Event
+	return len(record) > 0 && ev.Decode(record) == nil && has.belongs(&ev)
+}
+
+// belongsEntry says whether an entry is of a person: by its event, by that which came in, or by the identities that order it.
+func (has hasID) belongsEntry(e *entry) bool {
+	if has.belongs(e.Event) || has.belongsRecord(e.original) || has.key(e.Event.APIKey, e.Plan.Key) || has.key(e.Event.APIKey, e.Plan.ID) {
+		return true
+	}
+	for _, also := range e.Plan.Also {
+		if has.key(e.Event.APIKey, also) {
+			return true
+		}
+	}
+	return false
+}
+
+// key says whether an identity of a lane is one of a person's.
+func (has hasID) key(apiKey, text string) bool {
+	return text != "" && (has(store.PersonID{Kind: store.KindEmail, Value: strings.ToLower(text)}) || has(store.PersonID{Kind: kindUser, APIKey: apiKey, Value: text}))
+}
+
+// letter says whether a dead letter is of a person: by its key, or by its event or that which came in.
+func (has hasID) letter(d *store.DeadLetter) bool {
+	return has.key(d.APIKey, d.Person) || has.belongsRecord(d.Event) || has.belongsRecord(d.Original)
+}
+
+// blank is what is left of an event that was of a person: that it was there, and what it is asked for by.
+func blank(ev *event.Event, id string) *event.Event {
+	left := &event.Event{APIKey: ev.APIKey, Received: ev.Received, Class: ev.Class, Server: ev.Server, JSON: []byte(`{}`)}
+	eventType := ev.Type()
+	names := func(text string) (found bool) {
+		eventIDs(ev, func(own store.PersonID, _ bool) bool {
+			found = strings.Contains(strings.ToLower(text), strings.ToLower(own.Value))
+			return !found
+		})
+		return found
+	}
+	if !names(id) {
+		left.ID = id
+	}
+	if eventType != "" && utf8.ValidString(eventType) && !names(eventType) {
+		left.JSON = append(event.AppendString([]byte(`{"event_type":`), eventType), '}')
+	}
+	return left
+}
+
+// forgetsBelow returns who is forgotten of what came in with an offset; nil: nobody.
+func (r *Router) forgetsBelow(offset uint64) hasID {
+	live, bulk := r.store.Forgets()
+	isBulk := offset >= uint64(FirstBulk)
+	if !isBulk && offset >= live || isBulk && offset >= bulk {
+		return nil
+	}
+	return func(id store.PersonID) bool {
+		f, ok := r.store.Forgotten(id)
+		return ok && (isBulk && offset < f.BulkPosition || !isBulk && offset < f.Position)
+	}
+}
+
+// forgetsEntry says whether an entry is of a person who is forgotten, and came before that.
+func (r *Router) forgetsEntry(e *entry) bool {
+	if e.erased {
+		return true
+	}
+	has := r.forgetsBelow(e.Name.Offset)
+	return has != nil && has.belongsEntry(e)
+}
+
+// forgets says whether an event of the log is of a person who is forgotten. If so it is skipped, and all its ids are that person's from then on.
+func (h *handover) forgets(rec log.Record, ev *event.Event) bool {
+	has := h.r.forgetsBelow(uint64(rec.Offset))
+	if has == nil {
+		return false
+	}
+	learned := hasID(func(id store.PersonID) bool { return h.forgotten[id] || has(id) })
+	if !learned.belongs(h.identities.lookUp(ev)) {
+		return false
+	}
+	eventIDs(ev, func(id store.PersonID, _ bool) bool {
+		if !learned(id) {
+			if h.forgotten == nil {
+				h.forgotten = map[store.PersonID]bool{}
+			}
+			h.forgotten[id] = true
+		}
+		return true
+	})
+	return true
+}
+
+// lookUp is ev with the e-mail that the memory knows of its user ids, where it carries none. Nothing is taught.
+func (m *personMemory) lookUp(ev *event.Event) *event.Event {
+	if ev.UserEmail() != "" {
+		return ev
+	}
+	email := ""
+	eventIDs(ev, func(id store.PersonID, names bool) bool {
+		if known, ok := m.identity(identityKey{id.APIKey, id.Kind, id.Value}); ok && names {
+			email = known.Email
+		}
+		return email == ""
+	})
+	if email == "" {
+		return ev
+	}
+	known := *ev
+	known.Email = email
+	return &known
+}
+
+// skipForgotten notes that an event goes nowhere, because its person is forgotten.
+func (h *handover) skipForgotten(rec log.Record, ev *event.Event) {
+	left := blank(ev, ev.ID)
+	for i, route := range h.table.routes {
+		if route.takes(ev) {
+			h.skipOutput(i, route, rec, left)
+		}
+	}
+}
+
+func (h *handover) skipOutput(i int, route *Route, rec log.Record, left *event.Event) {
+	h.count.skip(i, reasonForgotten)
+	h.record(route, rec, left.ID, Decision{Event: left, Status: store.Skipped, Reason: reasonForgotten})
+}
+
+// forgottenPerson is who is to be forgotten, with the ids in plain.
+type forgottenPerson struct {
+	mu  sync.RWMutex // guards ids, to which the sorter adds
+	ids map[store.PersonID]bool
+
+	// As they were known at first: of an id that is learned the records are in the log only.
+	emails  [][]byte // in lower case
+	values  [][]byte // of other ids, as they are
+	anyCase bool     // an e-mail is not ASCII: texts are not looked through for it byte by byte
+}
+
+// learn adds ids.
+func (p *forgottenPerson) learn(ids []store.PersonID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		p.ids[id] = true
+	}
+}
+
+// all is a copy of the ids.
+func (p *forgottenPerson) all() map[store.PersonID]bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return maps.Clone(p.ids)
+}
+
+func newForgottenPerson(ids []store.PersonID) *forgottenPerson {
+	p := &forgottenPerson{ids: map[store.PersonID]bool{}}
+	for _, id := range ids {
+		p.ids[id] = true
+		if id.Kind != store.KindEmail {
+			p.values = append(p.values, []byte(id.Value))
+			continue
+		}
+		p.emails = append(p.emails, []byte(id.Value))
+		for _, c := range []byte(id.Value) {
+			p.anyCase = p.anyCase || c >= utf8.RuneSelf
+		}
+	}
+	return p
+}
+
+func (p *forgottenPerson) has(id store.PersonID) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.ids[id] {
+		return true
+	}
+	id.APIKey = ""
+	return p.ids[id]
+}
+
+// may says whether data can hold anything of the person; scratch is for a copy in lower case. False is certain: also of JSON with escapes.
+func (p *forgottenPerson) may(data []byte, scratch *[]byte) bool {
+	if p.anyCase || bytes.Contains(data, []byte(`\u`)) {
+		return true
+	}
+	for _, v := range p.values {
+		if bytes.Contains(data, v) {
+			return true
+		}
+	}
+	lower := append((*scratch)[:0], data...)
+	*scratch = lower
+	for i, c := range lower {
+		if 'A' <= c && c <= 'Z' {
+			lower[i] = c + 'a' - 'A'
+		}
+	}
+	for _, email := range p.emails {
+		if bytes.Contains(lower, email) {
+			return true
+		}
+	}
+	return false
+}
+
+// shortestInText is how long an id must be to be looked for inside a text: "7" stands in many.
+const shortestInText = 4
+
+// spans are the places of a text that name the person: e-mails in any case of letters, and other ids as they are, as words of their own.
+func (p *forgottenPerson) spans(text string) (spans [][2]int) {
+	find := func(in, what string, isPart func(byte) bool) {
+		for at := 0; ; {
+			i := strings.Index(in[at:], what)
+			if i < 0 {
+				return
+			}
+			from, to := at+i, at+i+len(what)
+			if (from == 0 || !isPart(in[from-1])) && (to == len(in) || !isPart(in[to])) {
+				spans = append(spans, [2]int{from, to})
+			}
+			at = from + 1
+		}
+	}
+	if lower := strings.ToLower(text); len(lower) == len(text) {
+		for _, email := range p.emails {
+			find(lower, string(email), isAlphanumeric)
+		}
+	}
+	for _, v := range p.values {
+		if len(v) >= shortestInText || strings.Trim(text, `"`) == string(v) {
+			find(text, string(v), isAlphanumeric)
+		}
+	}
+	return spans
+}
+
+func isAlphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c >= utf8.RuneSelf
+}
+
+func (p *forgottenPerson) names(text string) bool { return len(p.spans(text)) > 0 }
+
+// mask puts stars in the places that name the person.
+func (p *forgottenPerson) mask(text string) (masked string, changed bool) {
+	spans := p.spans(text)
+	if len(spans) == 0 {
+		return text, false
+	}
+	b := []byte(text)
+	for _, s := range spans {
+		for i := s[0]; i < s[1]; i++ {
+			b[i] = '*'
+		}
+	}
+	return string(b), true
+}

@@ -1,0 +1,183 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/store"
+)
+
+// ann is who is forgotten in these tests.
+const (
+	annEmail     = "ann.needle@example.com"
+	annUser      = "user-needle-7"
+	annAnonymous = "anonymous-needle-9"
+)
+
+// left says where in a directory something of a person is, byte by byte and in what is compressed.
+func (g *rig) left(names ...string) (found []string) {
+	g.t.Helper()
+	look := func(where string, data []byte) {
+		for _, name := range names {
+			if bytes.Contains(bytes.ToLower(data), []byte(strings.ToLower(name))) {
+				found = append(found, fmt.Sprintf("%s: %s", where, name))
+			}
+		}
+	}
+	err := filepath.WalkDir(g.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		look(strings.TrimPrefix(path, g.dir), data)
+		return err
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ctx := context.Background()
+	for _, l := range g.store.Lanes() {
+		for after := store.BlockID(0); ; {
+			blocks, err := g.store.ReadBlocks(ctx, l.ID, after, 1<<20)
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			if len(blocks) == 0 {
+				break
+			}
+			for _, b := range blocks {
+				look(fmt.Sprintf("block %d of lane %s", b.ID, l.Name.Lane), b.Data)
+				after = b.ID
+			}
+		}
+	}
+	_, _, _, err = g.store.EraseOutcomes(ctx, func(o *store.Outcome) store.Erasing {
+		look("outcomes", fmt.Appendf(nil, "%+v %s", *o, o.Detail))
+		return store.Keep
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return found
+}
+
+// forget forgets ann.
+func (g *rig) forget(q ForgetQuery) *Forgotten {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	done, err := g.router.Forget(ctx, q)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return done
+}
+
+// of is an event of ann or bob, with what is given beside.
+func of(id, kind, person, more string) string {
+	return fmt.Sprintf(`{"id":%q,"event_type":%q,"user":{%s}%s}`, id, kind, person, more)
+}
+
+const (
+	annAll  = `"email":"Ann.Needle@Example.com","id":"` + annUser + `","anonymous_id":"` + annAnonymous + `"`
+	annID   = `"id":"` + annUser + `"`
+	annAnon = `"anonymous_id":"` + annAnonymous + `"`
+)
+
+// TestForgetEverywhere has something of a person wherever the router keeps anything, beside neighbours, and forgets her: nothing of her is left on the disk, all that
+// is the neighbours' arrives, and what she does afterwards too.
+func TestForgetEverywhere(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRemote()
+		blocked := true
+		r.answer = func(c call) []error {
+			errs := make([]error, len(c.entries))
+			for i, e := range c.entries {
+				id := e.Event.ID
+				switch {
+				case strings.HasPrefix(id, "reject"):
+					errs[i] = destinations.Reject(fmt.Errorf("no, not %s", e.Plan.Key))
+				case strings.HasPrefix(id, "retry"):
+					errs[i] = destinations.RetryAfter(fmt.Errorf("later, with %s and %s", annEmail, e.Plan.Key), time.Hour)
+				case c.lane == "events" && blocked:
+					errs[i] = destinations.Block(errors.New("no tier"), destinations.LaneScope, time.Time{})
+				case strings.HasPrefix(id, "late"):
+					errs[i] = destinations.Ambiguous(errors.New("no answer"))
+				}
+			}
+			return errs
+		}
+		g := newRig(t, r, nil)
+		g.start()
+		defer func() { g.stop() }()
+		var want []string // of neighbours
+		g.post(of("first", "user_identify", annAll+`,"v":1`, ""), identify("bob@b.co", 1))
+		g.post(of("reject1", "user_identify", annAll, ""), of("reject2", "user_identify", `"email":"bob@b.co"`, ""))
+		g.post(of("retry1", "user_identify", annAll+`,"v":2`, ""), of("retry2", "user_identify", `"email":"rita@b.co","v":7`, ""))
+		for i := range 20 {
+			id := fmt.Sprintf("bob%d", i)
+			want = append(want, id)
+			g.post(of(fmt.Sprintf("ann%d", i), "page", annID, ""), track(id, "bob@b.co"), of(fmt.Sprintf("anon%d", i), "page", annAnon, ""))
+		}
+		g.postBulk(of("bulk1", "page", annAll, ""), track("bulk2", "bob@b.co"))
+		want = append(want, "bulk2")
+		g.post(of("late1", "user_identify", `"email":"carl@b.co","v":1`, ""), of("late2", "user_identify", annAll+`,"v":3`, ""))
+		time.Sleep(10 * time.Second)
+		if err := g.store.Commit(t.Context(), &store.Batch{KV: []store.KV{
+			{Destination: "crm", Key: "count:" + annEmail, Value: "3"},
+			{Destination: "crm", Key: "last", Value: `{"of":"` + annUser + `"}`},
+			{Destination: "crm", Key: "count:bob@b.co", Value: "4"},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		if found := g.left(annEmail); len(found) == 0 {
+			t.Error("nothing of the person is there before")
+		}
+		dry := g.forget(ForgetQuery{Email: strings.ToUpper(annEmail), DryRun: true})
+		if dry.Waiting == 0 || dry.Outcomes == 0 || dry.DeadLetters != 1 || dry.KV != 2 || len(dry.IDs) != 3 {
+			t.Errorf("dry run: %+v", dry)
+		}
+		done := g.forget(ForgetQuery{Email: strings.ToUpper(annEmail)})
+		if found := g.left(annEmail, annUser, annAnonymous); found != nil {
+			t.Errorf("left: %s\n%+v", strings.Join(found, "\n"), done)
+		}
+		if done.Waiting != dry.Waiting || done.Outcomes < dry.Outcomes || done.DeadLetters != 1 || done.KV != 2 || done.Identities != 2 || len(done.IDs) != 3 {
+			t.Errorf("forgotten: %+v, dry run: %+v", done, dry)
+		}
+		if n := len(g.deadLetters()); n != 1 {
+			t.Errorf("%d dead letters are left, want bob's", n)
+		}
+		if _, ok, _ := g.store.KV("crm", "count:bob@b.co"); !ok {
+			t.Error("bob's $kv is gone")
+		}
+		blocked = false
+		r.mu.Lock()
+		r.answer = nil
+		r.mu.Unlock()
+		g.router.Probe()
+		g.post(of("new", "page", annAll, ""), of("newer", "page", annID, ""))
+		g.drainWithin(3 * time.Hour)
+		for _, id := range append(want, "new", "newer") {
+			if !strings.Contains(" "+g.events()+" ", " "+id+" ") {
+				t.Errorf("%s has not arrived: %s", id, g.events())
+			}
+		}
+		for _, id := range strings.Fields(g.events()) {
+			if strings.HasPrefix(id, "ann") || strings.HasPrefix(id, "anon") || id == "bulk1" {
+				t.Errorf("%s has arrived", id)
+			}
+		}
+		g.want("contact of the neighbour", g.writes("bob@b.co"), "1")
+		g.want("contact whose retry waited", g.writes("rita@b.co"), "7")
+		g.want("contact whose call had no answer", g.writes("carl@b.co"), "1")
+		g.want("contact of the person", g.writes(annEmail), "1")
+	})
+}
