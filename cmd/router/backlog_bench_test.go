@@ -20,8 +20,11 @@ import (
 	"eventrouter/pkg/event"
 )
 
-// backlogEntries is the variable that says how many entries BenchmarkBacklog has wait; 10000000 takes half an hour and 5 GB.
-const backlogEntries = "BACKLOG_ENTRIES"
+// Variables that say how many entries BenchmarkBacklog has wait, and of how many people; else a tenth of that. 10000000 take half an hour and 5 GB.
+const (
+	backlogEntries = "BACKLOG_ENTRIES"
+	backlogPeople  = "BACKLOG_PEOPLE"
+)
 
 const (
 	backlogSlice  = 300_000          // events over which a speed is taken
@@ -29,9 +32,9 @@ const (
 	backlogSettle = 20 * time.Second // a router at rest holds what it needs for good
 )
 
-// appendBacklogEvent appends the ith event: identifies and events by turns, so that both lanes fill. Each person comes twice, one after the other.
-func appendBacklogEvent(b []byte, i int) []byte {
-	person := strconv.Itoa(i / 2)
+// appendBacklogEvent appends the ith event, of a person: identifies and events by turns, so that both lanes fill.
+func appendBacklogEvent(b []byte, i, of int) []byte {
+	person := strconv.Itoa(of)
 	b = append(b, `{"event_id":"backlog-`...)
 	b = strconv.AppendInt(b, int64(i), 10)
 	b = append(b, `","user":{"id":"u`...)
@@ -55,6 +58,8 @@ type backlog struct {
 	hub    *sandbox.Sandbox
 	remote string // address
 	next   int    // event to post
+	old    int    // events below this are of people who come again and again,
+	people int    // of so many; later ones are of new people, two events each
 	first  atomic.Int64
 	stop   func()
 }
@@ -84,6 +89,13 @@ destinations:
 	}
 	b.Cleanup(func() { l.stop() })
 	return l
+}
+
+func (l *backlog) person(i int) int {
+	if i < l.old {
+		return i / 2 % l.people
+	}
+	return i/2 + l.people
 }
 
 // answer has HubSpot answer from now on. l.first is set when it gets the first contact.
@@ -133,7 +145,7 @@ func (l *backlog) fill(c *child, n int) speed {
 				}
 				body = append(body[:0], '[')
 				for i := at; i < min(at+backlogBatch, from+n); i++ {
-					body = append(appendBacklogEvent(body, i), ',')
+					body = append(appendBacklogEvent(body, i, l.person(i)), ',')
 				}
 				body[len(body)-1] = ']'
 				if err := postEvents(c.url, body); err != nil {
@@ -180,17 +192,26 @@ func (l *backlog) drain(c *child, n int) speed {
 	}
 }
 
+// numberIn reads a variable.
+func numberIn(b *testing.B, name string, otherwise int) int {
+	b.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
 // BenchmarkBacklog has BACKLOG_ENTRIES entries wait, contacts and events by half, for a HubSpot that cannot be reached, and reports memory, the time from a
 // start to the first delivery, and how fast events are accepted and sorted, and delivered, relative to a router with nothing waiting. The router is a process of its own. Give it
 // one iteration: -benchtime 1x.
 func BenchmarkBacklog(b *testing.B) {
-	n := 600_000
-	if text := os.Getenv(backlogEntries); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil {
-			b.Fatal(err)
-		}
-	}
+	n := numberIn(b, backlogEntries, 600_000)
+	people := numberIn(b, backlogPeople, n/10)
 	binary := buildRouter(b)
 	for b.Loop() {
 		none := newBacklog(b, binary)
@@ -208,6 +229,7 @@ func BenchmarkBacklog(b *testing.B) {
 		b.ReportMetric(delivered.perSecond, "delivered/s")
 
 		l := newBacklog(b, binary)
+		l.old, l.people = n, people
 		c = startChild(b, binary, l.config)
 		for l.next < n {
 			s := l.fill(c, min(n-l.next, 500_000))
@@ -270,7 +292,7 @@ func BenchmarkRestart(b *testing.B) {
 		recs := make([][]byte, backlogBatch)
 		for i := 0; i < records; i += len(recs) {
 			for j := range recs {
-				ev := event.Event{ID: strconv.Itoa(l.next), APIKey: "demo", Received: time.Now().UTC(), Server: true, JSON: appendBacklogEvent(nil, l.next)}
+				ev := event.Event{ID: strconv.Itoa(l.next), APIKey: "demo", Received: time.Now().UTC(), Server: true, JSON: appendBacklogEvent(nil, l.next, l.person(l.next))}
 				recs[j] = ev.AppendTo(nil)
 				l.next++
 			}

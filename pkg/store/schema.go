@@ -273,15 +273,17 @@ CREATE TABLE forgotten (
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.
 //
 // synchronous=FULL: a commit is on disk when it returns. secure_delete: what was deleted can not be read from the file.
-// The caches of the writer and all readers together stay below 32 MB.
+// The caches of the writer and all readers together stay below 20 MB.
 const (
 	createPragmas = `PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL;`
 	commonPragmas = `PRAGMA busy_timeout=5000; PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY;`
-	writerPragmas = `PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA cache_size=-20000;
+	writerPragmas = `PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; PRAGMA cache_size=-14000;
 PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=67108864;`
-	readerPragmas = `PRAGMA cache_size=-3000; PRAGMA query_only=ON;`
+	readerPragmas = `PRAGMA cache_size=-2000; PRAGMA query_only=ON;`
 
 	pageSize = 4096
+	poolSlot = pageSize + 320 // what SQLite keeps of a page beside it is 272 bytes
+	poolSize = 5200           // pages: those of a store's caches
 )
 
 // openWriter opens the write connection and brings the schema up to date.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"sync"
 	"time"
 
+	"modernc.org/libc"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -28,8 +30,24 @@ type stmt struct {
 	row  []driver.Value
 }
 
+// poolPages gives SQLite the memory for the pages of its caches in one piece. One by one each takes 8 KiB of its allocator, for the 4 KiB of a page and 300 bytes about it, and is
+// given back to the system and fetched again all the time. It is a setting of the process, and takes effect before the first database is opened; where another package was first,
+// or for more pages than there are here, as with several stores in a test, all works as without.
+var poolPages = sync.OnceFunc(func() {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	pages := libc.Xmalloc(tls, poolSlot*poolSize) // for as long as the process lives
+	if pages == 0 {
+		return
+	}
+	pool := libc.NewVaList(pages, int32(poolSlot), int32(poolSize))
+	defer libc.Xfree(tls, pool)
+	sqlite3.Xsqlite3_config(tls, sqlite3.SQLITE_CONFIG_PAGECACHE, pool)
+})
+
 // openConn opens path; mode is SQLite's: rw, ro.
 func openConn(path, mode string) (*conn, error) {
+	poolPages()
 	dsn := (&url.URL{Scheme: "file", Path: path}).String() + "?mode=" + mode
 	c, err := new(sqlite.Driver).Open(dsn)
 	if err != nil {
