@@ -49,6 +49,11 @@ func (x *torture) deeds() []deed {
 			go x.breakage()
 			sleep(rnd, 150)
 		}},
+		{"kill: in a replay", 3, true, func(rnd *rand.Rand) {
+			x.replay(rnd)
+			sleep(rnd, 400)
+		}},
+		{"replay", 2, false, x.replay},
 		{"SIGTERM", 2, false, func(*rand.Rand) {
 			x.p.terminate()
 			x.p.start()
@@ -125,14 +130,41 @@ func (x *torture) breakage() {
 	var of []*entry
 	var bodies []string
 	for range 20 {
-		k := boom
-		if x.breaker.rnd.IntN(3) == 0 {
-			k = rejected
-		}
+		k := []kind{boom, held, rejected}[x.breaker.rnd.IntN(3)]
 		e := x.breaker.enter(entry{Client: x.breaker.crowd.client, Kind: k, Person: x.breaker.person()})
 		of, bodies = append(of, e), append(bodies, string(e.json()))
 	}
 	x.breaker.deliver(ctx, "/api/v1/s2s/events?token="+serverSecret, of, []byte("["+strings.Join(bodies, ",")+"]"))
+}
+
+// replay mends the transform, mostly, and has dead letters sent again, in one of the ways that there are.
+func (x *torture) replay(rnd *rand.Rand) {
+	if rnd.IntN(4) > 0 {
+		x.p.configure(true)
+		x.reload()
+	}
+	how := []string{
+		`{"everything":true}`, `{"reason":"transform"}`, `{"reason":"rejected"}`, `{"destination":"crm","as_is":true}`, `{"event_type":"step","overwrite":true}`,
+		`{"everything":true,"cancel":true}`, "a day",
+	}[rnd.IntN(7)]
+	x.note("replay %s", how)
+	x.tally.add("replay: "+how, 1)
+	if how == "a day" {
+		day := time.Now().UTC().Format("2006-01-02")
+		x.ask(http.MethodPost, "/api/v1/replay", `{"file_name":"failed.dst=crm-`+day+`T00-00-00.000.log"}`)
+		return
+	}
+	x.ask(http.MethodPost, "/api/v1/deadletters/replay", how)
+}
+
+// ask is a call that must succeed.
+func (x *torture) ask(method, path, body string) string {
+	x.t.Helper()
+	status, answer, err := x.p.call(method, path, body)
+	if err != nil || status != http.StatusOK {
+		x.t.Errorf("%s %s %s: %d %s %v", method, path, body, status, answer, err)
+	}
+	return answer
 }
 
 // reload asks for a reload, which blocked lanes take as a reason to try again.

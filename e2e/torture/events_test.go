@@ -40,8 +40,10 @@ func (c *crowd) next(at time.Time) *entry {
 		e.Kind = stranger
 	case n < 45:
 		e.Kind = hopeless
-	case n < 48:
+	case n < 47:
 		e.Kind = boom
+	case n < 49:
+		e.Kind = held
 	case n < 50:
 		e.Kind = rejected
 	}
@@ -50,7 +52,7 @@ func (c *crowd) next(at time.Time) *entry {
 
 // enter completes an event.
 func (c *crowd) enter(e entry) *entry {
-	if e.Kind == identify || e.Kind == rejected {
+	if e.Kind == identify || e.Kind == rejected || e.Kind == held {
 		e.Props = []string{"seq"}
 		for _, name := range []string{"plan", "tier"} {
 			if c.rnd.IntN(2) == 0 {
@@ -90,7 +92,7 @@ func (e *entry) json() []byte {
 	if len(e.Props) == 0 {
 		event["mark"] = e.mark()
 	}
-	if e.Kind == boom {
+	if e.Kind == boom || e.Kind == held {
 		event["boom"] = true
 	}
 	if e.ID != "" {
@@ -112,7 +114,7 @@ func (e *entry) json() []byte {
 // eventType is event_type.
 func (e *entry) eventType() string {
 	switch e.Kind {
-	case identify, hopeless, rejected:
+	case identify, hopeless, rejected, held:
 		return "user_identify"
 	case noise:
 		return "noise"

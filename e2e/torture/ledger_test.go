@@ -18,8 +18,9 @@ const (
 	noise    kind = "noise"    // filtered
 	stranger kind = "stranger" // skipped: nobody knows whose it is
 	hopeless kind = "hopeless" // a dead letter: its address is none
-	// The next two are dead letters until the transform is mended.
+	// The next three are dead letters until the transform is mended and they are replayed.
 	boom     kind = "boom"     // a custom event on which the transform throws
+	held     kind = "held"     // a write on which it throws
 	rejected kind = "rejected" // a write with an address that only HubSpot refuses
 )
 

@@ -6,11 +6,13 @@ import (
 	"hash/fnv"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -196,6 +198,14 @@ func (x *torture) calm() {
 	x.reload() // blocked lanes try again at once
 	x.p.drain(90 * time.Second)
 	x.note("drained")
+	x.ask(http.MethodPost, "/api/v1/deadletters/replay", `{"everything":true}`)
+	for deadline := time.Now().Add(60 * time.Second); !strings.Contains(x.ask(http.MethodGet, "/api/v1/deadletters/summary", ""), `"marked":0`); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			x.t.Fatalf("dead letters wait to be replayed, a minute after all faults: %s", x.ask(http.MethodGet, "/api/v1/deadletters/summary", ""))
+		}
+	}
+	x.p.drain(60 * time.Second)
+	x.note("replayed")
 	time.Sleep(lateness) // what is applied late has been
 }
 
