@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/export"
 	"eventrouter/pkg/store"
 )
 
@@ -130,8 +131,8 @@ func (p *lettersPages) dropExported(ctx context.Context, exported map[int64]stri
 	}
 	same := []int64{}
 	err = eachLetter(ctx, p.store, store.DeadLetterQuery{IDs: ids, Bodies: true}, func(d *store.DeadLetter, damaged string) error {
-		line, err := appendLetterLine(nil, d, damaged)
-		if err == nil && damaged == "" && d.Replay == nil && lineChecksum(line) == exported[d.ID] {
+		_, sum, err := appendLetterLine(nil, d, damaged)
+		if err == nil && damaged == "" && d.Replay == nil && sum == exported[d.ID] {
 			same = append(same, d.ID)
 		}
 		return err
@@ -184,8 +185,8 @@ func (p *lettersPages) forEdit(ctx context.Context, id int64) (d store.DeadLette
 	if ev.JSON == nil || d.Original != nil && first.JSON == nil {
 		return d, l, &lettersRefusal{status: http.StatusConflict, Message: fmt.Sprintf("Dead letter %d holds no event that this router can read", id)}
 	}
-	line, err := appendLetterLine(nil, &d, "")
-	return d, editableLetter{id, lineChecksum(line), ev.JSON, first.JSON}, err
+	_, sum, err := appendLetterLine(nil, &d, "")
+	return d, editableLetter{id, sum, ev.JSON, first.JSON}, err
 }
 
 func noLetter(id int64) error {
@@ -253,7 +254,7 @@ func (p *lettersPages) withJSON(record, text []byte, otherType bool) ([]byte, er
 	if most := p.config().Server.MaxEventBytes; len(text) > most {
 		return nil, &lettersRefusal{status: http.StatusRequestEntityTooLarge, Message: fmt.Sprintf("Event size exceeds limit: %d", most)}
 	}
-	if err := checkObject(text); err != nil {
+	if err := export.CheckObject(text); err != nil {
 		return nil, badRequest("The event is refused: %s", err)
 	}
 	ev := eventIn(record)
@@ -297,7 +298,7 @@ func (p *lettersPages) importLines(ctx context.Context, r *http.Request) (any, e
 	answer := importAnswer{Refused: []badLine{}}
 	var letters []store.DeadLetter
 	err = eachLine(r.Body, func(n int, line []byte) error {
-		d, err := readLetterLine(line)
+		l, _, err := export.ReadLine(line)
 		if err != nil {
 			if !skip {
 				return &lettersRefusal{
@@ -309,8 +310,7 @@ func (p *lettersPages) importLines(ctx context.Context, r *http.Request) (any, e
 			}
 			return nil
 		}
-		d.ID, d.Replay = 0, how
-		letters = append(letters, d)
+		letters = append(letters, imported(&l, how))
 		return nil
 	})
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/tidwall/sjson"
+
+	"eventrouter/pkg/export"
 )
 
 type lettersEditCmd struct {
@@ -57,7 +59,7 @@ func (c *lettersEditCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return withKept(err, kept)
 	}
-	if err := checkObject(after); err != nil {
+	if err := export.CheckObject(after); err != nil {
 		return withKept(usageError{fmt.Errorf("the event is refused: %w", err)}, kept)
 	}
 	if isSameJSON(before, after) {

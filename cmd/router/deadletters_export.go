@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"eventrouter/pkg/export"
 )
 
 type lettersExportCmd struct {
@@ -102,14 +104,14 @@ func (c *lettersExportCmd) write(ctx context.Context, s streams, l *deadLetters,
 	out := bufio.NewWriterSize(to, 1<<20)
 	for _, part := range f.byIDs(maxAddressIDs) {
 		if err := c.fetch(ctx, l, part, func(line []byte) error {
-			d, err := readLetterLine(line)
+			l, sum, err := export.ReadLine(line)
 			switch {
-			case errors.Is(err, errLineDamaged):
-				all.damaged = append(all.damaged, d.ID)
+			case errors.Is(err, export.ErrDamaged):
+				all.damaged = append(all.damaged, l.ID)
 			case err != nil:
 				return fmt.Errorf("what the router sends is refused: %w", err)
 			default:
-				all.letters = append(all.letters, exported{d.ID, lineChecksum(line)})
+				all.letters = append(all.letters, exported{l.ID, sum})
 			}
 			shown.at(int64(len(all.letters)))
 			_, err = out.Write(line)

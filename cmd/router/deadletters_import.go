@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+
+	"eventrouter/pkg/export"
 )
 
 type lettersImportCmd struct {
@@ -74,7 +76,7 @@ func (c *lettersImportCmd) file(ctx context.Context, s streams, l *deadLetters, 
 		if c.SkipMalformed {
 			return ctx.Err()
 		}
-		if _, err := readLetterLine(line); err != nil {
+		if _, _, err := export.ReadLine(line); err != nil {
 			return fmt.Errorf("line %d: %w. Nothing of the file is imported; --skip-malformed passes over such lines", n, err)
 		}
 		return ctx.Err()
@@ -110,7 +112,7 @@ func (c *lettersImportCmd) lines(ctx context.Context, s streams, l *deadLetters,
 		return err
 	}
 	err = eachLine(r, func(n int, line []byte) error {
-		if _, err := readLetterLine(line); err != nil {
+		if _, _, err := export.ReadLine(line); err != nil {
 			if !c.SkipMalformed {
 				return errors.Join(send(), fmt.Errorf("line %d: %w. What stands before it is imported", n, err))
 			}

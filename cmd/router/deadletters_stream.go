@@ -37,7 +37,7 @@ func (s *letterStream) Read(b []byte) (int, error) {
 				return errEnough
 			}
 			s.query.Past = d.ID
-			s.ready, err = appendLetterLine(s.ready, d, damaged)
+			s.ready, _, err = appendLetterLine(s.ready, d, damaged)
 			return err
 		})
 		if err != nil {

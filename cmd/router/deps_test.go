@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"pkg/ingest/segment": {},
 
 	"pkg/upload": {},
+	"pkg/export": {"pkg/event"},
 
 	"pkg/testcase": {"pkg/config"},
 
