@@ -128,7 +128,7 @@ func TestStoreExamples(t *testing.T) {
 	if n != 2 {
 		t.Errorf("operating.md has %d examples with sqlite3", n)
 	}
-	copied, err := store.OpenReadOnly(filepath.Join(d.dir, "backup"))
+	copied, err := store.OpenReadOnly(filepath.Join(d.dir, "backup"), nil)
 	if err != nil {
 		t.Fatalf("the backup: %v", err)
 	}

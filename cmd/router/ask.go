@@ -158,7 +158,7 @@ func (f *routerFlags) absent(err error) bool {
 
 // stored opens the store of a router that does not run, to be read.
 func (f *routerFlags) stored(cfg *config.Config) (*store.Store, error) {
-	st, err := store.OpenReadOnly(cfg.Server.DataDir)
+	st, err := store.OpenReadOnly(cfg.Server.DataDir, cfg.Server.Encryption.Keys)
 	if errors.Is(err, fs.ErrNotExist) {
 		where := ""
 		if base := ownAddress(cfg.Server); base != "" {

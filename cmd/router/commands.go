@@ -144,7 +144,7 @@ func (c *salvageCmd) Run(s streams) error {
 	if err != nil {
 		return err
 	}
-	live, bulk := sortedUpTo(cfg.Server.DataDir)
+	live, bulk := sortedUpTo(cfg.Server)
 	logs, damaged := 0, 0
 	for _, l := range []struct {
 		dir    string
@@ -184,8 +184,8 @@ func tellDamage(s streams, damage []log.Damage, sorted log.Offset) {
 }
 
 // sortedUpTo returns for each log the offset below which a router handed all its records on to the lanes; its first if that can not be read.
-func sortedUpTo(dataDir string) (live, bulk log.Offset) {
-	st, err := store.OpenReadOnly(dataDir)
+func sortedUpTo(server config.Server) (live, bulk log.Offset) {
+	st, err := store.OpenReadOnly(server.DataDir, server.Encryption.Keys)
 	if err != nil {
 		return 0, router.FirstBulk
 	}

@@ -136,7 +136,7 @@ func (f *lettersFlags) find(ctx context.Context, change bool) (*deadLetters, err
 			return nil, fmt.Errorf("%w: name the address of that router with --url", err)
 		}
 	} else {
-		st, err = store.OpenReadOnly(cfg.Server.DataDir)
+		st, err = store.OpenReadOnly(cfg.Server.DataDir, cfg.Server.Encryption.Keys)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", cfg.Server.DataDir, err)

@@ -161,6 +161,6 @@ const deadEvents = `[{"event_id":"e1","event_type":"user_identify","user":{"emai
 	{"event_id":"e4","event_type":"user_identify","user":{"email":"fine@example.com","firstname":"Fine"}}]`
 
 // storeOf opens the store of a router that is stopped.
-func storeOf(g *lettersRig) (*store.Store, error) { return store.OpenReadOnly(g.dir) }
+func storeOf(g *lettersRig) (*store.Store, error) { return store.OpenReadOnly(g.dir, nil) }
 
 func mapKeys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

@@ -206,7 +206,7 @@ func storeOptions(server config.Server, logger *slog.Logger) store.Options {
 	return store.Options{
 		MinFreeBytes: server.MinFreeBytes, SeenWindow: server.DedupeWindow, SeenMax: server.DedupeMaxIDs,
 		OutcomeBytes: server.OutcomesMaxBytes, OutcomeAge: server.OutcomesMaxAge,
-		KVMaxEntries: server.KVMaxEntries, KVMaxBytes: server.KVMaxBytes, Logger: logger,
+		KVMaxEntries: server.KVMaxEntries, KVMaxBytes: server.KVMaxBytes, Keys: server.Encryption.Keys, Logger: logger,
 	}
 }
 

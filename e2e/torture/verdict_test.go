@@ -301,7 +301,7 @@ func history(c sandbox.Contact, name string) string {
 
 // judgeLetters: no dead letters but those that were meant.
 func (x *torture) judgeLetters(v *evidence) {
-	st, err := store.OpenReadOnly(x.p.data())
+	st, err := store.OpenReadOnly(x.p.data(), nil)
 	if err != nil {
 		x.t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func (g *rig) explained(id, want string) {
 // stored is what can be told without the router, after it was stopped.
 func (g *rig) stored(id, want string) {
 	g.t.Helper()
-	st, err := store.OpenReadOnly(filepath.Join(g.dir, "store"))
+	st, err := store.OpenReadOnly(filepath.Join(g.dir, "store"), nil)
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -22,6 +22,9 @@ type KeyID [4]byte
 // String is the id as people are shown it: 8 hex digits.
 func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
 
+// Head is what everything that a key has sealed begins with.
+func (id KeyID) Head() []byte { return append([]byte{version}, id[:]...) }
+
 // ParseKeyID is the inverse of String.
 func ParseKeyID(text string) (id KeyID, err error) {
 	b, err := hex.DecodeString(text)

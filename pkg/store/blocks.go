@@ -17,15 +17,17 @@ type DamagedError struct {
 	Raw   []byte // as it is stored, with the damage; nil when not even that can be read
 
 	size int
+	blob []byte // as far as it could be opened
 }
 
 func (e *DamagedError) Error() string {
 	return fmt.Sprintf("store is damaged: lane %d: block %d of %d entries: %v", e.Lane, e.Block.ID, e.Block.Entries, e.Cause)
 }
 
-// Data is what the block's data may be, where it can be read in spite of its checksum; else nil. It can be wrong anywhere.
+// Data is what the block's data may be, where it can be read in spite of its checksum; else nil. It can be wrong anywhere. Of a sealed one
+// it is all or nothing.
 func (e *DamagedError) Data() []byte {
-	data, err := openBlock(e.Raw, e.size)
+	data, err := openBlock(e.blob, e.size)
 	if err != nil {
 		return nil
 	}
@@ -118,7 +120,7 @@ func (c *conn) readHeads(lane LaneID, after BlockID) (heads []blockHead, err err
 // readData fills in the rest of a block. A fault of its own data is a DamagedError.
 func (c *conn) readData(lane LaneID, h *blockHead) error {
 	err := c.query(`SELECT attempt, due, since, blocked, error, entry FROM retries WHERE block = ?`, func(row []driver.Value) error {
-		h.Retries = append(h.Retries, rowRetry(h.ID, row))
+		h.Retries = append(h.Retries, c.rowRetry(h.ID, row))
 		return nil
 	}, h.ID)
 	if err != nil {
@@ -135,11 +137,18 @@ func (c *conn) readData(lane LaneID, h *blockHead) error {
 	if err == nil && blockSum(h.ID, lane, h.Entries, blob) != h.crc {
 		err = errors.New("checksum does not match")
 	}
+	opened, openErr := c.openBlob(blob, blockName(h.ID, lane, h.Entries))
+	if errors.Is(openErr, ErrKey) {
+		return openErr // the block is sound
+	}
 	if err == nil {
-		h.Data, err = openBlock(blob, h.size)
+		err = openErr
+	}
+	if err == nil {
+		h.Data, err = openBlock(opened, h.size)
 	}
 	if err != nil {
-		return &DamagedError{Lane: lane, Block: h.StoredBlock, Cause: err, Raw: blob, size: h.size}
+		return &DamagedError{Lane: lane, Block: h.StoredBlock, Cause: err, Raw: blob, size: h.size, blob: opened}
 	}
 	return nil
 }

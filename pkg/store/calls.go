@@ -50,9 +50,12 @@ func (s *Store) BlockLanes(calls []Call) (map[BlockID]LaneID, error) {
 // Holds returns the holds, by lane and key.
 func (s *Store) Holds() (holds []Hold, err error) {
 	err = s.read(func(c *conn) error {
-		return c.query(`SELECT lane, key, until FROM holds ORDER BY lane, key`, func(row []driver.Value) error {
-			holds = append(holds, Hold{Lane: LaneID(toInt(row[0])), Key: toString(row[1]), Until: toTime(row[2])})
-			return nil
+		return c.query(`SELECT lane, key, until, sealed FROM holds ORDER BY lane, key`, func(row []driver.Value) error {
+			h, err := c.rowHold(row)
+			if err == nil {
+				holds = append(holds, h)
+			}
+			return err
 		})
 	})
 	return holds, err
@@ -65,20 +68,41 @@ func (s *Store) Retry(ctx context.Context, ref Ref) (r Retry, ok bool, err error
 	}
 	err = s.read(func(c *conn) error {
 		return c.query(`SELECT attempt, due, since, blocked, error, entry FROM retries WHERE block = ? AND entry = ?`, func(row []driver.Value) error {
-			r, ok = rowRetry(ref.Block, row), true
+			r, ok = c.rowRetry(ref.Block, row), true
 			return nil
 		}, ref.Block, ref.Index)
 	})
 	return r, ok, err
 }
 
-func rowRetry(block BlockID, row []driver.Value) Retry {
+func (c *conn) rowHold(row []driver.Value) (h Hold, err error) {
+	h = Hold{Lane: LaneID(toInt(row[0])), Key: toString(row[1]), Until: toTime(row[2])}
+	if sealed := toBytes(row[3]); sealed != nil {
+		texts, err := c.openTexts(sealed, holdName(h.Lane, toBytes(row[1])), 1)
+		if err != nil {
+			return h, fmt.Errorf("hold of lane %d: %w", h.Lane, unopened(err))
+		}
+		h.Key = texts[0]
+	}
+	return h, nil
+}
+
+// holdColumns are the columns key and sealed of a hold.
+func (c *conn) holdColumns(h *Hold) (key, sealed any) {
+	key = c.hashed("hold", h.Key)
+	if hash, ok := key.([]byte); ok {
+		sealed = c.sealTexts(holdName(h.Lane, hash), h.Key)
+	}
+	return key, sealed
+}
+
+func (c *conn) rowRetry(block BlockID, row []driver.Value) Retry {
 	return Retry{
 		Ref:     Ref{Block: block, Index: int(toInt(row[5]))},
 		Attempt: int(toInt(row[0])),
 		Due:     toTime(row[1]),
 		Since:   toTime(row[2]),
 		Blocked: time.Duration(toInt(row[3])) * time.Millisecond,
-		Error:   toString(row[4]),
+		Error:   c.openNote(row[4], retryName(block, toInt(row[5]))),
 	}
 }

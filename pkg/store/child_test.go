@@ -228,7 +228,7 @@ func (a *crashAcked) note(t *testing.T, line string) {
 
 func (a *crashAcked) check(t *testing.T, dir string) {
 	t.Helper()
-	ro, err := OpenReadOnly(dir) // with what the dead process left
+	ro, err := OpenReadOnly(dir, nil) // with what the dead process left
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // The first byte of a block's data says how the rest is stored.
 const (
-	codecRaw = 0
-	codecS2  = 1
+	codecRaw    = 0
+	codecS2     = 1
+	codecSealed = 2 // see conn.sealBlob
 )
 
 var blobs = sync.Pool{New: func() any { return new([]byte) }}

@@ -169,14 +169,14 @@ func TestOpenErrors(t *testing.T) {
 		if _, err := Open(dir, Options{}); !errors.Is(err, want) {
 			t.Errorf("%s: open: %v, want %v", name, err, want)
 		}
-		if _, err := OpenReadOnly(dir); !errors.Is(err, want) {
+		if _, err := OpenReadOnly(dir, nil); !errors.Is(err, want) {
 			t.Errorf("%s: open read-only: %v, want %v", name, err, want)
 		}
 	}
 	f("newer schema", prepared(`PRAGMA user_version = 99`), ErrFormat)
 	f("no state", prepared(`DELETE FROM state`), ErrDamaged)
 
-	if _, err := OpenReadOnly(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := OpenReadOnly(t.TempDir(), nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("read-only, nothing there: %v", err)
 	}
 	dir := t.TempDir()

@@ -4,9 +4,12 @@ import (
 	"context"
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"eventrouter/pkg/seal"
 )
 
 // DeadLetterQuery selects dead letters. The zero value asks for the newest 100, without bodies.
@@ -35,7 +38,7 @@ type DeadLetterQuery struct {
 // conditions are the query's filters in SQL, but for Past, on dead_letters as d and replays as r. A + before a column keeps SQLite from its index: it does
 // not know that of one person there are fewer letters than of one destination, nor that to sort a million of them for a page is slower than to look at them in
 // the order of their ids.
-func (q *DeadLetterQuery) conditions() (sql string, args []any) {
+func (q *DeadLetterQuery) conditions(lookup *seal.Lookup) (sql string, args []any) {
 	plus := ""
 	if q.IDs != nil || q.EventID != "" || q.Person != "" || q.Marked {
 		plus = "+"
@@ -61,12 +64,12 @@ func (q *DeadLetterQuery) conditions() (sql string, args []any) {
 		{"d.lane", q.Lane},
 		{"d.api_key", q.APIKey},
 		{plus + "d.reason", q.Reason},
-		{"d.event_id", q.EventID},
-		{"d.event_type", q.EventType},
 	} {
 		add(f.want != "", f.column+" = ?", f.want)
 	}
-	add(q.Person != "", `d.person = ? COLLATE NOCASE`, strings.ToLower(q.Person)) // see putDeadLetter
+	add(q.EventID != "", `d.event_id = ?`, hashed(lookup, "event_id", q.EventID))
+	add(q.EventType != "", `d.event_type = ?`, hashed(lookup, "event_type", q.EventType))
+	add(q.Person != "", `d.person = ? COLLATE NOCASE`, hashed(lookup, "person", strings.ToLower(q.Person))) // see storedLetter
 	add(!q.Since.IsZero(), `+d.at >= ?`, q.Since)
 	add(!q.Until.IsZero(), `+d.at < ?`, q.Until)
 	add(q.NoDestination, destination+` = ?`, "")
@@ -114,13 +117,13 @@ func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []D
 	if q.Bodies {
 		columns += letterBodies
 	}
-	where, args := q.conditions()
+	where, args := q.conditions(s.lookup)
 	err = s.read(func(c *conn) error {
 		return c.queryOnce(columns+q.from()+`WHERE `+where+q.page(q.Limit), func(row []driver.Value) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			letter, err := rowDeadLetter(row)
+			letter, err := c.rowDeadLetter(row)
 			if err == nil {
 				letters = append(letters, letter)
 			}
@@ -137,21 +140,28 @@ const (
 	letterBodies = `, crc, event, original`
 )
 
-func rowDeadLetter(row []driver.Value) (DeadLetter, error) {
+func (c *conn) rowDeadLetter(row []driver.Value) (DeadLetter, error) {
 	d := DeadLetter{
 		ID:          toInt(row[0]),
 		Destination: toString(row[1]), Hub: toString(row[2]), Account: toString(row[3]), Lane: toString(row[4]),
 		Offset: uint64(toInt(row[5])), Index: int(toInt(row[6])),
 		APIKey: toString(row[7]), EventID: toString(row[8]), EventType: toString(row[9]), Person: toString(row[10]),
 		Received: toTime(row[11]), At: toTime(row[12]), Attempts: int(toInt(row[13])),
-		Reason: toString(row[14]), Error: toString(row[15]),
-		Outputs: int(toInt(row[16])), Replays: int(toInt(row[17])), Replay: parseReplay(toString(row[18])), Problem: toString(row[19]),
+		Reason:  toString(row[14]),
+		Outputs: int(toInt(row[16])), Replays: int(toInt(row[17])), Replay: parseReplay(toString(row[18])), Problem: c.openNote(row[19], problemName(toInt(row[0]))),
 	}
 	if len(row) > 20 {
 		d.Event, d.Original = toBytes(row[21]), toBytes(row[22])
 		if letterSum(d.Event, d.Original) != uint32(toInt(row[20])) {
 			return d, fmt.Errorf("%w: dead letter %d: checksum does not match", ErrDamaged, d.ID)
 		}
+	}
+	switch err := c.openLetter(&d, row[15]); {
+	case err == nil:
+	case errors.Is(err, ErrKey) || len(row) > 20:
+		return d, fmt.Errorf("dead letter %d: %w", d.ID, unopened(err))
+	default: // the others are to be seen, and this one too
+		d.Error = "(" + err.Error() + ")"
 	}
 	return d, nil
 }
@@ -211,7 +221,7 @@ const summaryIDs = 50_000
 // SummarizeDeadLetters counts what q finds, whatever its Limit. It takes about a second for some million letters.
 func (s *Store) SummarizeDeadLetters(ctx context.Context, q DeadLetterQuery) (sum DeadLetterSummary, err error) {
 	q.OldestFirst = true
-	where, args := q.conditions()
+	where, args := q.conditions(s.lookup)
 	sql := `SELECT count(*), sum(coalesce(length(event), 0) + coalesce(length(original), 0) + length(CAST(error AS BLOB))), min(at), count(nullif(r.how, ''))` +
 		q.from() + `WHERE ` + where + ` AND d.id > ? AND d.id <= ?`
 	var last int64

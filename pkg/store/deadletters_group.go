@@ -17,7 +17,7 @@ type DeadLetterGroup struct {
 
 // GroupDeadLetters counts what q finds, whatever its Limit, by destination, reason and day, in that order.
 func (s *Store) GroupDeadLetters(ctx context.Context, q DeadLetterQuery) (groups []DeadLetterGroup, err error) {
-	where, args := q.conditions()
+	where, args := q.conditions(s.lookup)
 	const day = 24 * time.Hour / time.Millisecond
 	sql := `SELECT d.destination, d.reason, d.at / ? AS day, count(*), count(nullif(r.how, ''))` + q.from() + `WHERE ` + where +
 		` GROUP BY d.destination, d.reason, day ORDER BY d.destination, d.reason, day`

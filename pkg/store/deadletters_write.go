@@ -31,15 +31,16 @@ func (t *tx) putDeadLetters(letters []DeadLetter) error {
 	return nil
 }
 
-// putDeadLetter adds a letter, under its id if it has one that is free. Its person is kept in lower case, for SQLite compares ASCII only in any case.
+// putDeadLetter adds a letter, under its id if it has one that is free.
 func (t *tx) putDeadLetter(d *DeadLetter) error {
 	t.letters = true
+	l := t.s.w.storedLetter(d)
 	return t.s.w.exec(`INSERT INTO dead_letters (id, destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
 		received, at, attempts, reason, error, outputs, replays, crc, event, original)
 		VALUES ((SELECT CASE WHEN ?1 > 0 AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE id = ?1) THEN ?1 END),
 		?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)`,
-		d.ID, d.Destination, d.Hub, d.Account, d.Lane, d.Offset, d.Index, d.APIKey, d.EventID, d.EventType, strings.ToLower(d.Person),
-		d.Received, d.At, d.Attempts, d.Reason, cut(d.Error, 2000), d.Outputs, d.Replays, int64(letterSum(d.Event, d.Original)), d.Event, d.Original)
+		d.ID, d.Destination, d.Hub, d.Account, d.Lane, d.Offset, d.Index, d.APIKey, l.eventID, l.eventType, l.person,
+		d.Received, d.At, d.Attempts, d.Reason, l.error, d.Outputs, d.Replays, l.crc, l.event, l.original)
 }
 
 // putReplayed notes what became of letters that were to be sent again.
@@ -56,7 +57,7 @@ func (t *tx) putReplayed(all []Replayed) error {
 		case r.Problem == "":
 			err = t.s.w.exec(`DELETE FROM dead_letters WHERE id = ?`, r.ID)
 		default:
-			err = t.s.w.exec(`UPDATE replays SET how = '', problem = ? WHERE letter = ?`, cut(r.Problem, 1000), r.ID)
+			err = t.s.w.exec(`UPDATE replays SET how = '', problem = ? WHERE letter = ?`, t.s.w.sealTexts(problemName(r.ID), cut(r.Problem, 1000)), r.ID)
 		}
 		if err != nil {
 			return err
@@ -218,8 +219,22 @@ func (s *Store) EditDeadLetter(ctx context.Context, id int64, event, original []
 			return fmt.Errorf("dead letter %d: %w", id, ErrMarked)
 		}
 		t.letters = true
-		return t.s.w.exec(`UPDATE dead_letters SET event = ?, original = ?, crc = ? WHERE id = ?`, event, original, int64(letterSum(event, original)), id)
+		return t.editLetter(id, event, original)
 	})
+}
+
+// editLetter replaces the records of a letter, and nothing else.
+func (t *tx) editLetter(id int64, event, original []byte) error {
+	d := DeadLetter{ID: id, Event: event, Original: original}
+	err := t.s.w.query(`SELECT destination, log_offset, output, at FROM dead_letters WHERE id = ?`, func(row []driver.Value) error {
+		d.Destination, d.Offset, d.Index, d.At = toString(row[0]), uint64(toInt(row[1])), int(toInt(row[2])), toTime(row[3])
+		return nil
+	}, id)
+	if err != nil {
+		return err
+	}
+	l := t.s.w.storedLetter(&d)
+	return t.s.w.exec(`UPDATE dead_letters SET event = ?, original = ?, crc = ? WHERE id = ?`, l.event, l.original, l.crc, id)
 }
 
 // ImportDeadLetters puts letters back that an export took out, under new ids; those with a Replay are marked with it. Those of which the store has the same output with the same time
@@ -241,7 +256,7 @@ func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (ad
 				d := step[i]
 				there, err := t.s.w.queryInt(`SELECT count(*) FROM dead_letters INDEXED BY dead_letters_event WHERE event_id = ? AND log_offset = ? AND output = ? AND api_key = ?
 					AND destination = ? AND hub = ? AND account = ? AND lane = ? AND at = ? AND reason = ?`,
-					d.EventID, d.Offset, d.Index, d.APIKey, d.Destination, d.Hub, d.Account, d.Lane, d.At, d.Reason)
+					t.s.w.hashedUnlessEmpty("event_id", d.EventID), d.Offset, d.Index, d.APIKey, d.Destination, d.Hub, d.Account, d.Lane, d.At, d.Reason)
 				if err != nil {
 					return err
 				}
@@ -260,7 +275,12 @@ func (s *Store) ImportDeadLetters(ctx context.Context, letters []DeadLetter) (ad
 				if d.Replay != nil {
 					how, marked = d.Replay.words(), true
 				}
-				if err := t.s.w.exec(`INSERT INTO replays (letter, destination, how, problem) VALUES (last_insert_rowid(), ?, ?, ?)`, d.Destination, how, cut(d.Problem, 1000)); err != nil {
+				id, err := t.s.w.queryInt(`SELECT last_insert_rowid()`)
+				if err != nil {
+					return err
+				}
+				problem := t.s.w.sealTexts(problemName(id), cut(d.Problem, 1000))
+				if err := t.s.w.exec(`INSERT INTO replays (letter, destination, how, problem) VALUES (?, ?, ?, ?)`, id, d.Destination, how, problem); err != nil {
 					return err
 				}
 			}
@@ -282,7 +302,7 @@ func (s *Store) eachStep(ctx context.Context, q DeadLetterQuery, do func(ids []i
 	if s.readOnly {
 		return ErrReadOnly
 	}
-	where, args := q.conditions()
+	where, args := q.conditions(s.lookup)
 	for left := q.Limit; ; {
 		var ids []int64
 		var bytes int64

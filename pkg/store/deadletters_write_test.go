@@ -253,7 +253,7 @@ func TestImportDeadLetters(t *testing.T) {
 func TestDeadLettersReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	mustClose(t, mustOpen(t, dir, Options{}))
-	s, err := OpenReadOnly(dir)
+	s, err := OpenReadOnly(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

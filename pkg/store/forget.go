@@ -129,23 +129,23 @@ func (s *Store) ExpandPerson(ctx context.Context, ids []PersonID, most int) ([]P
 
 // eachIdentity calls each with every identity. It holds no connection for long.
 func (s *Store) eachIdentity(ctx context.Context, each func(*Identity) error) error {
-	last := idKey{}
+	last := [3]driver.Value{"", "", ""} // as they are stored
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		n := 0
 		err := s.read(func(c *conn) error {
-			return c.query(`SELECT api_key, kind, value, email, server, seen FROM identities WHERE (api_key, kind, value) > (?, ?, ?)
+			return c.query(`SELECT api_key, kind, value, email, server, seen, sealed FROM identities WHERE (api_key, kind, value) > (?, ?, ?)
 				ORDER BY api_key, kind, value LIMIT ?`, func(row []driver.Value) error {
 				n++
-				id := Identity{
-					APIKey: toString(row[0]), Kind: toString(row[1]), Value: toString(row[2]), Email: toString(row[3]), Server: toInt(row[4]) == 1,
-					Seen: toTime(row[5]),
+				last = [3]driver.Value{row[0], row[1], row[2]}
+				id, err := c.rowIdentity(row)
+				if err != nil {
+					return err
 				}
-				last = idKey{id.APIKey, id.Kind, id.Value}
 				return each(&id)
-			}, last.apiKey, last.kind, last.value, identitiesPerRead)
+			}, last[0], last[1], last[2], identitiesPerRead)
 		})
 		if err != nil || n < identitiesPerRead {
 			return err
@@ -196,7 +196,7 @@ func (t *tx) hideIdentity(id PersonID) error {
 	}
 	t.hidden = append(t.hidden, idKey{id.APIKey, id.Kind, id.Value})
 	if id.APIKey != "" {
-		return t.s.w.exec(`UPDATE identities SET server = 0, seen = 0 WHERE api_key = ? AND kind = ? AND value = ?`, id.APIKey, id.Kind, id.Value)
+		return t.s.w.exec(`UPDATE identities SET server = 0, seen = 0 WHERE api_key = ? AND kind = ? AND value = ?`, id.APIKey, id.Kind, t.s.w.hashed("identity", id.Kind, id.Value))
 	}
 	return nil // ExpandPerson has found those that there are
 }
@@ -223,7 +223,7 @@ func (s *Store) EndForgotten(ctx context.Context, ids []PersonID, f Forgotten) (
 			err := s.w.query(`DELETE FROM identities WHERE api_key = ? AND kind = ? AND value = ? AND seen = 0 RETURNING 1`, func([]driver.Value) error {
 				identities++
 				return nil
-			}, id.APIKey, id.Kind, id.Value)
+			}, id.APIKey, id.Kind, s.w.hashed("identity", id.Kind, id.Value))
 			if err != nil {
 				return err
 			}

@@ -107,7 +107,7 @@ func eraseMemories(c *conn, gone map[uint64]bool) (rows []memoryRow, err error) 
 		}
 		r = r.without(gone)
 		rows = append(rows, r)
-		err = c.exec(`UPDATE memories SET crc = ?, heads = ?, data = ? WHERE id = ?`, int64(r.sum()), r.heads, r.data, r.id)
+		err = c.putMemoryRow(&r)
 	}
 	return rows, err
 }

@@ -43,7 +43,10 @@ func (s *Store) EraseOutcomes(ctx context.Context, edit func(*Outcome) Erasing) 
 		err := s.read(func(c *conn) error {
 			return c.query(`SELECT id, count, size, crc, data FROM outcomes WHERE id > ? ORDER BY id LIMIT ?`, func(row []driver.Value) error {
 				more, after = true, toInt(row[0])
-				all, err := openOutcomes(row)
+				all, err := c.openOutcomes(row)
+				if errors.Is(err, ErrKey) {
+					return err
+				}
 				if err != nil {
 					unreadable++
 					return nil
@@ -82,10 +85,14 @@ func (s *Store) EraseOutcomes(ctx context.Context, edit func(*Outcome) Erasing) 
 }
 
 // openOutcomes are the outcomes of a row: id, count, size, crc, data.
-func openOutcomes(row []driver.Value) ([]Outcome, error) {
+func (c *conn) openOutcomes(row []driver.Value) ([]Outcome, error) {
 	blob := toBytes(row[4])
 	if outcomesSum(toInt(row[0]), int(toInt(row[1])), blob) != uint32(toInt(row[3])) {
 		return nil, errors.New("checksum does not match")
+	}
+	blob, err := c.openBlob(blob, outcomesName(toInt(row[0]), int(toInt(row[1]))))
+	if err != nil {
+		return nil, err
 	}
 	data, err := openBlock(blob, int(toInt(row[2])))
 	if err != nil {
@@ -113,8 +120,9 @@ func (o *outcomes) edit(c *conn, st *outcomeStep, e *outcomeEdit) error {
 	if err != nil || !found {
 		return err
 	}
+	blob := c.sealBlob(e.blob, outcomesName(e.id, e.count))
 	err = c.exec(`UPDATE outcomes SET count = ?, size = ?, crc = ?, data = ? WHERE id = ?`,
-		e.count, e.raw, int64(outcomesSum(e.id, e.count, e.blob)), e.blob, e.id)
+		e.count, e.raw, int64(outcomesSum(e.id, e.count, blob)), blob, e.id)
 	if err != nil {
 		return err
 	}
@@ -128,7 +136,7 @@ func (o *outcomes) edit(c *conn, st *outcomeStep, e *outcomeEdit) error {
 		return nil // it finds nothing in any case
 	}
 	sp.count -= before - int64(e.count)
-	sp.bytes -= oldBytes - int64(len(e.blob))
+	sp.bytes -= oldBytes - int64(len(blob))
 	if sp.id == st.tail.id {
 		st.tail, st.changed = sp, true
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"eventrouter/pkg/seal"
 )
 
 // RewrittenBlock replaces the data of a block. Its entries keep their numbers.
@@ -50,6 +52,7 @@ func (t *tx) rewriteBlock(lane LaneID, b *RewrittenBlock, blob []byte) error {
 	if err != nil {
 		return err
 	}
+	blob = c.sealBlob(blob, blockName(b.ID, lane, entries))
 	err = c.exec(`UPDATE blocks SET size = ?, bytes = ?, crc = ?, data = ? WHERE id = ?`,
 		len(b.Data), len(blob), int64(blockSum(b.ID, lane, entries, blob)), blob, b.ID)
 	if err != nil {
@@ -80,7 +83,7 @@ func (s *Store) EraseDeadLetters(ctx context.Context, edit func(*DeadLetter) Era
 		bytes := 0
 		err := s.read(func(c *conn) error {
 			err := c.query(letterColumns+letterBodies+` FROM dead_letters d LEFT JOIN replays r ON r.letter = d.id WHERE d.id > ? ORDER BY d.id LIMIT ?`, func(row []driver.Value) error {
-				d, err := rowDeadLetter(row)
+				d, err := c.rowDeadLetter(row)
 				if err != nil && !errors.Is(err, ErrDamaged) {
 					return err
 				}
@@ -125,12 +128,31 @@ func (s *Store) eraseLetters(ctx context.Context, gone []int64, changed []DeadLe
 			}
 		}
 		for i := range changed {
-			if err := t.s.w.exec(`UPDATE dead_letters SET error = ? WHERE id = ?`, changed[i].Error, changed[i].ID); err != nil {
+			if err := t.maskLetter(&changed[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}})
+}
+
+// maskLetter replaces the error of a letter.
+func (t *tx) maskLetter(masked *DeadLetter) error {
+	c := t.s.w
+	var stored any
+	err := c.query(`SELECT destination, log_offset, output, at, error FROM dead_letters WHERE id = ?`, func(row []driver.Value) error {
+		d := DeadLetter{Destination: toString(row[0]), Offset: uint64(toInt(row[1])), Index: int(toInt(row[2])), At: toTime(row[3])}
+		if err := c.openLetter(&d, row[4]); err != nil {
+			return err
+		}
+		d.Error = masked.Error
+		stored = c.storedLetter(&d).error
+		return nil
+	}, masked.ID)
+	if err != nil {
+		return err
+	}
+	return c.exec(`UPDATE dead_letters SET error = ? WHERE id = ?`, stored, masked.ID)
 }
 
 // EraseKV takes the entries of a destination's $kv away of which names finds something in the key or the value. Nobody may write to it meanwhile. In a dry run
@@ -145,7 +167,11 @@ func (s *Store) EraseKV(ctx context.Context, destination string, names func(text
 		err := s.read(func(c *conn) error {
 			return c.query(`SELECT id, key, value FROM kv WHERE destination = ? AND id > ? ORDER BY id LIMIT ?`, func(row []driver.Value) error {
 				more, after = true, toInt(row[0])
-				if key := toString(row[1]); names(key) || names(toString(row[2])) {
+				key, value, err := c.rowKV(destination, row[1], row[2])
+				if err != nil {
+					return err
+				}
+				if names(key) || names(value) {
 					gone = append(gone, KV{Destination: destination, Key: key})
 				}
 				return nil
@@ -187,6 +213,17 @@ func (x textCell) keys() string {
 	return "id, 0"
 }
 
+// name binds a text to its row, of which keys are a and b.
+func (x textCell) name(a, b int64) seal.Name {
+	switch x.table {
+	case "retries":
+		return retryName(BlockID(a), b)
+	case "replays":
+		return problemName(a)
+	}
+	return exportName(a, x.column)
+}
+
 // MaskTexts changes texts of the router's own that may name a person: errors of entries that wait, and what exports were asked for. It returns how many.
 func (s *Store) MaskTexts(ctx context.Context, mask func(text string) (masked string, changed bool)) (n int64, err error) {
 	for _, x := range textCells {
@@ -197,7 +234,13 @@ func (s *Store) MaskTexts(ctx context.Context, mask func(text string) (masked st
 		var rows []row
 		err := s.read(func(c *conn) error {
 			return c.query(`SELECT `+x.keys()+`, `+x.column+` FROM `+x.table, func(r []driver.Value) error {
-				if text, changed := mask(toString(r[2])); changed {
+				text, err := c.openTexts(r[2], x.name(toInt(r[0]), toInt(r[1])), 1)
+				if errors.Is(err, ErrKey) {
+					return err
+				} else if err != nil {
+					text = []string{""} // nobody can read it: it goes
+				}
+				if text, changed := mask(text[0]); changed || err != nil {
 					rows = append(rows, row{toInt(r[0]), toInt(r[1]), text})
 				}
 				return nil
@@ -206,7 +249,8 @@ func (s *Store) MaskTexts(ctx context.Context, mask func(text string) (masked st
 		if err == nil && len(rows) > 0 {
 			err = s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
 				for _, r := range rows {
-					args := []any{r.text, r.a, r.b}
+					text := t.s.w.sealTexts(x.name(r.a, r.b), r.text)
+					args := []any{text, r.a, r.b}
 					if err := t.s.w.exec(`UPDATE `+x.table+` SET `+x.column+` = ? WHERE `+x.where, args[:1+strings.Count(x.where, "?")]...); err != nil {
 						return err
 					}
@@ -239,7 +283,7 @@ func (s *Store) EraseHolds(ctx context.Context, isKey func(key string) bool) (er
 	}
 	return int64(len(gone)), s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
 		for _, h := range gone {
-			if err := t.s.w.exec(`DELETE FROM holds WHERE lane = ? AND key = ?`, h.Lane, h.Key); err != nil {
+			if err := t.s.w.exec(`DELETE FROM holds WHERE lane = ? AND key = ?`, h.Lane, t.s.w.hashed("hold", h.Key)); err != nil {
 				return err
 			}
 		}

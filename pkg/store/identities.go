@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql/driver"
+	"fmt"
 	"sync"
 )
 
@@ -51,13 +52,14 @@ func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 	}
 	var found cachedIdentity
 	err := s.read(func(c *conn) error {
-		return c.query(`SELECT email, server, seen FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
-			if toInt(row[2]) == 0 { // of a person who is forgotten: see MarkForgotten
+		return c.query(`SELECT api_key, kind, value, email, server, seen, sealed FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
+			if toInt(row[5]) == 0 { // of a person who is forgotten: see MarkForgotten
 				return nil
 			}
-			found = cachedIdentity{email: toString(row[0]), server: toInt(row[1]) == 1, seen: toInt(row[2]), found: true}
-			return nil
-		}, apiKey, kind, value)
+			id, err := c.rowIdentity(row)
+			found = cachedIdentity{email: id.Email, server: id.Server, seen: toMillis(id.Seen), found: true}
+			return err
+		}, apiKey, kind, c.hashed("identity", kind, value))
 	})
 	if err != nil {
 		return Identity{}, false, err
@@ -66,6 +68,30 @@ func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 		s.identities.put(key, found, version)
 	}
 	return found.identity(key), found.found, nil
+}
+
+// rowIdentity reads the columns api_key, kind, value, email, server, seen, sealed.
+func (c *conn) rowIdentity(row []driver.Value) (Identity, error) {
+	id := Identity{
+		APIKey: toString(row[0]), Kind: toString(row[1]), Value: toString(row[2]), Email: toString(row[3]), Server: toInt(row[4]) == 1, Seen: toTime(row[5]),
+	}
+	if sealed := toBytes(row[6]); sealed != nil {
+		texts, err := c.openTexts(sealed, identityName(id.APIKey, id.Kind, toBytes(row[2])), 2)
+		if err != nil {
+			return id, fmt.Errorf("identity of API key %s: %w", id.APIKey, unopened(err))
+		}
+		id.Value, id.Email = texts[0], texts[1]
+	}
+	return id, nil
+}
+
+// identityColumns are the columns value, email and sealed of an identity. A look-up by them is one by hashed with the same words.
+func (c *conn) identityColumns(id *Identity) (value, email, sealed any) {
+	value, email = c.hashed("identity", id.Kind, id.Value), c.hashed("email", id.Email)
+	if hash, ok := value.([]byte); ok {
+		sealed = c.sealTexts(identityName(id.APIKey, id.Kind, hash), id.Value, id.Email)
+	}
+	return value, email, sealed
 }
 
 func (c *identityCache) get(key idKey) (_ cachedIdentity, version uint64, ok bool) {
@@ -128,12 +154,13 @@ func (t *tx) putIdentities(identities []Identity) error {
 			server = 1
 		}
 		replaced := false
-		err := t.s.w.query(`INSERT INTO identities (api_key, kind, value, email, server, seen) VALUES (?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET email = excluded.email, server = excluded.server, seen = excluded.seen
+		value, email, sealed := t.s.w.identityColumns(&id)
+		err := t.s.w.query(`INSERT INTO identities (api_key, kind, value, email, server, seen, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET email = excluded.email, server = excluded.server, seen = excluded.seen, sealed = excluded.sealed
 			WHERE excluded.server >= server RETURNING 1`, func([]driver.Value) error {
 			replaced = true
 			return nil
-		}, id.APIKey, id.Kind, id.Value, id.Email, server, id.Seen)
+		}, id.APIKey, id.Kind, value, email, server, id.Seen, sealed)
 		if err != nil {
 			return err
 		}

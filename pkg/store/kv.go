@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -49,15 +50,38 @@ func (s *Store) LimitKV(entries int, bytes int64) {
 // KV returns the value of a destination's key; false when there is none, or its time is over.
 func (s *Store) KV(destination, key string) (v KV, ok bool, err error) {
 	err = s.read(func(c *conn) error {
-		return c.query(`SELECT value, expires FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) error {
-			v = KV{Destination: destination, Key: key, Value: toString(row[0]), Expires: toTime(row[1])}
-			return nil
-		}, destination, key)
+		return c.query(`SELECT value, expires, key FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) (err error) {
+			v = KV{Destination: destination, Expires: toTime(row[1])}
+			v.Key, v.Value, err = c.rowKV(destination, row[2], row[0])
+			return err
+		}, destination, c.hashed("kv", destination, key))
 	})
 	if err != nil || v.Value == "" || !v.Expires.IsZero() && !v.Expires.After(time.Now()) {
 		return KV{}, false, err
 	}
 	return v, true, nil
+}
+
+// rowKV returns key and value of an entry by what is stored of them.
+func (c *conn) rowKV(destination string, storedKey, storedValue driver.Value) (key, value string, err error) {
+	hash, sealed := storedKey.([]byte)
+	if !sealed {
+		return toString(storedKey), toString(storedValue), nil
+	}
+	texts, err := c.openTexts(storedValue, kvName(destination, hash), 2)
+	if err != nil {
+		return "", "", fmt.Errorf("$kv of %s: %w", destination, unopened(err))
+	}
+	return texts[0], texts[1], nil
+}
+
+// kvColumns are what is stored of key and value.
+func (c *conn) kvColumns(destination, key, value string) (storedKey, storedValue any) {
+	storedKey = c.hashed("kv", destination, key)
+	if hash, ok := storedKey.([]byte); ok {
+		return storedKey, c.sealTexts(kvName(destination, hash), key, value)
+	}
+	return key, value
 }
 
 // KVUse says what each destination keeps, by its name. Entries whose time is over count until they are pruned.
@@ -152,10 +176,11 @@ func (t *tx) putEntry(v *KV) error {
 	err := c.query(`SELECT id, size FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) error {
 		id, size = toInt(row[0]), toInt(row[1])
 		return nil
-	}, v.Destination, v.Key)
+	}, v.Destination, c.hashed("kv", v.Destination, v.Key))
 	if err != nil {
 		return err
 	}
+	key, value := c.kvColumns(v.Destination, v.Key, v.Value)
 	u := st.of(&t.s.kv, v.Destination)
 	if id != 0 {
 		u.Entries, u.Bytes = u.Entries-1, u.Bytes-size
@@ -165,10 +190,10 @@ func (t *tx) putEntry(v *KV) error {
 	case v.Value == "":
 		err = c.exec(`DELETE FROM kv WHERE id = ?`, id)
 	case id != 0:
-		err = c.exec(`UPDATE kv SET id = ?, written = ?, expires = ?, size = ?, value = ? WHERE id = ?`, st.next, t.now, v.Expires, v.size(), v.Value, id)
+		err = c.exec(`UPDATE kv SET id = ?, written = ?, expires = ?, size = ?, value = ? WHERE id = ?`, st.next, t.now, v.Expires, v.size(), value, id)
 	default:
 		err = c.exec(`INSERT INTO kv (id, destination, key, written, expires, size, value) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			st.next, v.Destination, v.Key, t.now, v.Expires, v.size(), v.Value)
+			st.next, v.Destination, key, t.now, v.Expires, v.size(), value)
 	}
 	if v.Value != "" {
 		u.Entries, u.Bytes = u.Entries+1, u.Bytes+v.size()

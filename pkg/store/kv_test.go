@@ -174,7 +174,7 @@ func TestMigration(t *testing.T) {
 		if err := c.close(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenReadOnly(dir); !errors.Is(err, ErrFormat) {
+		if _, err := OpenReadOnly(dir, nil); !errors.Is(err, ErrFormat) {
 			t.Errorf("version %d, read-only before it is migrated: %v", version, err)
 		}
 		s := mustOpen(t, dir, Options{})

@@ -19,7 +19,7 @@ const MaxMemory = 4096
 
 const (
 	memoryHead        = 8 + 4 + 2 // bytes: hash, time in Unix seconds, size; little endian
-	memoryRowBytes    = 4000      // of a row, which then fits a page; a memory that is larger has a row of its own
+	memoryRowBytes    = 3950      // of a row, which then fits a page, also sealed; a memory that is larger has a row of its own
 	memoryRowCount    = 255       // most memories of a row
 	memoryTidyRows    = 4         // that one transaction takes away, and as many for each that it writes
 	memoryTidyShare   = 16        // rows are not tidied, but for their age, below this part of what memories may take
@@ -226,7 +226,7 @@ func (m *memories) write(c *conn, st *memoryStep) error {
 		if i == 0 && r.count() == st.had {
 			continue // it was full
 		}
-		if err := c.exec(`INSERT OR REPLACE INTO memories (id, crc, heads, data) VALUES (?, ?, ?, ?)`, r.id, int64(r.sum()), r.heads, r.data); err != nil {
+		if err := c.putMemoryRow(r); err != nil {
 			return err
 		}
 	}
@@ -234,6 +234,19 @@ func (m *memories) write(c *conn, st *memoryStep) error {
 		return c.exec(`DELETE FROM memories WHERE id < ?`, m.first)
 	}
 	return nil
+}
+
+// memorySealed stands for the checksum of a row whose data is sealed, and so authenticated with its heads. It is none of 32 bits.
+const memorySealed = -1
+
+func (c *conn) putMemoryRow(r *memoryRow) error {
+	crc, data := int64(r.sum()), r.data
+	if c.box.Seals() {
+		crc = memorySealed
+		c.sealed = c.box.Seal(c.sealed[:0], r.data, memoriesName(r))
+		data = c.sealed
+	}
+	return c.exec(`INSERT OR REPLACE INTO memories (id, crc, heads, data) VALUES (?, ?, ?, ?)`, r.id, crc, r.heads, data)
 }
 
 // adopt is the memory's part of st, once it is committed.
@@ -288,13 +301,17 @@ func (m *memories) indexLocked(row *memoryRow, from int) {
 func (m *memories) load(c *conn) error {
 	m.index.mu.Lock()
 	defer m.index.mu.Unlock()
-	return c.query(`SELECT id, heads, length(data) FROM memories ORDER BY id`, func(r []driver.Value) error {
+	return c.query(`SELECT id, heads FROM memories ORDER BY id`, func(r []driver.Value) error {
 		row := memoryRow{id: toInt(r[0]), heads: toBytes(r[1])}
 		if m.next == 1 {
 			m.first = row.id
 		}
 		m.next = row.id + 1
-		m.total += int64(len(row.heads)) + toInt(r[2])
+		m.total += int64(len(row.heads))
+		for i := range row.count() {
+			_, _, size := row.head(i)
+			m.total += int64(size)
+		}
 		m.indexLocked(&row, 0)
 		return nil
 	})
@@ -394,7 +411,16 @@ func (c *conn) memoryRow(row *memoryRow) error {
 	damaged := false
 	err := c.query(`SELECT crc, heads, data FROM memories WHERE id = ?`, func(r []driver.Value) error {
 		read := memoryRow{id: row.id, heads: toBytes(r[1]), data: toBytes(r[2])}
-		if damaged = int64(read.sum()) != toInt(r[0]); !damaged {
+		if crc := toInt(r[0]); crc == memorySealed {
+			data, err := c.box.Open(nil, read.data, memoriesName(&read))
+			if errors.Is(err, ErrKey) {
+				return err
+			}
+			read.data, damaged = data, err != nil
+		} else {
+			damaged = int64(read.sum()) != crc
+		}
+		if !damaged {
 			*row = read
 		}
 		return nil

@@ -44,7 +44,7 @@ func TestMemories(t *testing.T) {
 	mustClose(t, s)
 	s = mustOpen(t, dir, Options{})
 	check(t, s)
-	ro, err := OpenReadOnly(dir)
+	ro, err := OpenReadOnly(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,8 +140,9 @@ func (o *outcomes) write(c *conn, now time.Time, packs []*packedOutcomes, edits 
 func (o *outcomes) add(c *conn, st *outcomeStep, p *packedOutcomes) error {
 	id := st.next
 	st.next++
+	blob := c.sealBlob(p.blob, outcomesName(id, p.count))
 	err := c.exec(`INSERT INTO outcomes (id, count, size, crc, data) VALUES (?, ?, ?, ?, ?)`,
-		id, p.count, len(p.data), int64(outcomesSum(id, p.count, p.blob)), p.blob)
+		id, p.count, len(p.data), int64(outcomesSum(id, p.count, blob)), blob)
 	if err != nil {
 		return err
 	}

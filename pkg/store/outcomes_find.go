@@ -130,6 +130,9 @@ func (s *Store) readOutcomes(c *conn, id int64, q *OutcomeQuery, found []Outcome
 		blob := toBytes(row[3])
 		if outcomesSum(id, int(toInt(row[0])), blob) != uint32(toInt(row[2])) {
 			err = errors.New("checksum does not match")
+		} else if blob, err = c.openBlob(blob, outcomesName(id, int(toInt(row[0])))); errors.Is(err, ErrKey) {
+			return err
+		} else if err != nil {
 		} else if blob, err = openBlock(blob, int(toInt(row[1]))); err == nil {
 			all, err = decodeOutcomes(blob)
 		}

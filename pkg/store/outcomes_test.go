@@ -84,7 +84,7 @@ func TestOutcomesAreFound(t *testing.T) {
 	before := s.Stats()
 	mustClose(t, s)
 
-	reader, err := OpenReadOnly(dir)
+	reader, err := OpenReadOnly(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -233,9 +233,9 @@ CREATE TRIGGER dead_letters_gone AFTER DELETE ON dead_letters BEGIN
 	DELETE FROM dead_letter_use WHERE destination = OLD.destination AND reason = OLD.reason AND letters <= 0;
 	DELETE FROM replays WHERE letter = OLD.id;
 END;
-CREATE TRIGGER dead_letters_edited AFTER UPDATE OF event, original ON dead_letters BEGIN
-	UPDATE dead_letter_use SET bytes = bytes + coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0)
-		- coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0)
+CREATE TRIGGER dead_letters_edited AFTER UPDATE OF event, original, error ON dead_letters BEGIN
+	UPDATE dead_letter_use SET bytes = bytes + coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0) + length(CAST(NEW.error AS BLOB))
+		- coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0) - length(CAST(OLD.error AS BLOB))
 		WHERE destination = NEW.destination AND reason = NEW.reason;
 END;
 
@@ -261,6 +261,14 @@ CREATE TABLE damaged (
 	error   TEXT NOT NULL
 );
 
+-- lookup_key: of the hashes that stand for what is looked up where data is encrypted. hashed: 1 where they do, 0 where texts do, 2 while that changes.
+-- keys: the ids of the keys with which rows may be sealed, commas between; 00000000 for those that are not. '' is the same as that one.
+ALTER TABLE state ADD COLUMN lookup_key BLOB;
+ALTER TABLE state ADD COLUMN hashed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE state ADD COLUMN keys TEXT NOT NULL DEFAULT '';
+ALTER TABLE identities ADD COLUMN sealed BLOB;  -- value and email, which are hashes then; NULL: they are the texts
+ALTER TABLE holds ADD COLUMN sealed BLOB;       -- likewise key
+
 -- Persons who are forgotten, as keyed hashes. What the logs hold of them below these positions is not delivered.
 CREATE TABLE forgotten (
 	hash          BLOB PRIMARY KEY,
@@ -284,6 +292,8 @@ PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit=67108864;`
 	pageSize = 4096
 	poolSlot = pageSize + 320 // what SQLite keeps of a page beside it is 272 bytes
 	poolSize = 5200           // pages: those of a store's caches
+
+	hashKeyBytes = 16
 )
 
 // openWriter opens the write connection and brings the schema up to date.
@@ -344,7 +354,7 @@ func (c *conn) migrate(version int64) (err error) {
 		return err
 	}
 	if version == 0 {
-		key := make([]byte, 16)
+		key := make([]byte, hashKeyBytes)
 		rand.Read(key)
 		if err := c.exec(`INSERT INTO state (id, position, next_block, hash_key) VALUES (1, 0, 1, ?)`, key); err != nil {
 			return err
@@ -381,15 +391,14 @@ func openReader(path, mode string) (_ *conn, err error) {
 type state struct {
 	position, bulkPosition uint64
 	nextBlock              BlockID
-	hashKey                []byte
 }
 
 func (c *conn) state() (st state, err error) {
-	err = c.query(`SELECT position, bulk_position, next_block, hash_key FROM state WHERE id = 1`, func(row []driver.Value) error {
-		st = state{uint64(toInt(row[0])), uint64(toInt(row[1])), BlockID(toInt(row[2])), toBytes(row[3])}
+	err = c.query(`SELECT position, bulk_position, next_block FROM state WHERE id = 1`, func(row []driver.Value) error {
+		st = state{uint64(toInt(row[0])), uint64(toInt(row[1])), BlockID(toInt(row[2]))}
 		return nil
 	})
-	if err == nil && len(st.hashKey) != 16 {
+	if err == nil && st.nextBlock == 0 {
 		err = fmt.Errorf("%w: no state", ErrDamaged)
 	}
 	return st, err

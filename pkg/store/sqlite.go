@@ -13,6 +13,8 @@ import (
 	"modernc.org/libc"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"eventrouter/pkg/seal"
 )
 
 // conn is one connection to the database with its prepared statements. One goroutine uses it at a time.
@@ -22,6 +24,10 @@ import (
 type conn struct {
 	c     driver.Conn
 	stmts map[string]*stmt // by SQL text
+
+	box    *seal.Box    // nil: there are no keys
+	lookup *seal.Lookup // nil: what is looked up stands in plain
+	sealed []byte       // reused by sealBlob
 }
 
 type stmt struct {

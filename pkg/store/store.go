@@ -24,6 +24,8 @@ import (
 	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"eventrouter/pkg/seal"
 )
 
 // Errors of the store, to be tested with errors.Is.
@@ -52,6 +54,9 @@ type Options struct {
 	KVMaxEntries int           // that the scripts of a destination may keep; 0: 100,000
 	KVMaxBytes   int64         // that they may take, keys and values, of a destination; 0: 64 MiB
 	Logger       *slog.Logger  // nil: slog.Default
+
+	// Keys: what is written is sealed with that of them which seals, and read with any. nil: it is plain.
+	Keys *seal.Ring
 
 	// For tests and benchmarks.
 	uncompressed bool
@@ -106,6 +111,9 @@ type Store struct {
 	lock      *os.File
 	k0, k1    uint64 // of Hash
 	forgetKey []byte // of forgottenHash
+	box       *seal.Box
+	lookup    *seal.Lookup // nil: what is looked up stands in plain
+	keysLeft  atomic.Pointer[[]seal.KeyID]
 	readers   chan *conn
 	opened    int           // of them
 	closed    chan struct{} // closed by Close
@@ -165,10 +173,10 @@ func Open(dir string, opts Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// OpenReadOnly opens the store in dir for its reading methods, whether or not a router has it open.
+// OpenReadOnly opens the store in dir for its reading methods, whether or not a router has it open. keys are as in Options.
 // Seen and Known report nothing: they need what only the writing process has in memory.
-func OpenReadOnly(dir string) (_ *Store, err error) {
-	s := newStore(filepath.Join(dir, fileName), Options{}.withDefaults())
+func OpenReadOnly(dir string, keys *seal.Ring) (_ *Store, err error) {
+	s := newStore(filepath.Join(dir, fileName), Options{Keys: keys}.withDefaults())
 	s.readOnly = true
 	defer func() {
 		if err != nil {
@@ -183,14 +191,7 @@ func OpenReadOnly(dir string) (_ *Store, err error) {
 	if err := s.openReaders("ro"); err != nil {
 		return nil, err
 	}
-	c := <-s.readers
-	defer func() { s.readers <- c }()
-	st, err := c.state()
-	if err != nil {
-		return nil, err
-	}
-	s.setHashKey(st.hashKey)
-	return s, nil
+	return s, s.prepareReaders()
 }
 
 func newStore(path string, opts Options) *Store {
@@ -200,6 +201,7 @@ func newStore(path string, opts Options) *Store {
 	s := &Store{
 		path:       path,
 		opts:       opts,
+		box:        opts.Keys.Box("store"),
 		readers:    make(chan *conn, readers),
 		closed:     make(chan struct{}),
 		failed:     make(chan struct{}),
@@ -238,9 +240,15 @@ func (s *Store) open() (err error) {
 	s.position.Store(st.position)
 	s.bulkPosition.Store(st.bulkPosition)
 	s.nextBlock = st.nextBlock
-	s.setHashKey(st.hashKey)
+	s.w.box = s.box
+	if err := s.loadLanes(); err != nil {
+		return err
+	}
+	if err := s.openSealing(); err != nil {
+		return err
+	}
 	now := time.Now()
-	if err := errors.Join(s.loadLanes(), s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w),
+	if err := errors.Join(s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w),
 		s.letters.load(s.w), s.loadForgotten()); err != nil {
 		return err
 	}
@@ -252,7 +260,10 @@ func (s *Store) open() (err error) {
 	if err := s.measure(); err != nil {
 		return err
 	}
-	return s.openReaders("rw")
+	if err := s.openReaders("rw"); err != nil {
+		return err
+	}
+	return s.prepareReaders()
 }
 
 func (s *Store) openReaders(mode string) error {

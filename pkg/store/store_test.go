@@ -80,7 +80,7 @@ func throughReopen(t *testing.T, dir string, s *Store, check func(t *testing.T, 
 	mustClose(t, s)
 	s = mustOpen(t, dir, Options{})
 	t.Run("reopened", func(t *testing.T) { check(t, s) })
-	ro, err := OpenReadOnly(dir)
+	ro, err := OpenReadOnly(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

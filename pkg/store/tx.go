@@ -133,6 +133,7 @@ func (t *tx) putBlocks(blocks []Block, blobs [][]byte) error {
 		}
 		id := t.nextBlock
 		t.nextBlock++
+		blob = t.s.w.sealBlob(blob, blockName(id, b.Lane, b.Entries))
 		err = t.s.w.exec(`INSERT INTO blocks (id, lane, entries, oldest, size, bytes, crc, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 			id, b.Lane, b.Entries, b.Oldest, len(b.Data), len(blob), int64(blockSum(id, b.Lane, b.Entries, blob)), blob)
 		if err != nil {
@@ -232,7 +233,7 @@ func (t *tx) putRetries(retries []Retry) error {
 			return fmt.Errorf("retry of entry %d of block %d, which %w", r.Index, r.Block, errNoBlock)
 		}
 		err = t.s.w.exec(`INSERT OR REPLACE INTO retries (block, entry, attempt, due, since, blocked, error) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			r.Block, r.Index, r.Attempt, r.Due, r.Since, r.Blocked, cut(r.Error, 500))
+			r.Block, r.Index, r.Attempt, r.Due, r.Since, r.Blocked, t.s.w.sealTexts(retryName(r.Block, int64(r.Index)), cut(r.Error, 500)))
 		if err != nil {
 			return err
 		}
@@ -260,7 +261,8 @@ func (t *tx) putCalls(calls []Call, done []CallID) error {
 func (t *tx) putHolds(holds []Hold, before time.Time) error {
 	for i := range holds {
 		h := &holds[i]
-		if err := t.s.w.exec(`INSERT OR REPLACE INTO holds (lane, key, until) VALUES (?, ?, ?)`, h.Lane, h.Key, h.Until); err != nil {
+		key, sealed := t.s.w.holdColumns(h)
+		if err := t.s.w.exec(`INSERT OR REPLACE INTO holds (lane, key, until, sealed) VALUES (?, ?, ?, ?)`, h.Lane, key, h.Until, sealed); err != nil {
 			return err
 		}
 	}
