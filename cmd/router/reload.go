@@ -71,6 +71,9 @@ var appliesAtOnce = map[string]bool{
 
 	"redact": true,
 
+	"dead_letters.max_bytes": true,
+	"dead_letters.max_age":   true,
+
 	"kv.max_entries": true,
 	"kv.max_bytes":   true,
 }
@@ -199,6 +202,7 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 	if err := srv.router.Reload(made); err != nil {
 		return result, err
 	}
+	srv.router.LimitDeadLetters(letterBounds(cfg.Server))
 	srv.store.LimitKV(cfg.Server.KVMaxEntries, cfg.Server.KVMaxBytes)
 	srv.ingest.SetServer(cfg.Server)
 	srv.fields.Set(cfg.Server.Redact)

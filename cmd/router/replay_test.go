@@ -8,7 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
@@ -297,6 +300,98 @@ func TestReplayOfMany(t *testing.T) {
 		}
 		if left := v.letters(); len(left) != 1 || left[0].Problem != "destination gone is not in the configuration" {
 			t.Errorf("left %+v", left)
+		}
+		v.stop()
+	})
+}
+
+// TestDeadLettersAtTheirBound: what would be a dead letter stays in its lane, and ingest refuses, until there is room; then all goes on by itself.
+func TestDeadLettersAtTheirBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, sandbox.Options{}, constant(50*time.Millisecond), "")
+		v.start()
+		v.srv.router.LimitDeadLetters(router.DeadLetterBounds{MaxBytes: 2000})
+		refused := func() string {
+			why, _ := v.srv.router.Refused("app", event.Live)
+			return why
+		}
+		wrong := func(from, to int) {
+			for i := from; i < to; i++ {
+				v.post(fmt.Sprintf(`{"event_type":"user_identify","user":{"email":"p%d@example.c1"}}`, i))
+			}
+		}
+		for i := range 20 {
+			wrong(i, i+1)
+			time.Sleep(time.Minute)
+		}
+		v.post(`{"event_type":"user_identify","user":{"email":"p3@example.com","firstname":"Ada"}}`)
+		time.Sleep(time.Hour)
+		v.wantProperty("p3@example.com", "firstname", "Ada") // others flow
+		kept := len(v.letters())
+		if why := refused(); kept == 0 || kept > 10 || !strings.Contains(why, "server.dead_letters.max_bytes") {
+			t.Fatalf("%d letters, refused for %q", kept, why)
+		}
+		var post fasthttp.RequestCtx
+		post.Init(&fasthttp.Request{}, nil, nil)
+		post.Request.Header.SetMethod("POST")
+		post.Request.SetRequestURI("http://localhost/api/v1/s2s/event?token=s2s.app")
+		post.Request.SetBodyString(`{"event_type":"late","user":{"email":"p4@example.com"}}`)
+		if v.srv.ingest.Handler(&post); post.Response.StatusCode() != 503 {
+			t.Errorf("ingest answers %s", post.Response.String())
+		}
+		lane := v.srv.router.Status()[0]
+		if lane.State != router.Blocked || lane.Entries != int64(20-kept) || !strings.Contains(lane.Reason, "replay, export or drop") || lane.Since == nil {
+			t.Errorf("lane %+v, want %d entries", lane, 20-kept)
+		}
+		calls := len(v.made())
+		time.Sleep(time.Hour)
+		if n := len(v.made()) - calls; n > 6*20 {
+			t.Errorf("%d calls in an hour for entries that wait for room", n)
+		}
+		// A restart changes nothing of it.
+		v.stop()
+		v.start()
+		v.srv.router.LimitDeadLetters(router.DeadLetterBounds{MaxBytes: 2000})
+		time.Sleep(time.Minute)
+		if n := len(v.letters()); n != kept || refused() == "" {
+			t.Errorf("%d letters after a restart, want %d; refused for %q", n, kept, refused())
+		}
+		for range 20 {
+			if _, err := v.srv.store.DropDeadLetters(t.Context(), store.DeadLetterQuery{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if why := refused(); why != "" || v.srv.router.Status()[0].Entries != 0 || v.srv.router.Status()[0].State != router.Flowing {
+			t.Errorf("with room: refused for %q, lane %+v", why, v.srv.router.Status()[0])
+		}
+		for _, want := range []string{"dropped", "deleted by hand", "it was a dead letter"} {
+			if x := v.explained("e20"); !strings.Contains(x, want) {
+				t.Errorf("explain lacks %q:\n%s", want, x)
+			}
+		}
+		v.stop()
+	})
+}
+
+// TestDeadLettersTooOld: they are deleted, with an outcome, but for those that are to be replayed.
+func TestDeadLettersTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, sandbox.Options{}, constant(50*time.Millisecond), "")
+		v.start()
+		v.srv.router.LimitDeadLetters(router.DeadLetterBounds{MaxAge: 24 * time.Hour})
+		v.post(`{"event_type":"user_identify","user":{"email":"p1@example.c1"}}`)
+		v.drain(time.Hour)
+		time.Sleep(23 * time.Hour)
+		if len(v.letters()) != 1 {
+			t.Fatal("it is gone before its time")
+		}
+		time.Sleep(2 * time.Hour)
+		if x := v.explained("e1"); len(v.letters()) != 0 || !strings.Contains(x, "older than server.dead_letters.max_age") {
+			t.Errorf("letters %+v, explained:\n%s", v.letters(), x)
+		}
+		if n := v.metric("router_dead_letters_expired_total", "destination", "crm"); n != 1 {
+			t.Errorf("router_dead_letters_expired_total %v", n)
 		}
 		v.stop()
 	})

@@ -121,6 +121,11 @@ type service struct {
 	certificate *ingest.Certificate // nil: HTTP
 }
 
+// letterBounds are those of dead letters that the configuration says.
+func letterBounds(s config.Server) router.DeadLetterBounds {
+	return router.DeadLetterBounds{MaxBytes: s.DeadLettersMaxBytes, MaxAge: s.DeadLettersMaxAge}
+}
+
 // newService opens the data directory and puts the parts together. transport is for the destinations' calls; nil: the network.
 func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTripper) (srv *service, err error) {
 	fields := redact.New(cfg.Server.Redact)
@@ -174,7 +179,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}
 	srv.router, err = router.New(router.Options{
 		Log: srv.log, BulkLog: srv.bulkLog, Store: srv.store, Routes: made, Enricher: srv.enricher, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
-		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Watcher: sorts, Redact: fields,
+		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Watcher: sorts, Redact: fields, Letters: letterBounds(server),
 	})
 	if err != nil {
 		return srv, err

@@ -62,6 +62,8 @@ type Server struct {
 
 	OutcomesMaxBytes    int64         // outcomes.max_bytes: on disk, of what became of events; default 256 MiB, 0: none are kept
 	OutcomesMaxAge      time.Duration // outcomes.max_age: how long they are kept at most; default 72h, 0: as long as there is room
+	DeadLettersMaxBytes int64         // dead_letters.max_bytes: of each destination; default 1 GiB, 0: no bound
+	DeadLettersMaxAge   time.Duration // dead_letters.max_age: how long they are kept; default 2160h, 0: for ever
 	KVMaxEntries        int           // kv.max_entries: that $kv keeps for each destination, those written longest ago go first; default 100,000
 	KVMaxBytes          int64         // kv.max_bytes: of their keys and values; default 64 MiB
 	EventsCacheCapacity int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache

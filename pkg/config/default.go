@@ -45,6 +45,8 @@ func Default() Config {
 
 		OutcomesMaxBytes:    256 << 20,
 		OutcomesMaxAge:      72 * time.Hour,
+		DeadLettersMaxBytes: 1 << 30,
+		DeadLettersMaxAge:   90 * 24 * time.Hour,
 		KVMaxEntries:        100_000,
 		KVMaxBytes:          64 << 20,
 		EventsCacheCapacity: 100, // Jitsu's

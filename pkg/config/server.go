@@ -26,6 +26,7 @@ type server struct {
 	Grace          time.Duration `yaml:"grace"`
 	Dedupe         dedupe        `yaml:"dedupe"`
 	Outcomes       outcomes      `yaml:"outcomes"`
+	DeadLetters    deadLetters   `yaml:"dead_letters"`
 	KV             kv            `yaml:"kv"`
 	EventsCache    eventsCache   `yaml:"events_cache"`
 	Encryption     encryption    `yaml:"encryption"`
@@ -62,6 +63,11 @@ type dedupe struct {
 }
 
 type outcomes struct {
+	MaxBytes Size          `yaml:"max_bytes"`
+	MaxAge   time.Duration `yaml:"max_age"`
+}
+
+type deadLetters struct {
 	MaxBytes Size          `yaml:"max_bytes"`
 	MaxAge   time.Duration `yaml:"max_age"`
 }
@@ -133,6 +139,7 @@ func serverOf(s Server) server {
 		Dedupe: dedupe{Window: s.DedupeWindow, MaxIDs: s.DedupeMaxIDs},
 
 		Outcomes:    outcomes{MaxBytes: Size(s.OutcomesMaxBytes), MaxAge: s.OutcomesMaxAge},
+		DeadLetters: deadLetters{MaxBytes: Size(s.DeadLettersMaxBytes), MaxAge: s.DeadLettersMaxAge},
 		KV:          kv{MaxEntries: s.KVMaxEntries, MaxBytes: Size(s.KVMaxBytes)},
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 
@@ -166,6 +173,7 @@ func (s server) config() Server {
 		DedupeWindow: s.Dedupe.Window, DedupeMaxIDs: s.Dedupe.MaxIDs,
 
 		OutcomesMaxBytes: int64(s.Outcomes.MaxBytes), OutcomesMaxAge: s.Outcomes.MaxAge,
+		DeadLettersMaxBytes: int64(s.DeadLetters.MaxBytes), DeadLettersMaxAge: s.DeadLetters.MaxAge,
 		KVMaxEntries: s.KV.MaxEntries, KVMaxBytes: int64(s.KV.MaxBytes),
 		EventsCacheCapacity: s.EventsCache.Capacity, EventsCacheInterval: s.EventsCache.Interval,
 
@@ -220,6 +228,7 @@ func (l *loader) server(raw server) {
 	check(raw.Dedupe.Window > 0, "dedupe.window", "must be more than 0")
 	check(raw.Dedupe.MaxIDs > 0, "dedupe.max_ids", "must be more than 0")
 	check(raw.Outcomes.MaxAge >= 0, "outcomes.max_age", "must not be negative; 0s is no limit")
+	check(raw.DeadLetters.MaxAge >= 0, "dead_letters.max_age", "must not be negative; 0s keeps them for ever")
 	check(raw.KV.MaxEntries > 0, "kv.max_entries", "must be more than 0")
 	check(raw.KV.MaxBytes > 0, "kv.max_bytes", "must be more than 0")
 	check(raw.EventsCache.Capacity >= 0 && raw.EventsCache.Capacity <= maxEventsCache, "events_cache.capacity", "must be from 0 (no cache) to %d", maxEventsCache)

@@ -340,7 +340,7 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 // max_bytes, and what is older than max_age.
 func (a *aside) tooOld(route *Route, u *unsorted) func(*entry, time.Time) bool {
 	limits := route.Lanes
-	if limits.OnFull != config.DeadLetterOldest {
+	if limits.OnFull != config.DeadLetterOldest || a.r.lettersFull(route.Name, 0) {
 		return func(*entry, time.Time) bool { return false }
 	}
 	full := limits.MaxBytes > 0 && u.state(a.r.store).Bytes >= limits.MaxBytes

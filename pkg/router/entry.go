@@ -38,6 +38,7 @@ type entry struct {
 	finished bool
 	attempts int       // made so far
 	due      time.Time // not before
+	withheld time.Time // since when there is no room for a dead letter of it; zero: it is not to be one
 	since    time.Time // of the first failure
 	blocked  time.Duration
 	base     time.Duration // the lane's blocked time when blocked was last brought up to date

@@ -247,7 +247,7 @@ func (f *filling) takeNext(e *entry) bool {
 }
 
 func (f *filling) take(e *entry) {
-	e.busy = true
+	e.busy, e.withheld = true, time.Time{}
 	f.unit.entries = append(f.unit.entries, e)
 	f.bytes += len(e.record)
 }

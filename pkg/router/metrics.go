@@ -17,6 +17,7 @@ type metrics struct {
 	retriedVec   *prometheus.CounterVec
 	deadVec      *prometheus.CounterVec
 	lostVec      *prometheus.CounterVec
+	expiredVec   *prometheus.CounterVec
 	replayedVec  *prometheus.CounterVec
 	latency      *prometheus.HistogramVec
 
@@ -42,6 +43,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 		retriedVec:   counter("router_retried_total", "Attempts that will be made again.", "destination", "lane"),
 		deadVec:      counter("router_dead_letters_total", "Dead letters made, by reason.", "destination", "reason"),
 		lostVec:      counter("router_entries_lost_total", "Entries that could not be read from the store any more.", "destination", "lane"),
+		expiredVec:   counter("router_dead_letters_expired_total", "Dead letters that were deleted because of their age.", "destination"),
 		replayedVec:  counter("router_replayed_total", "Dead letters that were replayed, by what came of it: handed_over, stopped.", "destination", "result"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "router_delivery_latency_seconds", Help: "Time from receipt of an event to its delivery.",
@@ -54,7 +56,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "router_user_agents_unparsed_total", Help: "User agents that were not parsed because parsing had taken its share of the time.",
 	}, func() float64 { return float64(r.enricher.Unparsed()) }))
-	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.lostVec, m.replayedVec, m.latency,
+	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.lostVec, m.replayedVec, m.expiredVec, m.latency,
 		m.jitsuEvents, m.jitsuSkips, m.jitsuErrors, &gauges{router: r})
 	return m
 }
@@ -206,6 +208,7 @@ func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, jitsuQueue, refusedAPIKey,
 		outcomes, outcomeBytes, outcomesGone, kvEntries, kvBytes, kvDropped,
+		deadLetters, deadLetterBytes, deadLetterOldest, deadLetterReplays, deadLetterMost,
 	} {
 		ch <- d
 	}
@@ -251,6 +254,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(kvBytes, float64(use.Bytes), destination)
 		ch <- prometheus.MustNewConstMetric(kvDropped, prometheus.CounterValue, float64(use.Dropped), destination)
 	}
+	g.collectLetters(gauge)
 	refused := 0
 	if m := r.refusals.Load(); m != nil {
 		refused = len(m.live)

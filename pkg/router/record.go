@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
@@ -124,6 +125,9 @@ func (r *Router) expire(ctx context.Context) error {
 	}
 	if err == nil {
 		err = r.store.ExpireKV(ctx)
+	}
+	if err == nil {
+		err = r.expireLetters(ctx, time.Now())
 	}
 	if ctx.Err() != nil || errors.Is(err, store.ErrFull) {
 		return nil // in a minute again

@@ -79,6 +79,17 @@ func (r *Router) refuse(now time.Time) {
 		refused.live[everyKey] = "the disk is almost full"
 		refused.bulk[everyKey] = refused.live[everyKey]
 	}
+	full := map[string]bool{}
+	for _, route := range t.routes {
+		if full[route.Name] = r.lettersFull(route.Name, 0); full[route.Name] {
+			reason := r.lettersFullReason(route.Name)
+			refuse(refused.live, route, reason)
+			refuse(refused.bulk, route, reason)
+		} else if r.lettersWereFull[route.Name] {
+			r.letGoOfLetters(route.Name, now)
+		}
+	}
+	r.lettersWereFull = full
 	for _, stored := range r.store.Lanes() {
 		i := t.index(stored.Name.Destination)
 		if i < 0 || stored.Entries == 0 {
@@ -97,18 +108,13 @@ func (r *Router) refuse(now time.Time) {
 		if strings.HasSuffix(stored.Name.Lane, bulkSuffix) {
 			keys = refused.bulk
 		}
-		if route.APIKeys == nil {
-			keys[everyKey] = reason
-		}
-		for key := range route.APIKeys {
-			keys[key] = reason
-		}
+		refuse(keys, route, reason)
 	}
 	before := r.refusals.Load()
 	if len(refused.live)+len(refused.bulk) == 0 {
 		if before != nil {
 			r.refusals.Store(nil)
-			r.logger.Info("no lane is full any more, all API keys are accepted again")
+			r.logger.Info("nothing is full any more, all API keys are accepted again")
 		}
 		return
 	}
@@ -122,11 +128,21 @@ func (r *Router) refuse(now time.Time) {
 	}
 }
 
+// refuse notes that the API keys of a route are refused.
+func refuse(keys map[string]string, route *Route, reason string) {
+	if route.APIKeys == nil {
+		keys[everyKey] = reason
+	}
+	for key := range route.APIKeys {
+		keys[key] = reason
+	}
+}
+
 // letGo has a lane let go of its oldest entries, where the cause of its block or the configuration says so. It returns false for a lane that
-// keeps all of them.
+// keeps all of them, as each does when there is no room for more dead letters.
 func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time) bool {
 	if isUnsorted(stored.Name) {
-		return route.Lanes.OnFull == config.DeadLetterOldest // see aside.tooOld
+		return route.Lanes.OnFull == config.DeadLetterOldest && !r.lettersFull(route.Name, 0) // see aside.tooOld
 	}
 	r.mu.Lock()
 	a := r.accounts[accountName{stored.Name.Destination, stored.Name.Hub, stored.Name.Account}]
@@ -155,7 +171,7 @@ func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time
 				return true
 			}
 		}
-	case full && route.Lanes.OnFull == config.DeadLetterOldest:
+	case full && route.Lanes.OnFull == config.DeadLetterOldest && !r.lettersFull(route.Name, 0):
 		give.err, give.reason = destinations.Reject(errLaneFull), reasonLaneFull
 	default:
 		return false

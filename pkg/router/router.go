@@ -59,9 +59,10 @@ type Options struct {
 	Enricher   *enrich.Enricher // nil: nothing is added to events
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
-	Grace      time.Duration  // for calls in flight when Run is told to stop
-	MarkFile   string         // names the records in hand, to find the one that kills the process; "": none
-	Watcher    Watcher        // nil: nobody watches
+	Grace      time.Duration // for calls in flight when Run is told to stop
+	MarkFile   string        // names the records in hand, to find the one that kills the process; "": none
+	Watcher    Watcher       // nil: nobody watches
+	Letters    DeadLetterBounds
 	Redact     *redact.Fields // what errors and details do not show of events; nil: nothing is hidden
 }
 
@@ -81,8 +82,10 @@ type Router struct {
 	windowEntries int // fewer in tests
 	readBytes     int64
 
-	refusals atomic.Pointer[refusals]
-	table    atomic.Pointer[table] // changed by the sorter once Run has begun, with mu held
+	refusals        atomic.Pointer[refusals]
+	letterBounds    atomic.Pointer[DeadLetterBounds]
+	lettersWereFull map[string]bool       // by destination, when refuse looked last; watch's own
+	table           atomic.Pointer[table] // changed by the sorter once Run has begun, with mu held
 
 	forgetTurn chan struct{} // capacity 1: whoever has put something in may forget a person
 
@@ -118,6 +121,7 @@ func New(o Options) (*Router, error) {
 	if o.BulkLog != nil {
 		r.bulk = newIntake("bulk", o.BulkLog, uint64(BulkPosition(o.Store)), deathMark{path: o.MarkFile, at: markBytes})
 	}
+	r.letterBounds.Store(&o.Letters)
 	if r.watcher == nil {
 		r.watcher = nobody{}
 	}

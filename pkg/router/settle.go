@@ -58,7 +58,8 @@ type settlement struct {
 	counts   []func()
 	dones    map[store.BlockID]*store.Progress
 
-	recording bool // outcomes are wanted
+	recording bool  // outcomes are wanted
+	buried    int64 // bytes of the dead letters in batch
 }
 
 // settle turns results into one batch, commits it, and then changes the window.
@@ -233,7 +234,6 @@ func (l *lane) metrics() *metrics { return l.account.router.metrics }
 
 // finish marks e as done and lifts or keeps the hold of its identities.
 func (s *settlement) finish(u *unit, e *entry) {
-	l := s.lane
 	s.finished = append(s.finished, e)
 	b := e.block
 	p := s.dones[b.id]
@@ -246,6 +246,12 @@ func (s *settlement) finish(u *unit, e *entry) {
 	if p.Finished == b.left {
 		p.Done = nil
 	}
+	s.holdPersons(u, e)
+}
+
+// holdPersons holds later writes of e's identities back while the remote may still apply a call that got no answer.
+func (s *settlement) holdPersons(u *unit, e *entry) {
+	l := s.lane
 	until := u.ambiguous.Add(l.spec.LateAfter)
 	if u.ambiguous.IsZero() || !until.After(s.now) {
 		return
@@ -276,10 +282,15 @@ func (s *settlement) deliver(u *unit, e *entry, o destinations.Outcome) {
 	}
 }
 
-// bury makes e a dead letter.
+// bury makes e a dead letter, if there is room for it.
 func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err error) {
-	s.finish(u, e)
 	l := s.lane
+	if l.account.router.lettersFull(l.account.route.Name, s.buried) {
+		s.withhold(u, e, attempts, reason, err)
+		return
+	}
+	s.buried += int64(len(e.record) + len(e.original))
+	s.finish(u, e)
 	d := deadLetter(l.account.route, e.Name.Offset, e.Event, e.record, reason, err, s.now)
 	d.EventID, d.Original, d.Outputs = e.eventID(), e.original, e.outputs
 	if e.replayed != nil {

@@ -73,6 +73,10 @@ func (r *Router) Status() []LaneStatus {
 				since, until := stop.began().UTC(), stop.until.UTC()
 				s.Since, s.NextTry = &since, &until
 			}
+			if n, since, next := l.withheldLocked(); n > 0 && s.State == Flowing {
+				since, next = since.UTC(), next.UTC()
+				s.State, s.Reason, s.Since, s.NextTry = Blocked, fmt.Sprintf("%d entries would become dead letters, and %s", n, r.lettersFullReason(s.Name.Destination)), &since, &next
+			}
 			l.account.mu.Unlock()
 			if waits[key] {
 				s.State = Swapping

@@ -1,0 +1,158 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventrouter/pkg/store"
+)
+
+// DeadLetterBounds are those of each destination's dead letters.
+//
+// At MaxBytes nothing is given up that could be kept: what a lane would make a dead letter of stays in the lane and holds its key back, lanes give up no oldest
+// entries, and ingest refuses the API keys that feed the destination. All goes on by itself when there is room. The sorter never stops for it, so that what the logs
+// hold may go beyond.
+type DeadLetterBounds struct {
+	MaxBytes int64         // of records and errors; 0: no bound
+	MaxAge   time.Duration // older ones are deleted, but for those that are to be replayed; 0: none are
+}
+
+// LimitDeadLetters changes the bounds at once.
+func (r *Router) LimitDeadLetters(b DeadLetterBounds) {
+	r.letterBounds.Store(&b)
+	select {
+	case r.rerouted <- struct{}{}:
+	default:
+	}
+}
+
+// lettersFull says whether a destination's dead letters, with some bytes more, are at their bound. It is cheap.
+func (r *Router) lettersFull(destination string, more int64) bool {
+	most := r.letterBounds.Load().MaxBytes
+	return most > 0 && r.store.DeadLetterBytes(destination)+more >= most
+}
+
+// lettersFullReason says what to do.
+func (r *Router) lettersFullReason(destination string) string {
+	return fmt.Sprintf("the dead letters of destination %s take %d bytes or more (server.dead_letters.max_bytes): replay, export or drop some, or raise it",
+		destination, r.letterBounds.Load().MaxBytes)
+}
+
+// withheldWait is how long an entry that can not become a dead letter waits until it is sent once more, if there is no room before.
+const withheldWait = 10 * time.Minute
+
+// withhold keeps an entry in its lane because there is no room for a dead letter of it. After a restart it is sent at once.
+func (s *settlement) withhold(u *unit, e *entry, attempts int, reason string, err error) {
+	if reason == reasonLaneFull {
+		s.release(e) // it was not sent
+		return
+	}
+	l := s.lane
+	since := e.since
+	if since.IsZero() {
+		since = s.now
+	}
+	s.holdPersons(u, e)
+	s.failed([]*entry{e}, err)
+	s.batch.Retries = append(s.batch.Retries, store.Retry{
+		Ref: e.ref, Attempt: attempts, Due: s.now, Since: since, Blocked: e.blocked, Error: cut(err.Error(), 500),
+	})
+	s.counts = append(s.counts,
+		func() { l.metrics().retried(l.account.route, []*entry{e}) },
+		s.unlock(func() {
+			e.attempts, e.since, e.due, e.withheld = attempts, since, s.now.Add(withheldWait), s.now
+			l.freeLocked(e)
+		}))
+}
+
+// withheldLocked says how many entries wait because there is no room for dead letters of them, since when, and when one is sent again.
+func (l *lane) withheldLocked() (n int, since, next time.Time) {
+	for _, s := range l.streams() {
+		for _, e := range s.window {
+			if e.withheld.IsZero() {
+				continue
+			}
+			n++
+			if since.IsZero() || e.withheld.Before(since) {
+				since = e.withheld
+			}
+			if next.IsZero() || e.due.Before(next) {
+				next = e.due
+			}
+		}
+	}
+	return n, since, next
+}
+
+// letGoOfLetters has what a destination's lanes withheld be sent again, for there is room.
+func (r *Router) letGoOfLetters(destination string, now time.Time) {
+	for _, a := range r.allAccounts() {
+		if a.route.Name != destination {
+			continue
+		}
+		a.mu.Lock()
+		for _, l := range a.lanes {
+			for _, s := range l.streams() {
+				for _, e := range s.window {
+					if !e.withheld.IsZero() {
+						e.due = earlier(e.due, now)
+					}
+				}
+			}
+			l.poke()
+		}
+		a.mu.Unlock()
+	}
+}
+
+// expireSteps bounds how many steps of deleting one round takes: others want the writer too.
+const expireSteps = 20
+
+// expireLetters deletes dead letters that are too old, some at a time.
+func (r *Router) expireLetters(ctx context.Context, now time.Time) error {
+	most := r.letterBounds.Load().MaxAge
+	if most <= 0 {
+		return nil
+	}
+	for range expireSteps {
+		dropped, more, err := r.store.ExpireDeadLetters(ctx, now.Add(-most))
+		for destination, n := range dropped {
+			r.metrics.expiredVec.WithLabelValues(destination).Add(float64(n))
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+var (
+	deadLetters       = prometheus.NewDesc("router_dead_letters", "Dead letters that are kept.", []string{"destination", "reason"}, nil)
+	deadLetterBytes   = prometheus.NewDesc("router_dead_letters_bytes", "Bytes of their records and errors.", []string{"destination"}, nil)
+	deadLetterOldest  = prometheus.NewDesc("router_dead_letters_oldest_seconds", "Age of the oldest dead letter.", []string{"destination"}, nil)
+	deadLetterReplays = prometheus.NewDesc("router_dead_letters_to_replay", "Dead letters that wait to be sent again.", []string{"destination"}, nil)
+	deadLetterMost    = prometheus.NewDesc("router_dead_letters_max_bytes", "Bytes that the dead letters of a destination may take, 0 without a bound.", nil, nil)
+)
+
+// collectLetters reports what dead letters take.
+func (g *gauges) collectLetters(gauge func(*prometheus.Desc, float64, ...string)) {
+	r := g.router
+	gauge(deadLetterMost, float64(r.letterBounds.Load().MaxBytes))
+	counts, err := r.store.DeadLetterCounts()
+	for of, n := range counts {
+		gauge(deadLetters, float64(n), of[0], of[1])
+	}
+	use, uerr := r.store.DeadLetterUse()
+	for destination, u := range use {
+		gauge(deadLetterBytes, float64(u.Bytes), destination)
+		gauge(deadLetterOldest, max(time.Since(u.Oldest).Seconds(), 0), destination)
+		gauge(deadLetterReplays, float64(u.Marked), destination)
+	}
+	if err := errors.Join(err, uerr); err != nil && !errors.Is(err, store.ErrClosed) {
+		r.logger.Error("read what dead letters take", "error", err.Error())
+	}
+}
