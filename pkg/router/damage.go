@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"eventrouter/pkg/event"
@@ -71,11 +72,11 @@ const reasonDamaged = "damaged"
 // damagedLetters are the entries of a damaged block that can be read and are not finished.
 func damagedLetters(damaged *store.DamagedError, name store.LaneName, now time.Time) (letters []store.DeadLetter) {
 	data := damaged.Data()
-	if len(data) == 0 || data[0] != blockVersion && data[0] != blockVersion1 {
+	d, err := newDecoder(data)
+	if err != nil {
 		return nil
 	}
 	cause := fmt.Errorf("its block in the store was damaged (%w): look whether the event is as it should be before you replay it", damaged.Cause)
-	d := decoder{rest: data[1:]}
 	var last *entry
 	for i := 0; i < damaged.Block.Entries && len(d.rest) > 0; i++ {
 		e, err := d.entry(last)
@@ -89,9 +90,9 @@ func damagedLetters(damaged *store.DamagedError, name store.LaneName, now time.T
 		letter := deadLetter(nil, e.Name.Offset, e.Event, bytes.Clone(e.record), reasonDamaged, cause, now)
 		letter.Destination, letter.Hub, letter.Account, letter.Index, letter.Person = name.Destination, name.Hub, name.Account, e.Name.Index, e.Plan.Key
 		if !isUnsorted(name) {
-			letter.Lane = name.Lane
+			letter.Lane = strings.TrimSuffix(name.Lane, bulkSuffix)
 		}
-		letter.EventID = e.eventID()
+		letter.EventID, letter.Outputs, letter.Replays = e.eventID(), e.outputs, e.replays()
 		if e.original != nil && (&event.Event{}).Decode(e.original) == nil {
 			letter.Original = bytes.Clone(e.original)
 		}
