@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 )
 
@@ -18,9 +20,11 @@ func TestMain(m *testing.M) {
 	}
 	var args []string
 	err := json.Unmarshal([]byte(text), &args)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	if err == nil {
-		err = run(context.Background(), args, os.Stdout, os.Stderr)
+		err = run(ctx, args, os.Stdout, os.Stderr)
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, message(err))
 	}

@@ -25,6 +25,7 @@ type virtual struct {
 	dir    string
 	yaml   string // of the destination
 	layout string // data_layout, as a flow mapping; "": a template that keeps all
+	server string // further settings of the server, as members of a flow mapping
 	box    *sandbox.Sandbox
 	way    func() time.Duration // from the router to HubSpot, and back
 
@@ -90,7 +91,7 @@ func (v *virtual) made() []remoteCall {
 func (v *virtual) config() *config.Config {
 	v.t.Helper()
 	text := fmt.Sprintf(`
-server: {data_dir: %s, min_free_bytes: 1MiB}
+server: {data_dir: %s, min_free_bytes: 1MiB, %s}
 api_keys: [{id: app, client_secret: js.app, server_secret: s2s.app}]
 destinations:
   crm:
@@ -100,7 +101,7 @@ destinations:
     hubspot:
       access_token: %s
       hub_id: %q
-%s`, v.dir, cmp.Or(v.layout, "{table_name_template: '$.event_type'}"), demoToken, demoHub, v.yaml)
+%s`, v.dir, v.server, cmp.Or(v.layout, "{table_name_template: '$.event_type'}"), demoToken, demoHub, v.yaml)
 	cfg, err := config.Parse("virtual.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		v.t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -38,7 +39,13 @@ func buildRouter(tb testing.TB) string {
 // startChild starts the program with a configuration file, and waits until it listens.
 func startChild(tb testing.TB, binary, config string) *child {
 	tb.Helper()
-	c := &child{cmd: exec.Command(binary, "serve", "--config", config), started: time.Now()}
+	return begin(tb, exec.Command(binary, "serve", "--config", config))
+}
+
+// begin starts a router and waits until it listens. It is killed when the test ends.
+func begin(tb testing.TB, cmd *exec.Cmd) *child {
+	tb.Helper()
+	c := &child{cmd: cmd, started: time.Now()}
 	stderr, err := c.cmd.StderrPipe()
 	if err != nil {
 		tb.Fatal(err)
@@ -72,6 +79,14 @@ func startChild(tb testing.TB, binary, config string) *child {
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill() // it may have ended
 	_ = c.cmd.Wait()
+}
+
+// stop is SIGTERM. It returns how the process ended.
+func (c *child) stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return c.cmd.Wait()
 }
 
 // cpu is what the process has used so far.
