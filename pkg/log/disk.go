@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,4 +88,16 @@ func lockDir(dir string) (*os.File, error) {
 func writePid(f *os.File) error {
 	_, err := fmt.Fprintln(f, os.Getpid())
 	return err
+}
+
+// Check fails the log when the directory at its path is gone, or another one: what is appended then nobody would find again. Whoever runs the log calls it from time to time.
+func (l *Log) Check() {
+	here, err := l.lock.Stat()
+	if err != nil {
+		return // closed
+	}
+	there, err := os.Stat(filepath.Join(l.dir, "LOCK"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(here, there) {
+		l.fail(fmt.Errorf("the directory %s is gone, or another one stands in its place", l.dir))
+	}
 }

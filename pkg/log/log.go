@@ -208,14 +208,31 @@ func (l *Log) Err() error {
 	return nil
 }
 
+// Reclaimable is how many bytes Reclaim would free.
+func (l *Log) Reclaimable(below Offset) (bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segments[:l.reclaimableLocked(below)] {
+		bytes += s.size
+	}
+	return bytes
+}
+
+// MaxBytes is what all segments may take up.
+func (l *Log) MaxBytes() int64 { return l.opts.MaxBytes }
+
+func (l *Log) reclaimableLocked(below Offset) (n int) {
+	for n+1 < len(l.segments) && l.segments[n+1].prev <= below {
+		n++
+	}
+	return n
+}
+
 // Reclaim deletes segments whose records are all below the given offset, never the last segment. Readers that are
 // still in one of them go on reading it.
 func (l *Log) Reclaim(below Offset) error {
 	l.mu.Lock()
-	n := 0
-	for n+1 < len(l.segments) && l.segments[n+1].prev <= below {
-		n++
-	}
+	n := l.reclaimableLocked(below)
 	gone := l.segments[:n:n]
 	for _, s := range gone {
 		l.used -= s.size

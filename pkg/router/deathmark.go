@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"syscall"
 )
 
 // maxDeaths is how often the process may die with one record alone in hand before that record is a dead letter.
@@ -78,7 +79,8 @@ func (m *deathMark) write(s span) error {
 	binary.LittleEndian.PutUint64(buf[8:], s.to)
 	binary.LittleEndian.PutUint64(buf[16:], uint64(s.deaths))
 	binary.LittleEndian.PutUint32(buf[24:], crc32.ChecksumIEEE(buf[:24]))
-	if _, err := m.file.WriteAt(buf[:], m.at); err != nil {
+	// A full disk must not end the router: without its mark, a record that kills the process is found later at worst.
+	if _, err := m.file.WriteAt(buf[:], m.at); err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("write sorter mark: %w", err)
 	}
 	return nil

@@ -20,6 +20,7 @@ func BulkPosition(st *store.Store) log.Offset { return max(FirstBulk, log.Offset
 // intake is one of the logs as the sorter reads it.
 type intake struct {
 	name string // live, bulk
+	bulk bool
 	log  *log.Log
 
 	position atomic.Uint64 // everything below it is handed over
@@ -34,7 +35,7 @@ type intake struct {
 }
 
 func newIntake(name string, l *log.Log, position uint64, mark deathMark) *intake {
-	in := &intake{name: name, log: l, mark: mark}
+	in := &intake{name: name, bulk: name == "bulk", log: l, mark: mark}
 	in.position.Store(position)
 	return in
 }
@@ -95,10 +96,28 @@ func (in *intake) wake(now time.Time) <-chan struct{} {
 }
 
 // sorted notes that records up to last are handed over, and frees the log of them.
-func (in *intake) sorted(last log.Offset) error {
+func (in *intake) sorted(last log.Offset, st *store.Store) error {
 	in.position.Store(uint64(last) + 1)
-	if err := in.log.Reclaim(last + 1); err != nil {
-		return fmt.Errorf("reclaim the %s log below %d: %w", in.name, last+1, err)
+	return in.reclaim(st)
+}
+
+// reclaim frees the log of what is handed over, once that stands in the store's database file: see [store.Store.FilePositions]. Where it would free a segment it asks for
+// that. When a checkpoint does not come, for someone reads the database for long, and half of what the log may hold waits for it, that half goes all the same.
+func (in *intake) reclaim(st *store.Store) error {
+	position := log.Offset(in.position.Load())
+	live, bulk := st.FilePositions()
+	safe := log.Offset(live)
+	if in.bulk {
+		safe = log.Offset(bulk)
+	}
+	if safe = min(safe, position); in.log.Reclaimable(position) > in.log.Reclaimable(safe) {
+		st.AskCheckpoint()
+		if in.log.Reclaimable(position) > in.log.MaxBytes()/2 {
+			safe = position
+		}
+	}
+	if err := in.log.Reclaim(safe); err != nil {
+		return fmt.Errorf("reclaim the %s log below %d: %w", in.name, safe, err)
 	}
 	return nil
 }

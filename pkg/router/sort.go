@@ -179,7 +179,7 @@ func (s *sorter) handOver(ctx context.Context, in *intake, until time.Time) erro
 	if len(in.waiting) == 0 && !in.drained.IsZero() {
 		in.resting = time.Now().Add(handoverRest)
 	}
-	return in.sorted(last)
+	return in.sorted(last, s.r.store)
 }
 
 // balance, between two batches, sets destinations aside whose scripts took too much time, and takes back those that have caught up.

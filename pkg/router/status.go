@@ -160,6 +160,13 @@ func (r *Router) watch(ctx context.Context) error {
 		case now := <-tick.C:
 			r.refuse(now)
 			r.tellLeftOut(now)
+			r.store.Check()
+			for _, in := range r.intakes() { // a log that is full of what is handed over gets no records, after which the sorter would
+				in.log.Check()
+				if err := in.reclaim(r.store); err != nil {
+					return err
+				}
+			}
 			if now.Sub(swept) < sweepInterval {
 				continue
 			}

@@ -73,3 +73,15 @@ func freeBytes(path string) (int64, error) {
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
+
+// Check fails the store when the directory at its path is gone, or another one: what is committed then nobody would find again. Whoever runs the store calls it from time to time.
+func (s *Store) Check() {
+	here, err := s.lock.Stat()
+	if err != nil {
+		return // closed
+	}
+	there, err := os.Stat(filepath.Join(filepath.Dir(s.path), "LOCK"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(here, there) {
+		s.fail(fmt.Errorf("the directory %s is gone, or another one stands in its place", filepath.Dir(s.path)))
+	}
+}

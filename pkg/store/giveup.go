@@ -4,7 +4,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -21,7 +20,11 @@ func (s *Store) KeepAside(d *DamagedError) (path string, err error) {
 	if len(d.Raw) == 0 {
 		return "", nil
 	}
-	dir := filepath.Join(filepath.Dir(s.path), damagedDir)
+	return s.keepAside(fmt.Sprintf("block-%d", d.Block.ID), d.Raw)
+}
+
+func (s *Store) keepAside(name string, data []byte) (path string, err error) {
+	dir := s.damagedDir()
 	if err := makeDir(dir); err != nil {
 		return "", err
 	}
@@ -29,7 +32,7 @@ func (s *Store) KeepAside(d *DamagedError) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	bytes := int64(len(d.Raw))
+	bytes := int64(len(data))
 	for _, e := range kept {
 		if info, err := e.Info(); err == nil {
 			bytes += info.Size()
@@ -38,17 +41,14 @@ func (s *Store) KeepAside(d *DamagedError) (path string, err error) {
 	if bytes > mostDamagedBytes {
 		return "", nil
 	}
-	path = filepath.Join(dir, fmt.Sprintf("block-%d", d.Block.ID))
+	path = filepath.Join(dir, name)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(d.Raw)
+	_, err = f.Write(data)
 	if err := errors.Join(err, f.Sync(), f.Close(), syncDir(dir)); err != nil {
-		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-		return "", err
+		return "", errors.Join(err, os.Remove(path))
 	}
 	return path, nil
 }

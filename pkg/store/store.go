@@ -123,6 +123,9 @@ type Store struct {
 
 	position, bulkPosition atomic.Uint64
 	lastCall               atomic.Int64
+	filePosition           atomic.Uint64 // see FilePositions
+	fileBulkPosition       atomic.Uint64
+	checkpointAsked        atomic.Bool
 	stats                  counters
 
 	seen       *window
@@ -150,6 +153,8 @@ type Store struct {
 	w         *conn // these belong to the writer
 	nextBlock BlockID
 	vacuuming bool // the last thing done was vacuum
+
+	uncheckpointed time.Time // of the first commit since the last checkpoint that was whole, or of the last one that was not; zero: none
 }
 
 // Open opens the store in dir, which it makes where it is missing, for this process alone.
@@ -230,6 +235,7 @@ func (s *Store) open() (err error) {
 	if err := errors.Join(f.Close(), syncDir(filepath.Dir(s.path))); err != nil {
 		return err
 	}
+	s.reportWAL()
 	if s.w, err = openWriter(s.path, s.opts.pragmas); err != nil {
 		return err
 	}

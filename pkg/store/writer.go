@@ -152,6 +152,12 @@ func (s *Store) write() {
 		}
 		s.writeGroup(s.take())
 		ended = time.Now()
+		if s.uncheckpointed.IsZero() {
+			s.uncheckpointed = ended
+		}
+		if s.checkpointDue(ended) {
+			s.checkpoint(ended)
+		}
 	}
 }
 
@@ -176,13 +182,21 @@ func (s *Store) await() bool {
 		case closing:
 			return false
 		}
-		idle, stop := s.idleTimer()
+		now := time.Now()
+		if s.checkpointDue(now) {
+			s.checkpoint(now)
+			continue
+		}
+		idle, stopIdle := s.idleTimer()
+		due, stopDue := s.checkpointTimer(now)
 		select {
 		case <-s.wake:
+		case <-due:
 		case <-idle:
 			s.vacuum()
 		}
-		stop()
+		stopIdle()
+		stopDue()
 	}
 }
 
@@ -314,5 +328,6 @@ type counters struct {
 	commits, batches, commitNanos atomic.Int64
 	blockRaw, blockStored         atomic.Int64
 	freePages                     atomic.Int64
+	walDamaged                    atomic.Int64 // 1: the write-ahead log was damaged when it was opened
 	fullAt                        atomic.Int64 // when a write found the disk full, Unix nanoseconds; 0: the last one did not
 }

@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/destinations/hubspot/sandbox"
+)
+
+// TestDamagedWAL: a byte changes in the write-ahead log of the store of a router that was killed. SQLite then drops, without a word, all that was committed behind it. Nothing is lost:
+// the log still has what the database file has not, and the router says what it found.
+func TestDamagedWAL(t *testing.T) {
+	h := newHub(t, sandbox.Options{})
+	dir := t.TempDir()
+	config := configure(t, dir, "http://127.0.0.1:1") // HubSpot is down
+	edit(t, config, "server:\n", "server:\n  max_log_bytes: 300KiB\n")
+	p := start(t, config)
+	client := &http.Client{}
+	defer client.CloseIdleConnections()
+	const posts = 150
+	for n := range posts {
+		pad := make([]byte, 3000)
+		rand.Read(pad)
+		body := fmt.Sprintf(`{"event_id":"%d","event_type":"step","user":{"email":"p%d@example.com"},"mark":"%d","pad":"%s"}`, n, n%7, n, hex.EncodeToString(pad))
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			status, answer, err := post(client, p.url, body)
+			if status == http.StatusOK {
+				break
+			}
+			if err != nil || status != http.StatusServiceUnavailable || time.Now().After(deadline) {
+				t.Fatalf("answer %d %s %v", status, answer, err)
+			}
+		}
+	}
+	for gauge(metricsOf(p), "router_log_unsorted_records") > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if segments, _ := filepath.Glob(filepath.Join(dir, "data/log/live/*.log")); len(segments) > 3 {
+		t.Errorf("%d segments of the log are kept", len(segments))
+	}
+	p.kill()
+
+	wal := filepath.Join(dir, "data", "router.db-wal")
+	file, err := os.ReadFile(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file[32+24+100] ^= 1 // in the page of the first frame
+	if err := os.WriteFile(wal, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, config, "http://127.0.0.1:1", h.url)
+	p = start(t, config)
+	p.drain(60 * time.Second)
+	if err := p.terminate(); err != nil {
+		t.Error(err)
+	}
+	marks := map[string]int{}
+	for _, e := range events(h, "step") {
+		marks[e.Properties["mark"]]++
+	}
+	for n := range posts {
+		if marks[fmt.Sprint(n)] != 1 {
+			t.Errorf("event %d is in HubSpot %d times", n, marks[fmt.Sprint(n)])
+		}
+	}
+	if !strings.Contains(p.log.String(), "write-ahead log is damaged") {
+		t.Error("the router's log says nothing of the damage")
+	}
+	if kept, _ := filepath.Glob(filepath.Join(dir, "data/damaged/wal-*")); len(kept) != 1 {
+		t.Errorf("%d files are kept aside", len(kept))
+	}
+}
+
+func metricsOf(p *process) string {
+	p.t.Helper()
+	_, metrics := p.get("/metrics")
+	return metrics
+}
+
+// edit replaces a text in a file, which must be there.
+func edit(t *testing.T, path, old, with string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q", path, old)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, with, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
