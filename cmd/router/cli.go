@@ -23,6 +23,7 @@ type cli struct {
 	Schema      schemaCmd      `cmd:"" help:"Store what is known of the remote accounts, for try."`
 	Status      statusCmd      `cmd:"" help:"Tell how the router is: lanes, what waits, logs, store, disk, dead letters, last errors."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
+	Forget      forgetCmd      `cmd:"" help:"Erase all that is held of a person."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
 	Keygen      keygenCmd      `cmd:"" help:"Print a new key for server.encryption."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`

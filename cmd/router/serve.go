@@ -191,6 +191,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		"GET " + statusPath:              srv.statusPage,
 		"GET /api/v1/events/cache":       srv.eventsCachePage,
 		"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
+		"POST " + forgetPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.forgetPage)),
 		"POST " + evaluatePath:           fasthttpadaptor.NewFastHTTPHandler(evaluates),
 		"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
 	}

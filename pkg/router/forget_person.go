@@ -280,14 +280,14 @@ const shortestInText = 4
 
 // spans are the places of a text that name the person: e-mails in any case of letters, and other ids as they are, as words of their own.
 func (p *forgottenPerson) spans(text string) (spans [][2]int) {
-	find := func(in, what string, isPart func(byte) bool) {
+	find := func(in, what string, isPart func(text string, from, to int) bool) {
 		for at := 0; ; {
 			i := strings.Index(in[at:], what)
 			if i < 0 {
 				return
 			}
 			from, to := at+i, at+i+len(what)
-			if (from == 0 || !isPart(in[from-1])) && (to == len(in) || !isPart(in[to])) {
+			if !isPart(in, from, to) {
 				spans = append(spans, [2]int{from, to})
 			}
 			at = from + 1
@@ -295,15 +295,26 @@ func (p *forgottenPerson) spans(text string) (spans [][2]int) {
 	}
 	if lower := strings.ToLower(text); len(lower) == len(text) {
 		for _, email := range p.emails {
-			find(lower, string(email), isAlphanumeric)
+			find(lower, string(email), isPartOfEmail)
 		}
 	}
 	for _, v := range p.values {
 		if len(v) >= shortestInText || strings.Trim(text, `"`) == string(v) {
-			find(text, string(v), isAlphanumeric)
+			find(text, string(v), isPartOfWord)
 		}
 	}
 	return spans
+}
+
+// isPartOfWord says whether text[from:to] goes on before or behind.
+func isPartOfWord(text string, from, to int) bool {
+	return from > 0 && isAlphanumeric(text[from-1]) || to < len(text) && isAlphanumeric(text[to])
+}
+
+// isPartOfEmail says whether text[from:to] is a part of a longer address: x.ann@b.co, ann@b.co.uk. An underscore before it may join a word to it, as in keys.
+func isPartOfEmail(text string, from, to int) bool {
+	return isPartOfWord(text, from, to) || from > 0 && strings.IndexByte(".+-%", text[from-1]) >= 0 ||
+		to < len(text) && (text[to] == '-' || text[to] == '.' && to+1 < len(text) && isAlphanumeric(text[to+1]))
 }
 
 func isAlphanumeric(c byte) bool {
