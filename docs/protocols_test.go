@@ -123,6 +123,8 @@ func TestRoutes(t *testing.T) {
 				body = `{"destination":"my_hubspot"}`
 			case "/api/v1/deadletters/import":
 				body = ""
+			case "/api/v1/forget":
+				body = `{"email":"nobody@example.com"}`
 			case "/api/v1/events/explain":
 				query = "&event_id=x"
 			case "/api/v1/events/cache":

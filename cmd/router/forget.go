@@ -171,7 +171,9 @@ func (srv *service) forgetPage(w http.ResponseWriter, req *http.Request) {
 	d := json.NewDecoder(io.LimitReader(req.Body, maxForgetBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&q); err != nil {
-		srv.writeReload(w, http.StatusBadRequest, forgetRefused{"The body is no question", "write {\"email\": ...}, with user_id, anonymous_id, api_key and dry_run besides, if wanted"})
+		srv.writeReload(w, http.StatusBadRequest, forgetRefused{
+			Message: "The body must be a JSON object", Error: "write {\"email\": ...}, with user_id, anonymous_id, api_key and dry_run besides, if wanted",
+		})
 		return
 	}
 	// The request's context is fasthttp's own; what is begun is finished also when the client goes.
@@ -182,7 +184,9 @@ func (srv *service) forgetPage(w http.ResponseWriter, req *http.Request) {
 	switch {
 	case errors.As(err, &wait):
 		w.Header().Set("Retry-After", "30")
-		srv.writeReload(w, http.StatusServiceUnavailable, forgetRefused{"Not all is erased yet: the router waits for " + wait.For, "ask again: that goes on with the rest"})
+		srv.writeReload(w, http.StatusServiceUnavailable, forgetRefused{
+			Message: "Not all is erased yet", Error: "the router waits for " + wait.For + ": ask again, that goes on with the rest",
+		})
 	case errors.Is(err, router.ErrForgetQuery):
 		srv.writeReload(w, http.StatusBadRequest, forgetRefused{Message: err.Error()})
 	case err != nil:
