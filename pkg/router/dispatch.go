@@ -34,7 +34,8 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		close(l.results)
 	}()
 	for ctx.Err() == nil {
-		if err := l.load(ctx); err != nil {
+		more, err := l.load(ctx)
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -45,7 +46,7 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		ready, at := l.nextLocked(now)
 		grown := l.growLocked(now)
 		a.mu.Unlock()
-		if grown {
+		if grown || more && !ready {
 			continue
 		}
 		if !ready {
@@ -64,7 +65,7 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		if permit == nil {
 			continue
 		}
-		if err := l.load(ctx); err != nil { // what came while we waited
+		if _, err := l.load(ctx); err != nil { // what came while we waited
 			permit.Release()
 			if ctx.Err() != nil {
 				return nil
@@ -270,6 +271,7 @@ func (a *account) probe(now time.Time) {
 			s.delay = firstProbe / 2 // in vain, the pauses begin anew
 		}
 		for _, stream := range l.streams() {
+			stream.passed.freed = stream.passed.from != 0
 			for _, e := range stream.window {
 				e.due = earlier(e.due, now)
 			}
@@ -302,6 +304,7 @@ func (l *lane) worksLocked(began, now time.Time) {
 		if s.blocked {
 			lane.blockedFor += now.Sub(s.since)
 			lane.keepBlock(nil)
+			lane.freePassedLocked()
 		}
 		if s.blocked || s.failures >= loudFailures {
 			lane.account.router.logger.Info("lane flows again", "destination", lane.account.route.Name, "hub", lane.account.hub, "account", lane.account.name,

@@ -170,7 +170,8 @@ func (w *Waiting) take(s LaneStatus) {
 type window struct {
 	loaded  store.BlockID // blocks up to this are in it
 	entries int
-	more    bool // there may be blocks that are not
+	more    bool               // there may be blocks that are not
+	holds   map[store.Ref]bool // the entries, where blocks that are to be looked through have some of them
 	matched int
 	found   []found     // of those the first
 	refs    []store.Ref // of found
@@ -183,7 +184,16 @@ func (x *explainer) searchWindow(s *stream) *window {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w := &window{loaded: s.loaded, entries: len(s.window), more: s.more}
+	if s.passed.active { // what was passed over stands in the store between what is in the window
+		w.more, w.holds = true, make(map[store.Ref]bool, len(s.window))
+		if s.passed.from != 0 {
+			w.loaded = min(w.loaded, s.passed.from-1)
+		}
+	}
 	for i, e := range s.window {
+		if w.holds != nil {
+			w.holds[e.ref] = true
+		}
 		if !x.matches(e.Event, e.eventID(), e.Plan.Key) {
 			continue
 		}
@@ -353,7 +363,7 @@ func (s *laneSearch) block(b *store.StoredBlock) error {
 		return err
 	}
 	for i, e := range entries {
-		if i >= b.Entries || done.isDone(i) {
+		if i >= b.Entries || done.isDone(i) || s.window.holds[store.Ref{Block: b.ID, Index: i}] {
 			continue
 		}
 		if s.matches(e.Event, e.eventID(), e.Plan.Key) {

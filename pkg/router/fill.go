@@ -44,6 +44,9 @@ func (l *lane) releasedLocked(e *entry) bool {
 	if e.bulk() && l.index == 0 && (l.live.more || l.live.coming > 0) && e.effective > l.live.clock {
 		return false // a live entry that counts as earlier may not be loaded
 	}
+	if e.bulk() && l.index == 0 && l.live.behindLocked(e) {
+		return false
+	}
 	a := l.account
 	for _, earlier := range a.lanes[:l.index] {
 		if earlier.stop != nil && earlier.stop.blocked {
@@ -53,7 +56,7 @@ func (l *lane) releasedLocked(e *entry) bool {
 			}
 			continue
 		}
-		if !earlier.showsLocked(e) {
+		if !earlier.showsLocked(e) || earlier.live.behindLocked(e) || e.bulk() && earlier.bulk.behindLocked(e) {
 			return false
 		}
 		for _, p := range e.persons {
@@ -120,6 +123,9 @@ func (l *lane) nextLocked(now time.Time) (ready bool, at time.Time) {
 			return true, time.Time{}
 		}
 		earliest(u.due)
+	}
+	for _, s := range l.streams() {
+		earliest(s.lookBackLocked())
 	}
 	windows := [][]*entry{l.urgent, l.live.window, l.bulk.window}
 	if l.bulkCalls >= l.bulkLimit() {
@@ -280,11 +286,22 @@ func (l *lane) finishLocked(entries []*entry, now time.Time) {
 		e.stream.bytes -= e.size()
 		e.block.left--
 		e.block.bytes -= e.size()
+		if e.block.left == 0 {
+			delete(e.stream.blocks, e.block.id)
+			if e.stream.passed.gone != nil {
+				e.stream.passed.gone[e.block.id] = true
+			}
+		}
 		for _, p := range e.persons {
 			touched[p] = true
 		}
 	}
 	gone := func(e *entry) bool { return e.finished }
+	for _, waits := range l.account.lanes[l.index:] {
+		for _, s := range waits.streams() {
+			s.freedLocked(touched)
+		}
+	}
 	for p := range touched {
 		q := &p.queues[l.index]
 		q.entries = slices.DeleteFunc(q.entries, gone)

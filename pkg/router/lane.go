@@ -57,7 +57,9 @@ type block struct {
 
 	// Guarded by account.mu.
 	left    int
-	bytes   int      // of the entries that are left
+	passed  []byte   // bitmap of entries that were passed over: they are in the store only; nil: none
+	away    int      // how many these are, of those that are left
+	bytes   int      // of the entries that are left in the window
 	size    int      // of the data that they came in
 	entries []*entry // whose records point into it
 }
@@ -113,6 +115,7 @@ func newLane(a *account, index int, name store.LaneName, spec destinations.LaneS
 	l.live.lane, l.live.name = l, name
 	name.Lane += bulkSuffix
 	l.bulk.lane, l.bulk.name, l.bulk.bulk = l, name, true
+	l.live.blocks, l.bulk.blocks = map[store.BlockID]*block{}, map[store.BlockID]*block{}
 	return l
 }
 
@@ -161,15 +164,17 @@ func (l *lane) resume(calls []store.Call, holds []store.Hold, of map[store.Block
 	}
 }
 
-// load fills the windows.
-func (l *lane) load(ctx context.Context) error {
+// load fills the windows. It returns true when there is more to load for which there is room.
+func (l *lane) load(ctx context.Context) (more bool, err error) {
 	for _, s := range l.streams() {
-		if err := s.load(ctx); err != nil {
-			return err
+		m, err := s.load(ctx)
+		if err != nil {
+			return false, err
 		}
+		more = more || m
 	}
 	l.recoverCalls()
-	return nil
+	return more, nil
 }
 
 // thinLocked, when little of a block is left, gives that bytes of its own: what waits for long must not keep all the rest in memory.
@@ -199,6 +204,16 @@ func (b *block) thinLocked() {
 }
 
 func (b *block) isDone(i int) bool { return b.done[i/8]&(1<<(i%8)) != 0 }
+
+// takeBack says whether entry i was passed over, which it is no longer.
+func (b *block) takeBack(i int) bool {
+	if b.passed == nil || b.passed[i/8]&(1<<(i%8)) == 0 {
+		return false
+	}
+	b.passed[i/8] &^= 1 << (i % 8)
+	b.away--
+	return true
+}
 
 // recoverCalls makes units of the calls that were in flight when an earlier run ended, once their entries are loaded.
 func (l *lane) recoverCalls() {

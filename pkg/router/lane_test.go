@@ -205,11 +205,11 @@ func TestFirstRecordOfAll(t *testing.T) {
 				t.Errorf("%s: the event may leave: %v, want %v", when, ready, want)
 			}
 		}
-		if err := events.load(t.Context()); err != nil {
+		if _, err := events.load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		f("contacts not read", false)
-		if err := contacts.load(t.Context()); err != nil {
+		if _, err := contacts.load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		f("contact waiting", false)
@@ -221,7 +221,7 @@ func TestFirstRecordOfAll(t *testing.T) {
 		f("hand-over not announced", false)
 		contacts.live.announce()
 		f("hand-over not loaded", false)
-		if err := contacts.load(t.Context()); err != nil {
+		if _, err := contacts.load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		f("hand-over announced", true)

@@ -98,14 +98,29 @@ func (l *lane) enqueueLocked(e *entry) {
 	}
 }
 
-// freeLocked puts an entry back that was in a call and waits again: what came meanwhile may count as earlier.
-func (l *lane) freeLocked(e *entry) {
-	e.busy = false
-	for _, p := range e.persons {
-		q := &p.queues[l.index]
-		if i := slices.Index(q.entries, e); i >= 0 {
-			q.entries = slices.Delete(q.entries, i, i+1)
+// freeLocked puts entries back that were in calls and wait again: what came meanwhile may count as earlier. Each queue is put in order once, for thousands of
+// one person may come back together.
+func (l *lane) freeLocked(entries []*entry) {
+	touched := map[*person]bool{}
+	for _, e := range entries {
+		e.busy = false
+		for _, p := range e.persons {
+			touched[p] = true
 		}
-		q.add(e)
+	}
+	for p := range touched {
+		q := p.queues[l.index].entries
+		slices.SortStableFunc(q, func(a, b *entry) int {
+			switch {
+			case a.busy && b.busy:
+				return 0
+			case a.busy:
+				return -1
+			case b.busy:
+				return 1
+			default:
+				return a.counts(b)
+			}
+		})
 	}
 }

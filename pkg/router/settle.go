@@ -53,6 +53,7 @@ type settlement struct {
 	now      time.Time
 	batch    store.Batch
 	finished []*entry
+	freed    []freed
 	holds    map[*person]time.Time
 	units    []*unit // to be sent again
 	counts   []func()
@@ -98,6 +99,7 @@ func (l *lane) settle(ctx context.Context, results []*result) error {
 			q.hold = until
 		}
 	}
+	s.freeLocked()
 	l.resend = append(l.resend, s.units...)
 	a.mu.Unlock()
 	for _, count := range s.counts {
@@ -305,18 +307,23 @@ func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err er
 }
 
 // release puts e back as it was: the lane was blocked through no fault of it.
-func (s *settlement) release(e *entry) {
-	s.counts = append(s.counts, s.unlock(func() { s.lane.freeLocked(e) }))
+func (s *settlement) release(e *entry) { s.freed = append(s.freed, freed{e, e.attempts, e.due}) }
+
+// freed is an entry that waits again once the commit has succeeded.
+type freed struct {
+	*entry
+	attempts int
+	due      time.Time
 }
 
-// unlock makes a change of entries that waits until the commit has succeeded.
-func (s *settlement) unlock(change func()) func() {
-	a := s.lane.account
-	return func() {
-		a.mu.Lock()
-		change()
-		a.mu.Unlock()
+// freeLocked puts back what waits again.
+func (s *settlement) freeLocked() {
+	entries := make([]*entry, len(s.freed))
+	for i, f := range s.freed {
+		entries[i] = f.entry
+		f.entry.attempts, f.entry.due = f.attempts, f.due
 	}
+	s.lane.freeLocked(entries)
 }
 
 // retry charges an attempt to e and puts it back, until it is too old.
@@ -347,12 +354,8 @@ func (s *settlement) retry(u *unit, e *entry, err error) {
 	s.batch.Retries = append(s.batch.Retries, store.Retry{
 		Ref: e.ref, Attempt: attempts, Due: due, Since: e.since, Blocked: e.blocked, Error: cut(err.Error(), 500),
 	})
-	s.counts = append(s.counts,
-		func() { l.metrics().retried(a.route, []*entry{e}) },
-		s.unlock(func() {
-			e.attempts, e.due = attempts, due
-			l.freeLocked(e)
-		}))
+	s.freed = append(s.freed, freed{e, attempts, due})
+	s.counts = append(s.counts, func() { l.metrics().retried(a.route, []*entry{e}) })
 }
 
 // deadLetter is one of an event that did not get as far as a lane: route is nil where it got to no destination, ev where it could not be read.

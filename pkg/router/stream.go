@@ -33,6 +33,8 @@ type stream struct {
 	clock     int64 // of a live stream: effective time of the last entry that was loaded; those that are not loaded count as later
 	giveUp    *surrender
 	larger    int // the window may be so many times larger, because all that it holds is held back
+	passed    passed
+	blocks    map[store.BlockID]*block // with entries in the window
 
 	loading sync.Mutex // held by the dispatcher while it has blocks that are not in the window yet
 
@@ -93,25 +95,38 @@ func (s *stream) despair() {
 	a.wakeFrom(s.lane.index)
 }
 
-// load fills the window from the store while there is room. Entries of calls found at start are loaded in any case.
-func (s *stream) load(ctx context.Context) error {
+// load fills the window from the store while there is room. Entries of calls found at start are loaded in any case. While held entries are passed over it
+// reads once, and returns true when there may be more to read.
+func (s *stream) load(ctx context.Context) (more bool, err error) {
 	l, a := s.lane, s.lane.account
 	for {
 		a.mu.Lock()
+		s.goBackLocked(time.Now())
 		room := s.roomLocked() || s.loaded < s.recoverTo
 		more, announced, after := s.more, s.announced, s.loaded
+		s.passed.gone = nil
+		if after < s.passed.reached {
+			s.passed.gone = map[store.BlockID]bool{}
+		}
+		passing := s.passed.active
 		a.mu.Unlock()
 		if !more || !room {
-			return nil
+			return false, nil
 		}
 		forgotten, err := s.loadBlocks(ctx, after, announced)
 		if err != nil {
-			return err
+			return false, err
 		}
 		l.letGoOf(forgotten, nil)
+		a.mu.Lock()
+		s.caughtUpLocked()
+		a.mu.Unlock()
 		l.recoverCalls()
 		l.askToLetGo()
 		a.wakeFrom(l.index + 1)
+		if passing {
+			return true, nil
+		}
 	}
 }
 
@@ -152,8 +167,8 @@ func (s *stream) roomLocked() bool {
 }
 
 // growLocked makes a window larger when calls could be made but nothing in it may leave: a few persons with much to write, for whom a retry waits, would
-// else keep everyone behind them waiting. Of calls under way, those of an import alone do not count for the live window. It says whether there is more
-// to load.
+// else keep everyone behind them waiting. Where it is as large as it may be, what is held is passed over. Of calls under way, those of an import alone do not
+// count for the live window. It says whether there is more to load.
 func (l *lane) growLocked(now time.Time) (grown bool) {
 	if open, _ := l.openLocked(now); !open {
 		return false
@@ -163,11 +178,13 @@ func (l *lane) growLocked(now time.Time) (grown bool) {
 		if !s.bulk {
 			calls -= l.bulkCalls
 		}
-		if calls > 0 || !s.more || s.roomLocked() || s.larger >= mostLarger {
+		if calls > 0 || !s.more || s.roomLocked() || slices.ContainsFunc(s.window, func(e *entry) bool { return l.movesLocked(e, now) }) {
 			continue
 		}
-		if !slices.ContainsFunc(s.window, func(e *entry) bool { return l.movesLocked(e, now) }) {
+		if s.larger < mostLarger && !s.passed.active && s.bytes+len(s.window)*entryBytes < heldBytes {
 			s.larger++
+			grown = true
+		} else if s.makeRoomLocked(now) {
 			grown = true
 		}
 	}
@@ -192,9 +209,12 @@ func (l *lane) movesLocked(e *entry, now time.Time) bool {
 		if !earlier.showsLocked(e) {
 			return true
 		}
+		if earlier.live.behindLocked(e) || e.bulk() && earlier.bulk.behindLocked(e) {
+			continue
+		}
 		for _, p := range e.persons {
 			o := p.queues[earlier.index].firstBefore(e)
-			if o != nil && (o.busy && earlier.calls > 0 || earlier.movesLocked(o, now)) {
+			if o != nil && (o.busy && !earlier.waitsAgainLocked(o, now) || earlier.movesLocked(o, now)) {
 				return true
 			}
 		}
@@ -217,7 +237,7 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 	}
 	now := time.Now()
 	for i, e := range entries {
-		e.stream, e.block, e.ref = s, kept, store.Ref{Block: b.ID, Index: i}
+		e.stream, e.ref = s, store.Ref{Block: b.ID, Index: i}
 		if !kept.isDone(i) {
 			e.effective = e.CountsAt().UnixMicro()
 			e.letGo = a.router.forgetsEntry(e)
@@ -226,8 +246,15 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.loaded = b.ID
+	if s.passed.gone[b.ID] {
+		return nil, nil // it was finished while it was read
+	}
+	known := s.blocks[b.ID]
+	if known != nil {
+		kept = known // the settler knows better what is done
+	}
 	for i, e := range entries {
-		if kept.isDone(i) {
+		if known == nil && kept.isDone(i) || known != nil && !kept.takeBack(i) {
 			continue
 		}
 		if !s.bulk {
@@ -235,12 +262,12 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 			e.effective = max(e.effective, s.clock)
 			s.clock = e.effective
 		}
-		e.base = l.blockedLocked(now)
+		e.block, e.base = kept, l.blockedLocked(now)
 		if r, ok := retries[i]; ok {
 			e.attempts, e.due, e.since, e.blocked = r.Attempt, r.Due, r.Since, r.Blocked
 			if late := now.Sub(r.Due); late > 0 {
 				e.blocked += late // nobody tried while the router was down
-			} else if a.mended {
+			} else if a.mended && b.ID > s.passed.reached {
 				e.due = now
 			}
 		}
@@ -251,13 +278,23 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 			l.recover[e.ref] = e
 			e.busy = true
 		}
-		kept.left++
+		if known == nil {
+			kept.left++
+		}
+		l.enqueueLocked(e)
+		if s.heldLocked(e, now) {
+			s.passLocked(e, now)
+			continue
+		}
 		kept.bytes += e.size()
 		kept.entries = append(kept.entries, e)
 		s.window = append(s.window, e)
 		s.bytes += e.size()
-		l.enqueueLocked(e)
 	}
+	if b.ID < s.passed.reached {
+		s.orderLocked()
+	}
+	s.keepLocked(kept)
 	kept.thinLocked()
 	return forgotten, nil
 }
