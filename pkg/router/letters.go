@@ -61,12 +61,8 @@ func (s *settlement) withhold(u *unit, e *entry, attempts int, reason string, er
 	s.batch.Retries = append(s.batch.Retries, store.Retry{
 		Ref: e.ref, Attempt: attempts, Due: s.now, Since: since, Blocked: e.blocked, Error: cut(err.Error(), 500),
 	})
-	s.counts = append(s.counts,
-		func() { l.metrics().retried(l.account.route, []*entry{e}) },
-		s.unlock(func() {
-			e.attempts, e.since, e.due, e.withheld = attempts, since, s.now.Add(withheldWait), s.now
-			l.freeLocked(e)
-		}))
+	s.counts = append(s.counts, func() { l.metrics().retried(l.account.route, []*entry{e}) })
+	s.freed = append(s.freed, freed{e, func() { e.attempts, e.since, e.due, e.withheld = attempts, since, s.now.Add(withheldWait), s.now }})
 }
 
 // withheldLocked says how many entries wait because there is no room for dead letters of them, since when, and when one is sent again.

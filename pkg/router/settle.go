@@ -307,13 +307,12 @@ func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err er
 }
 
 // release puts e back as it was: the lane was blocked through no fault of it.
-func (s *settlement) release(e *entry) { s.freed = append(s.freed, freed{e, e.attempts, e.due}) }
+func (s *settlement) release(e *entry) { s.freed = append(s.freed, freed{e, func() {}}) }
 
 // freed is an entry that waits again once the commit has succeeded.
 type freed struct {
 	*entry
-	attempts int
-	due      time.Time
+	change func() // how; with account.mu held
 }
 
 // freeLocked puts back what waits again.
@@ -321,7 +320,7 @@ func (s *settlement) freeLocked() {
 	entries := make([]*entry, len(s.freed))
 	for i, f := range s.freed {
 		entries[i] = f.entry
-		f.entry.attempts, f.entry.due = f.attempts, f.due
+		f.change()
 	}
 	s.lane.freeLocked(entries)
 }
@@ -354,7 +353,7 @@ func (s *settlement) retry(u *unit, e *entry, err error) {
 	s.batch.Retries = append(s.batch.Retries, store.Retry{
 		Ref: e.ref, Attempt: attempts, Due: due, Since: e.since, Blocked: e.blocked, Error: cut(err.Error(), 500),
 	})
-	s.freed = append(s.freed, freed{e, attempts, due})
+	s.freed = append(s.freed, freed{e, func() { e.attempts, e.due = attempts, due }})
 	s.counts = append(s.counts, func() { l.metrics().retried(a.route, []*entry{e}) })
 }
 
