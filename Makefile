@@ -1,6 +1,6 @@
 # make check   the fast gate: format, vet, staticcheck, tests with the race detector, tidy
 # make test    all of it: check, and the end-to-end tests with real SDKs and a real browser, installing what they need
-# make torture the long form of the torture test: SEED, KILLS, DURATION
+# make torture the long form of the torture test: until there were KILLS kills and DURATION has passed, as SEED plans it
 # make soak    the router for DURATION at half of its speed with a HubSpot that comes and goes; the report goes to docs/soak.md
 # make bench   benchmarks
 # make fuzz    each fuzz target for FUZZTIME

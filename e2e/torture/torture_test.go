@@ -108,7 +108,7 @@ func newTorture(t *testing.T) *torture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &torture{t: t, seed: 1, duration: 45 * time.Second, dir: dir, tally: tally{n: map[string]int{}}, burst: make(chan struct{}, 1)}
+	x := &torture{t: t, seed: 1, duration: 40 * time.Second, dir: dir, tally: tally{n: map[string]int{}}, burst: make(chan struct{}, 1)}
 	x.options()
 	t.Cleanup(func() {
 		if t.Failed() || os.Getenv("TORTURE_KEEP") != "" {
