@@ -24,6 +24,8 @@ const (
 	serverSecret = "s2s.torture-planted"
 	adminToken   = "adm-torture-planted"
 
+	encryptionKey = "dG9ydHVyZS10b3J0dXJlLXRvcnR1cmUtdG9ydHVyZSE=" // 32 bytes
+
 	// lateness is how late the sandbox carries out a call at most; lateAfter covers that, what proxies hold a call up, and a busy machine.
 	lateness  = time.Second
 	lateAfter = 2 * time.Second
@@ -35,6 +37,7 @@ type process struct {
 	dir     string
 	address string
 	hubspot string // the address of the proxy before the sandbox
+	sealed  bool   // what is in the directory is encrypted
 	log     *os.File
 
 	mended  bool // the transform that is in force takes what the other one throws on
@@ -49,7 +52,7 @@ type process struct {
 	errors []string   // what it logged as an error, since the first start
 }
 
-func newProcess(t *testing.T, dir, hubspot string) *process {
+func newProcess(t *testing.T, dir, hubspot string, sealed bool) *process {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -60,7 +63,7 @@ func newProcess(t *testing.T, dir, hubspot string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: dir, address: ln.Addr().String(), hubspot: hubspot, log: log}
+	p := &process{t: t, dir: dir, address: ln.Addr().String(), hubspot: hubspot, sealed: sealed, log: log}
 	t.Cleanup(func() {
 		if p.cmd != nil {
 			p.cmd.Process.Kill()
@@ -84,6 +87,10 @@ func (p *process) configure(mended bool) {
 	if mended {
 		transform = `if ($.user?.email?.endsWith("@-bad.example")) return {...$, user: {...$.user, email: $.user.email.replace("@-bad", "@mended")}}`
 	}
+	encryption := "{}"
+	if p.sealed {
+		encryption = fmt.Sprintf("{key: %q}", encryptionKey)
+	}
 	text := fmt.Sprintf(`
 server:
   host: 127.0.0.1
@@ -92,6 +99,7 @@ server:
   admin_token: %s
   min_free_bytes: 1MiB
   grace: 2s
+  encryption: %s
   events_cache: {capacity: 0}
 api_keys:
   - {id: shop, client_secret: %s, server_secret: %s}
@@ -110,7 +118,7 @@ destinations:
         return $
     filter: {not: {event_type: noise}}
     retry: {max_delay: %dms}
-`, p.address[strings.LastIndexByte(p.address, ':')+1:], p.data(), adminToken, clientSecret, serverSecret, accessToken, hubID, p.hubspot, lateAfter,
+`, p.address[strings.LastIndexByte(p.address, ':')+1:], p.data(), adminToken, encryption, clientSecret, serverSecret, accessToken, hubID, p.hubspot, lateAfter,
 		p.version, transform, 500+p.version)
 	if err := os.WriteFile(p.config()+".new", []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)

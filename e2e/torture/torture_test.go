@@ -121,7 +121,7 @@ func newTorture(t *testing.T) *torture {
 	x.ledger = openLedger(t, filepath.Join(dir, "ledger.jsonl"))
 	x.hub = newHub(t, dir)
 	x.proxies = newProxies(t)
-	x.p = newProcess(t, dir, "http://"+x.proxies.add("hubspot", x.hub.address))
+	x.p = newProcess(t, dir, "http://"+x.proxies.add("hubspot", x.hub.address), x.seed%2 == 0)
 	return x
 }
 
