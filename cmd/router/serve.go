@@ -229,6 +229,7 @@ func (srv *service) run(ctx context.Context, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return srv.ingest.Run(ctx, ln) })
 	g.Go(func() error { return srv.router.Run(ctx) })
+	g.Go(func() error { return srv.store.CheckNowAndThen(ctx) })
 	if srv.certificate != nil {
 		g.Go(func() error { return srv.certificate.Run(ctx) })
 	}
@@ -271,15 +272,26 @@ func (srv *service) ready() (detail []byte, ok bool) {
 	status := struct {
 		Status string              `json:"status"`
 		Lanes  []router.LaneStatus `json:"lanes"`
-	}{"ok", srv.router.Status()}
+		Check  *storeCheck         `json:"store_check,omitempty"`
+	}{Status: "ok", Lanes: srv.router.Status()}
 	if !ok {
 		status.Status = "failed"
+	}
+	if last := srv.store.LastCheck(); !last.At.IsZero() {
+		status.Check = &storeCheck{last.At.UTC(), last.Took.Seconds(), append([]string{}, last.Problems...)}
 	}
 	detail, err := json.Marshal(status)
 	if err != nil {
 		return []byte(`{"status":"failed"}`), false
 	}
 	return detail, ok
+}
+
+// storeCheck is what the last check of the store's database has found.
+type storeCheck struct {
+	At       time.Time `json:"at"`
+	Seconds  float64   `json:"seconds"`
+	Problems []string  `json:"problems"`
 }
 
 // openLogs opens the two logs. Bulk events stop before the disk is so full that live ones would have to.

@@ -193,6 +193,9 @@ var (
 	logBytes      = prometheus.NewDesc("router_log_bytes", "Bytes of the log on disk: live, bulk.", []string{"log"}, nil)
 	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", []string{"log"}, nil)
 	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
+	storeProblems = prometheus.NewDesc("router_store_check_problems", "Problems that the last check of the store has found, 10 at most.", nil, nil)
+	storeChecked  = prometheus.NewDesc("router_store_check_timestamp_seconds", "When the last check of the store ended, in Unix seconds; 0 before the first.", nil, nil)
+	storeCheck    = prometheus.NewDesc("router_store_check_seconds", "How long it took.", nil, nil)
 	jitsuQueue    = prometheus.NewDesc("eventnative_destinations_events_queue_size", "Entries that are not finished.", []string{"destination_type", "destination_id"}, nil)
 	outcomes      = prometheus.NewDesc("router_outcomes", "Outcomes that are kept.", nil, nil)
 	outcomeBytes  = prometheus.NewDesc("router_outcome_bytes", "Bytes of the outcomes on disk.", nil, nil)
@@ -206,7 +209,7 @@ var (
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, jitsuQueue, refusedAPIKey,
+		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeCheck, jitsuQueue, refusedAPIKey,
 		outcomes, outcomeBytes, outcomesGone, kvEntries, kvBytes, kvDropped,
 		deadLetters, deadLetterBytes, deadLetterOldest, deadLetterReplays, deadLetterMost,
 	} {
@@ -242,6 +245,14 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(logBytes, float64(in.log.Stats().Bytes), in.name)
 		gauge(logUnsorted, float64(in.unsorted()), in.name)
 	}
+	checked := r.store.LastCheck()
+	gauge(storeProblems, float64(len(checked.Problems)))
+	gauge(storeCheck, checked.Took.Seconds())
+	at := 0.0
+	if !checked.At.IsZero() {
+		at = float64(checked.At.UnixMilli()) / 1000
+	}
+	gauge(storeChecked, at)
 	kept := r.store.Stats()
 	gauge(storeBytes, float64(kept.FileBytes+kept.WALBytes))
 	gauge(outcomes, float64(kept.Outcomes))

@@ -127,6 +127,7 @@ type Store struct {
 	fileBulkPosition       atomic.Uint64
 	checkpointAsked        atomic.Bool
 	stats                  counters
+	check                  atomic.Pointer[Check] // nil: none yet
 
 	seen       *window
 	known      *window
