@@ -78,7 +78,9 @@ func (s *Server) adminPage(ctx *fasthttp.RequestCtx, path []byte) bool {
 	}
 	b := acquireBatch()
 	defer b.release()
-	body, r := b.read(ctx, s.limits().body, s.pace())
+	l := s.limits()
+	// A dead letter that is imported may have two events, each larger than those of clients by what a transform and base64 add.
+	body, r := b.read(ctx, max(l.body, 4*l.event+1<<20), s.pace())
 	if r != nil {
 		s.refuse(ctx, nil, r)
 		return true
