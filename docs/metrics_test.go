@@ -86,14 +86,17 @@ func ofCommand(t *testing.T) map[string][]string {
 	labels := map[string][]string{
 		"router_config_reloads_total": {"result"}, "router_config_last_reload_success_timestamp_seconds": {},
 		"router_config_address_age_seconds": {"part"}, "router_config_address_state": {"part", "state"},
-	}
-	source, err := os.ReadFile("../cmd/router/reloadstatus.go")
-	if err != nil {
-		t.Fatal(err)
+		"router_encryption_key_in_use": {"key"},
 	}
 	found := map[string][]string{}
-	for _, m := range regexp.MustCompile(`"(router_\w+)"`).FindAllStringSubmatch(string(source), -1) {
-		found[m[1]] = labels[m[1]]
+	for _, file := range []string{"reloadstatus.go", "encryption.go"} {
+		source, err := os.ReadFile("../cmd/router/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`"(router_\w+)"`).FindAllStringSubmatch(string(source), -1) {
+			found[m[1]] = labels[m[1]]
+		}
 	}
 	return found
 }

@@ -100,21 +100,22 @@ func listen(addr, setting string) (net.Listener, error) {
 
 // service is one router with all its parts.
 type service struct {
-	state    atomic.Pointer[state]
-	parts    parts     // to make routes with
-	reloader *reloader // nil: the configuration is no file
-	began    time.Time
-	logger   *slog.Logger
-	registry *prometheus.Registry
-	log      *log.Log
-	bulkLog  *log.Log
-	store    *store.Store
-	router   *router.Router
-	geo      *enrich.Geo // nil: there are no databases
-	enricher *enrich.Enricher
-	ingest   *ingest.Server
-	recent   *eventscache.Cache
-	fields   *redact.Fields // what people are not shown of events
+	state      atomic.Pointer[state]
+	parts      parts     // to make routes with
+	reloader   *reloader // nil: the configuration is no file
+	began      time.Time
+	logger     *slog.Logger
+	registry   *prometheus.Registry
+	log        *log.Log
+	bulkLog    *log.Log
+	store      *store.Store
+	router     *router.Router
+	encryption *encryption
+	geo        *enrich.Geo // nil: there are no databases
+	enricher   *enrich.Enricher
+	ingest     *ingest.Server
+	recent     *eventscache.Cache
+	fields     *redact.Fields // what people are not shown of events
 
 	lastLines *lastLines
 
@@ -140,6 +141,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}()
 	srv.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := cfg.Server
+	tightenModes(server.DataDir, logger)
 	srv.store, err = store.Open(server.DataDir, storeOptions(server, logger))
 	if errors.Is(err, store.ErrInUse) {
 		return srv, fmt.Errorf("%w: stop that router, or give this one a server.data_dir of its own", err)
@@ -150,6 +152,8 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err := srv.openLogs(); err != nil {
 		return srv, err
 	}
+	srv.encryption = newEncryption(srv)
+	srv.registry.MustRegister(srv.encryption)
 	if path := cfg.Geo.MaxMindPath; path != "" {
 		if srv.geo, err = enrich.OpenGeo(path, logger); err != nil {
 			return srv, usageError{fmt.Errorf("geo.maxmind_path: %w", err)}
@@ -230,6 +234,7 @@ func (srv *service) run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return srv.ingest.Run(ctx, ln) })
 	g.Go(func() error { return srv.router.Run(ctx) })
 	g.Go(func() error { return srv.store.CheckNowAndThen(ctx) })
+	g.Go(func() error { return srv.encryption.run(ctx) })
 	if srv.certificate != nil {
 		g.Go(func() error { return srv.certificate.Run(ctx) })
 	}

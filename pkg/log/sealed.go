@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 
 	"eventrouter/pkg/seal"
 )
@@ -93,6 +95,28 @@ func (l *Log) SealedWith() map[seal.KeyID]int64 {
 		}
 	}
 	return bytes
+}
+
+// KeysOf returns the ids of the keys with which records of the log in a directory are sealed, the zero id for plain ones. It looks at the directory as it is, whether or not
+// somebody has the log open.
+func KeysOf(dir string) (keys []seal.KeyID, err error) {
+	segments, err := listSegments(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look at log: %w", err)
+	}
+	for _, s := range segments {
+		err := s.readHeader()
+		if err == nil && s.sealed {
+			s.key, err = s.readKey()
+		}
+		if err == nil && s.size > headerBytes && !slices.Contains(keys, s.key) {
+			keys = append(keys, s.key)
+		}
+		if err != nil && !errors.Is(err, errHeader) && !errors.Is(err, fs.ErrNotExist) { // damaged, or reclaimed just now
+			return nil, fmt.Errorf("look at log: %w", err)
+		}
+	}
+	return keys, nil
 }
 
 // anySealed says whether names finds something in a sealed record of a file. One that can not be opened counts as well: nobody could ever tell.

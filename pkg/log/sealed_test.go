@@ -81,6 +81,9 @@ func TestSealedLog(t *testing.T) {
 		}
 	}
 	with(seal.KeyID{}, keyOf(t, one), keyOf(t, two))
+	if keys, err := KeysOf(dir); len(keys) != 3 || err != nil {
+		t.Errorf("KeysOf = %v, %v; want three", keys, err)
+	}
 	mustAppend(t, l, "last")
 	if err := l.Erase(Offset(len(want))); err != nil {
 		t.Fatal(err)

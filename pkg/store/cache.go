@@ -23,9 +23,13 @@ func (s *Store) CacheLoad(key string) (value []byte, at time.Time, ok bool) {
 		return bytes.Clone(v.value), v.at, true
 	}
 	err := s.read(func(c *conn) error {
-		return c.query(`SELECT value, at FROM cache WHERE key = ?`, func(row []driver.Value) error {
-			value, at, ok = toBytes(row[0]), toTime(row[1]), true
-			return nil
+		return c.query(`SELECT value, at, sealed FROM cache WHERE key = ?`, func(row []driver.Value) (err error) {
+			value, at = toBytes(row[0]), toTime(row[1])
+			if toInt(row[2]) == 1 {
+				value, err = c.box.Open(nil, value, cacheName(key))
+			}
+			ok = err == nil
+			return err
 		}, key)
 	})
 	if err != nil {
@@ -71,9 +75,20 @@ func (s *Store) writeCaches() {
 
 func (s *Store) putCaches(caches map[string]*cacheValue) error {
 	for key, v := range caches {
-		if err := s.w.exec(`INSERT OR REPLACE INTO cache (key, at, value) VALUES (?, ?, ?)`, key, v.at, v.value); err != nil {
+		if err := s.w.putCache(key, toMillis(v.at), v.value); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// putCache writes one value; at is in Unix milliseconds.
+func (c *conn) putCache(key string, at int64, value []byte) error {
+	sealed := 0
+	if c.box.Seals() {
+		sealed = 1
+		c.sealed = c.box.Seal(c.sealed[:0], value, cacheName(key))
+		value = c.sealed
+	}
+	return c.exec(`INSERT OR REPLACE INTO cache (key, at, value, sealed) VALUES (?, ?, ?, ?)`, key, at, value, sealed)
 }

@@ -61,7 +61,7 @@ func TestIdentityCacheBounds(t *testing.T) {
 	s.identities = newIdentityCache(perMap)
 	var ids []Identity
 	for i := range 3*perMap + 10 {
-		ids = append(ids, Identity{APIKey: "k", Kind: "user_id", Value: fmt.Sprint(i), Email: fmt.Sprint(i, "@x")})
+		ids = append(ids, Identity{APIKey: "k", Kind: "user_id", Value: fmt.Sprint(i), Email: fmt.Sprint(i, "@x"), Seen: at})
 	}
 	mustCommit(t, s, &Batch{Identities: ids})
 	if n := len(s.identities.young) + len(s.identities.old); n > 2*perMap {

@@ -85,6 +85,10 @@ var otherTables = []*sealedTable{
 		rows: `SELECT letter, substr(problem, 1, 5) FROM replays WHERE letter > ? ORDER BY letter LIMIT ?`,
 	},
 	{
+		name: "cache", start: []any{""}, wanted: byType, reseal: resealCache,
+		rows: `SELECT key, CASE sealed WHEN 1 THEN substr(value, 1, 5) ELSE 'plain' END FROM cache WHERE key > ? ORDER BY key LIMIT ?`,
+	},
+	{
 		name: "exports", start: []any{int64(0)}, wanted: byType, reseal: resealExport,
 		rows: `SELECT id, substr(query, 1, 5) FROM exports WHERE id > ? ORDER BY id LIMIT ?`,
 	},
@@ -270,6 +274,23 @@ func resealMemories(t *tx, key []driver.Value) (bytes int, err error) {
 		return 0, err
 	}
 	return row.bytes(), t.s.w.putMemoryRow(&row)
+}
+
+func resealCache(t *tx, key []driver.Value) (bytes int, err error) {
+	c := t.s.w
+	var at int64
+	var value []byte
+	err = c.query(`SELECT at, value, sealed FROM cache WHERE key = ?`, func(row []driver.Value) (err error) {
+		at, value = toInt(row[0]), toBytes(row[1])
+		if toInt(row[2]) == 1 {
+			value, err = c.box.Open(nil, value, cacheName(toString(key[0])))
+		}
+		return err
+	}, key[0])
+	if err != nil {
+		return 0, err
+	}
+	return len(value), c.putCache(toString(key[0]), at, value)
 }
 
 func resealRetry(t *tx, key []driver.Value) (bytes int, err error) {

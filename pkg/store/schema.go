@@ -268,6 +268,7 @@ ALTER TABLE state ADD COLUMN hashed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE state ADD COLUMN keys TEXT NOT NULL DEFAULT '';
 ALTER TABLE identities ADD COLUMN sealed BLOB;  -- value and email, which are hashes then; NULL: they are the texts
 ALTER TABLE holds ADD COLUMN sealed BLOB;       -- likewise key
+ALTER TABLE cache ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;  -- 1: value is
 
 -- Persons who are forgotten, as keyed hashes. What the logs hold of them below these positions is not delivered.
 CREATE TABLE forgotten (

@@ -15,7 +15,7 @@ import (
 
 // What is sealed, with a key among Options.Keys that seals:
 //
-//	what is only read    blocks, outcomes, memories      a blob whose first byte, or whose checksum, says so
+//	what is only read    blocks, outcomes, caches, ...   a blob; its first byte or another column says so
 //	texts                errors of retries, ...          a BLOB in a column of TEXT
 //	what is looked up    ids, persons, keys of $kv       a keyed hash in its column, the true text in a sealed one beside it
 //
@@ -36,6 +36,7 @@ const (
 	sealedLetter   = 'd' // offset, output, time; destination and part
 	sealedProblem  = 'p' // letter
 	sealedExport   = 'e' // id; column
+	sealedCache    = 'c' // key
 	sealedHashKey  = 's' //
 	sealedLookup   = 'l' //
 )
@@ -75,6 +76,8 @@ func problemName(letter int64) seal.Name {
 func exportName(id int64, column string) seal.Name {
 	return seal.Name{Kind: sealedExport, IDs: [3]uint64{uint64(id)}, Text: column}
 }
+
+func cacheName(key string) seal.Name { return seal.Name{Kind: sealedCache, Text: key} }
 
 // sealBlob returns blob as it is stored. What it returns is valid until the next call on the connection.
 func (c *conn) sealBlob(blob []byte, name seal.Name) []byte {

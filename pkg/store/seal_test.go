@@ -74,6 +74,7 @@ func fillStore(t *testing.T, s *Store, n int) {
 	})
 	first := mustRead(t, s, lane, 0, 1)[0]
 	mustCommit(t, s, &Batch{Retries: []Retry{{Ref: Ref{Block: first.ID}, Attempt: 1, Due: received, Since: received, Error: "jane@example.com is no contact"}}})
+	s.CacheStore("definitions", []byte("order_completed"))
 	if err := s.RecordExport(ctx, Export{At: received, Target: "/srv/jane@example.com.jsonl", Query: "person jane@example.com", Letters: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +110,8 @@ func contents(t *testing.T, s *Store, n int) map[string]any {
 	exports, err := s.Exports(ctx)
 	put("exports", exports, err)
 	all["position"] = s.Position()
+	cached, _, ok := s.CacheLoad("definitions")
+	all["cache"] = fmt.Sprint(string(cached), ok)
 	for i := range n {
 		id := fmt.Sprintf("event-id-0815-%d", i)
 		identity, ok, err := s.Identity("web", "user_id", fmt.Sprintf("visitor-4711-%d", i))
@@ -250,7 +253,9 @@ func TestSealedFromTheStart(t *testing.T) {
 func TestSealedRowsStayInTheirPlace(t *testing.T) {
 	dir := t.TempDir()
 	ring := mustRing(t, true, testKeys(t, 1)...)
-	open := func() *Store { return mustOpen(t, dir, Options{Keys: ring, OutcomeBytes: 1 << 20, uncompressed: true, pragmas: unsynced, Logger: quiet}) }
+	open := func() *Store {
+		return mustOpen(t, dir, Options{Keys: ring, OutcomeBytes: 1 << 20, uncompressed: true, pragmas: unsynced, Logger: quiet})
+	}
 	s := open()
 	for i := range 2 {
 		fillStore(t, s, i)
