@@ -15,7 +15,6 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/log"
-	"eventrouter/pkg/router"
 	"eventrouter/pkg/seal"
 	"eventrouter/pkg/store"
 )
@@ -64,7 +63,7 @@ func (e *encryption) keys() []seal.KeyID {
 }
 
 // sealPause is how often it is looked at whether the logs have got rid of what is sealed with an old key: they do once it is sorted.
-const sealPause = 10 * time.Second
+const sealPause = 2 * time.Second
 
 // run works until everything is sealed as it should be, or ctx ends. What goes wrong is told and keeps nobody from using the old key on.
 func (e *encryption) run(ctx context.Context) error {
@@ -111,10 +110,12 @@ func (e *encryption) run(ctx context.Context) error {
 // clearLogs deletes what is sorted and sealed with other keys than the one that is wanted, and returns those with which something is left.
 func (e *encryption) clearLogs(want seal.KeyID) (left []string, err error) {
 	srv := e.srv
+	srv.store.AskCheckpoint()
+	live, bulk := srv.store.FilePositions()
 	for _, l := range []struct {
 		log    *log.Log
-		sorted log.Offset
-	}{{srv.log, log.Offset(srv.store.Position())}, {srv.bulkLog, router.BulkPosition(srv.store)}} {
+		sorted log.Offset // what came of the records below stands in the store's file
+	}{{srv.log, log.Offset(live)}, {srv.bulkLog, log.Offset(bulk)}} {
 		others := func() (ids []string) {
 			for id := range l.log.SealedWith() {
 				if id != want {
