@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type virtual struct {
 	srv    *service
 	stop   func()
 	events int
+
+	refuse atomic.Pointer[error] // not nil: calls fail with it before they are sent
 
 	mu    sync.Mutex // guards the fields below
 	calls []remoteCall
@@ -60,6 +63,9 @@ func constant(d time.Duration) func() time.Duration { return func() time.Duratio
 
 // RoundTrip implements [http.RoundTripper] with a way to HubSpot and back.
 func (v *virtual) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := v.refuse.Load(); err != nil && *err != nil {
+		return nil, *err
+	}
 	c := remoteCall{path: r.URL.Path, sent: time.Now()}
 	if r.GetBody != nil {
 		if body, err := r.GetBody(); err == nil {

@@ -3,6 +3,7 @@ package destinations
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -94,6 +95,28 @@ func (e *AmbiguousError) Unwrap() error { return e.Err }
 // Ambiguous says that bytes of a call were sent and no complete answer came: the remote may have applied it, or may yet. The router sends
 // the same entries again, unchanged, and holds later writes of their keys until LateAfter has passed.
 func Ambiguous(err error) error { return &AmbiguousError{Err: err} }
+
+// UnavailableError is made by Unavailable.
+type UnavailableError struct{ Err error }
+
+func (e *UnavailableError) Error() string { return e.Err.Error() }
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// Unavailable says that the remote could not be reached, gave no answer in time, or that a gateway answered in its place (502, 503, 504, 52x): as far as one
+// can tell the entry has no part in it. Ambiguous and RetryAfter may be made of it. The entry is tried again as after any other error; but while nothing of its
+// lane goes through, the time does not count towards retry.max_age, so that an outage makes no dead letters.
+func Unavailable(err error) error { return &UnavailableError{Err: err} }
+
+// IsUnavailable says whether err was made by Unavailable, or of one that was.
+func IsUnavailable(err error) bool {
+	var e *UnavailableError
+	return errors.As(err, &e)
+}
+
+// AnsweredByGateway says whether an HTTP status is one that a gateway answers with when the remote behind it does not.
+func AnsweredByGateway(status int) bool {
+	return status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout || status >= 520 && status < 530
+}
 
 // IsSkip reports the reason when err was made by Skip.
 func IsSkip(err error) (reason string, ok bool) {

@@ -2,7 +2,9 @@ package router
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/store"
 )
 
 // TestBlockOverRestart: since when and why a lane is blocked outlives the process, and each change is logged once.
@@ -92,6 +95,37 @@ func TestUnansweredOverRestart(t *testing.T) {
 	})
 }
 
+// TestUnavailableForOne: what fails as in an outage, while others go through, is given up at retry.max_age all the same.
+func TestUnavailableForOne(t *testing.T) {
+	f := func(others bool, want string) {
+		t.Helper()
+		inBubble(t, func(t *testing.T) {
+			g := newRig(t, newRemote(), nil)
+			g.remote.answer = func(c call) []error {
+				errs := make([]error, len(c.entries))
+				for i, e := range c.entries {
+					if e.Plan.Key == "a@b.co" {
+						errs[i] = destinations.Unavailable(errors.New("connection refused"))
+					}
+				}
+				return errs
+			}
+			g.start()
+			defer g.stop()
+			g.post(identify("a@b.co", 1))
+			for i := range 30 {
+				time.Sleep(time.Hour)
+				if others {
+					g.post(identify("c@b.co", i))
+				}
+			}
+			g.want("dead letters", deadReasons(g), want)
+		})
+	}
+	f(true, "retries")
+	f(false, "")
+}
+
 func deadReasons(g *rig) string {
 	g.t.Helper()
 	var reasons []string
@@ -99,4 +133,31 @@ func deadReasons(g *rig) string {
 		reasons = append(reasons, d.Reason)
 	}
 	return strings.Join(reasons, " ")
+}
+
+// TestNewLaneWaitsForRoom: a disk without room for a lane is waited for, until there is some or the router stops; no event is a dead letter for it.
+func TestNewLaneWaitsForRoom(t *testing.T) {
+	f := func(stopAfter time.Duration, want bool, after time.Duration) {
+		t.Helper()
+		inBubble(t, func(t *testing.T) {
+			g := newRig(t, newRemote(), nil)
+			g.start()
+			defer g.stop()
+			ctx, cancel := context.WithTimeout(t.Context(), stopAfter)
+			defer cancel()
+			h := &handover{r: g.router, stop: ctx.Done()}
+			began, full := time.Now(), 5
+			done := h.untilRoom(func() error {
+				if full--; full >= 0 {
+					return fmt.Errorf("lane: %w", store.ErrFull)
+				}
+				return nil
+			})
+			if took := time.Since(began); done != want || took != after || (h.failed == nil) != want {
+				t.Errorf("done %t after %v, failed with %v; want %t after %v", done, took, h.failed, want, after)
+			}
+		})
+	}
+	f(time.Hour, true, 5*time.Second)
+	f(2500*time.Millisecond, false, 2500*time.Millisecond)
 }

@@ -190,7 +190,7 @@ func refs(entries []*entry) []store.Ref {
 func (l *lane) stopLocked(err error, now time.Time) {
 	var block *destinations.BlockError
 	if !errors.As(err, &block) {
-		l.pauseLocked(err, now)
+		l.pauseLocked(err, nil, now)
 		return
 	}
 	if block.Scope == destinations.LaneScope {
@@ -236,15 +236,22 @@ func (l *lane) blockLocked(block *destinations.BlockError, now time.Time) {
 }
 
 // pauseLocked counts a call that delivered nothing. From the second in a row on the lane waits before it tries another.
-func (l *lane) pauseLocked(err error, now time.Time) {
+// u is the call's, nil where there was none.
+func (l *lane) pauseLocked(err error, u *unit, now time.Time) {
 	s := l.stop
 	if s == nil {
-		s = &stoppage{since: now}
+		s = &stoppage{since: now, judged: now}
 		l.stop = s
 	}
 	if s.blocked {
 		return
 	}
+	if destinations.IsUnavailable(err) { // an outage, as far as one can tell: nothing has gone through since the last failure
+		s.outage += now.Sub(s.judged)
+		l.blockedFor += now.Sub(s.judged)
+	}
+	s.judged = now
+	s.failing.add(u)
 	s.err = err
 	s.failures++
 	if s.failures > 1 {
@@ -305,6 +312,8 @@ func (l *lane) worksLocked(began, now time.Time) {
 			lane.blockedFor += now.Sub(s.since)
 			lane.keepBlock(nil)
 			lane.freePassedLocked()
+		} else if s.failing.one() {
+			lane.blockedFor -= s.outage // others go through: it was that one's own matter
 		}
 		if s.blocked || s.failures >= loudFailures {
 			lane.account.router.logger.Info("lane flows again", "destination", lane.account.route.Name, "hub", lane.account.hub, "account", lane.account.name,

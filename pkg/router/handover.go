@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -183,9 +184,8 @@ func (h *handover) setAside(i int, a *aside, rec log.Record, ev *event.Event) {
 func (h *handover) putOff(a *aside, u *unsorted, rec log.Record, ev *event.Event) {
 	block := h.unsorted[u]
 	if block == nil {
-		id, err := u.open(h.r.store)
-		if err != nil {
-			h.failed = err
+		var id store.LaneID
+		if !h.untilRoom(func() (err error) { id, err = u.open(h.r.store); return err }) {
 			return
 		}
 		block = h.newBlock(id, ev)
@@ -273,12 +273,39 @@ func (h *handover) settle(i int, route *Route, rec log.Record, ev *event.Event, 
 	}
 }
 
+// untilRoom does what writes to the store beside the batch: it makes a lane. A disk without room is waited for, as for a commit, and whatever else fails ends the
+// router: no event is a dead letter for it. False: the batch must not be committed.
+func (h *handover) untilRoom(do func() error) bool {
+	for told := false; ; told = true {
+		err := do()
+		if err == nil {
+			return true
+		}
+		if !errors.Is(err, store.ErrFull) {
+			h.failed = err
+			return false
+		}
+		if !told {
+			h.r.logger.Error(diskFull, "error", err.Error())
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-h.stop:
+			h.failed = context.Canceled
+			return false
+		}
+	}
+}
+
 // enter makes one lane entry.
 func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinations.Plan) error {
 	ev := d.Event
-	a, err := h.account(route, route.Destination.Hub(p.Account), p.Account)
-	if err != nil {
+	var a *account
+	if !h.untilRoom(func() (err error) {
+		a, err = h.account(route, route.Destination.Hub(p.Account), p.Account)
 		return err
+	}) {
+		return nil
 	}
 	l := a.lane(p.Lane)
 	if l == nil {
@@ -293,9 +320,9 @@ func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinati
 	}
 	block := h.lanes[st]
 	if block == nil {
-		id, err := st.open()
-		if err != nil {
-			return err
+		var id store.LaneID
+		if !h.untilRoom(func() (err error) { id, err = st.open(); return err }) {
+			return nil
 		}
 		block = h.newBlock(id, ev)
 		h.lanes[st] = block

@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -40,7 +41,7 @@ type lane struct {
 	stop       *stoppage
 	before     *keptBlock         // what blocked it when an earlier run ended, until a call tells how it is now
 	probed     time.Time          // when somebody last wanted a probe
-	blockedFor time.Duration      // total time blocked, which the age of retries does not count
+	blockedFor time.Duration      // total time blocked, or without anything going through in an outage, which the age of retries does not count
 	cutAcquire context.CancelFunc // ends the wait for a permit; nil: there is none
 
 	// Owned by the dispatcher.
@@ -95,6 +96,9 @@ type stoppage struct {
 	err      error
 	since    time.Time     // in this run
 	shown    time.Time     // since when people are told that it is; zero: since
+	judged   time.Time     // the last call that failed, while it is not blocked
+	outage   time.Duration // in it, the part of lane.blockedFor that was counted because nothing went through
+	failing  failing
 	until    time.Time     // the next probe
 	delay    time.Duration // between probes
 	blocked  bool          // said by the destination, for a cause outside the entries
@@ -105,6 +109,30 @@ type stoppage struct {
 	skipAfter  time.Duration // entries older than this are skipped; 0: none
 	skipReason string
 }
+
+// failing says whether calls that fail are all about one ID.
+type failing struct {
+	id      string
+	begun   bool
+	several bool
+}
+
+func (f *failing) add(u *unit) {
+	if u == nil || len(u.entries) == 0 {
+		f.several = true
+		return
+	}
+	for _, e := range u.entries {
+		id := e.Plan.ID
+		if id == "" {
+			id = fmt.Sprint(e.ref)
+		}
+		f.several = f.several || f.begun && id != f.id
+		f.id, f.begun = id, true
+	}
+}
+
+func (f *failing) one() bool { return f.begun && !f.several }
 
 func newLane(a *account, index int, name store.LaneName, spec destinations.LaneSpec) *lane {
 	l := &lane{

@@ -187,6 +187,8 @@ func (r *Router) intakes() []*intake {
 	return []*intake{r.live, r.bulk}
 }
 
+const diskFull = "the disk is full: nothing is sorted or delivered until there is room"
+
 // commit makes a batch durable. A disk without room is waited for: what was acknowledged must get in.
 func (r *Router) commit(ctx context.Context, b *store.Batch) error {
 	for told := false; ; told = true {
@@ -196,7 +198,7 @@ func (r *Router) commit(ctx context.Context, b *store.Batch) error {
 			return err
 		}
 		if !told {
-			r.logger.Error("the disk is full: nothing is sorted or delivered until there is room", "error", err.Error())
+			r.logger.Error(diskFull, "error", err.Error())
 		}
 		select {
 		case <-time.After(time.Second):

@@ -146,14 +146,14 @@ func (l *lane) judgeLocked(res *result, now time.Time) {
 			return
 		case o.Err == nil || skipped || errors.As(o.Err, &reject):
 			works = true
-		default:
+		case failed == nil || destinations.IsUnavailable(failed):
 			failed = o.Err
 		}
 	}
 	if works {
 		l.worksLocked(res.began, now)
 	} else if failed != nil && !outdated {
-		l.pauseLocked(failed, now)
+		l.pauseLocked(failed, res.unit, now)
 	}
 }
 

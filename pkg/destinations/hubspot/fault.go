@@ -44,10 +44,13 @@ func (a *answer) err() error {
 func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 	if err != nil {
 		var lost *lostError
-		if write && errors.As(err, &lost) && lost.sent {
-			return destinations.Ambiguous(err)
+		if !errors.As(err, &lost) {
+			return err
 		}
-		return err
+		if write && lost.sent {
+			return destinations.Ambiguous(destinations.Unavailable(err))
+		}
+		return destinations.Unavailable(err)
 	}
 	now := time.Now()
 	switch a.status {
@@ -72,14 +75,22 @@ func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 	case a.status >= 300 && a.status < 400:
 		return a.noSuchPath()
 	case a.status >= 500 && write:
-		return destinations.Ambiguous(a.err())
+		return destinations.Ambiguous(a.failure())
 	case a.status >= 500, a.status == http.StatusRequestTimeout:
 		if wait := a.retryAfter(now); wait > 0 {
-			return destinations.RetryAfter(a.err(), wait)
+			return destinations.RetryAfter(a.failure(), wait)
 		}
-		return a.err()
+		return a.failure()
 	}
 	return nil
+}
+
+// failure is err of an answer that is no fault of the inputs, where that is certain.
+func (a *answer) failure() error {
+	if destinations.AnsweredByGateway(a.status) || a.status == http.StatusRequestTimeout {
+		return destinations.Unavailable(a.err())
+	}
+	return a.err()
 }
 
 // noSuchPath blocks a lane whose calls cannot work whatever is in them: the configuration leads elsewhere.

@@ -99,6 +99,9 @@ func (d *Destination) judge(ctx context.Context, c *call, a *answer, err error) 
 		return verdict{}
 	case a.status == http.StatusRequestTimeout, a.status == http.StatusTooEarly, a.status == http.StatusTooManyRequests, a.status >= 500:
 		err := said("")
+		if destinations.AnsweredByGateway(a.status) {
+			err = destinations.Unavailable(err)
+		}
 		if a.status == http.StatusTooManyRequests {
 			d.metrics.QuotaRefused(d.name, refusedPolicy)
 		}
@@ -149,7 +152,7 @@ func (d *Destination) judgeError(ctx context.Context, c *call, err error) verdic
 	default:
 		err = errors.New("no whole answer: " + shorten(d.clean(c, destinations.PlainError(err).Error())))
 	}
-	return verdict{err: err, about: c.scopeOf(0)}
+	return verdict{err: destinations.Unavailable(err), about: c.scopeOf(0)}
 }
 
 // redirected is about an answer that leads where the router does not follow.
