@@ -202,6 +202,8 @@ type letterEdit struct {
 	OtherType bool            `json:"other_type,omitempty"` // event_type may change
 }
 
+var errReplaying = &lettersRefusal{status: http.StatusConflict, Message: "The dead letter is being replayed", Err: "wait for the replay, or cancel it"}
+
 // edited is the answer.
 type edited struct {
 	ID      int64 `json:"id"`
@@ -226,9 +228,7 @@ func (p *lettersPages) edit(ctx context.Context, r *http.Request) (any, error) {
 	case c.Checksum != "" && c.Checksum != l.Checksum:
 		return nil, &lettersRefusal{status: http.StatusConflict, Message: "The dead letter has changed meanwhile", Err: "look at it again"}
 	case d.Replay != nil:
-		return nil, &lettersRefusal{
-			status: http.StatusConflict, Message: "The dead letter is being replayed", Err: "wait for the replay, or cancel it",
-		}
+		return nil, errReplaying
 	case c.Original != nil && d.Original == nil:
 		return nil, badRequest("Dead letter %d has no original: no transform changed its event", c.ID)
 	}
@@ -246,7 +246,14 @@ func (p *lettersPages) edit(ctx context.Context, r *http.Request) (any, error) {
 	if bytes.Equal(ev, d.Event) && bytes.Equal(original, d.Original) {
 		return edited{c.ID, false}, nil
 	}
-	return edited{c.ID, true}, p.store.EditDeadLetter(ctx, c.ID, ev, original)
+	err = p.store.EditDeadLetter(ctx, c.ID, ev, original)
+	switch {
+	case errors.Is(err, store.ErrMarked): // meanwhile
+		err = errReplaying
+	case errors.Is(err, store.ErrNoLetter):
+		err = noLetter(c.ID)
+	}
+	return edited{c.ID, true}, err
 }
 
 // withJSON is a record with another event in the same envelope.
