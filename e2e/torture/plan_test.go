@@ -73,8 +73,8 @@ func (x *torture) moods(stop context.Context) {
 // someFault chooses a fault. Without Times it acts for a while.
 func someFault(rnd *rand.Rand) (name string, f sandbox.Fault) {
 	f.Times = 1 + rnd.IntN(3)
-	late := ms(rnd, 50, int(lateness/time.Millisecond))
-	switch rnd.IntN(14) {
+	late := ms(rnd, 600, int(lateness/time.Millisecond)) // well after the call has been sent again
+	switch rnd.IntN(16) {
 	case 0:
 		f.Status, f.Times = http.StatusUnauthorized, 0
 	case 1:
@@ -95,16 +95,16 @@ func someFault(rnd *rand.Rand) (name string, f sandbox.Fault) {
 	case 8:
 		f.Drop, f.Apply = true, true
 		return "reset after the write", f
-	case 9:
-		f.Drop, f.ApplyLate, f.Delay = true, late, ms(rnd, 0, 300)
+	case 9, 10, 11:
+		f.Drop, f.ApplyLate, f.Times = true, late, 1
 		return "no answer, applied late", f
-	case 10:
-		f.Status, f.ApplyLate, f.Delay = []int{500, 502, 503, 504, 524}[rnd.IntN(5)], late, ms(rnd, 0, 300)
+	case 12:
+		f.Status, f.ApplyLate, f.Times = []int{500, 502, 503, 504, 524}[rnd.IntN(5)], late, 1
 		return fmt.Sprintf("%d, applied late", f.Status), f
-	case 11:
+	case 13:
 		f.Status, f.Apply = []int{500, 502, 503, 504, 524}[rnd.IntN(5)], true
 		return fmt.Sprintf("%d, applied", f.Status), f
-	case 12:
+	case 14:
 		f.Status, f.Apply, f.Body = http.StatusOK, true, `{"status":"COMPLETE","results":[`
 		return "half an answer", f
 	default:

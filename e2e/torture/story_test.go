@@ -32,7 +32,7 @@ func (x *torture) fail(e *entry, format string, args ...any) {
 	x.t.Errorf("seed %d: %s\nledger: %s\nthe router says: %s\ncalls that carried it:\n%s", x.seed, text, line, told, x.calls(e))
 }
 
-// calls are those whose body holds the event's mark.
+// calls are those whose body holds the event's mark, or its value of seq, which all writes have.
 func (x *torture) calls(e *entry) string {
 	f, err := os.Open(x.hub.path)
 	if err != nil {
@@ -40,7 +40,10 @@ func (x *torture) calls(e *entry) string {
 	}
 	defer f.Close()
 	var all []string
-	needle := `"` + e.mark() + `"`
+	needle := `"mark":"` + e.mark() + `"`
+	if len(e.Props) > 0 {
+		needle = `"seq":"` + e.mark() + `"`
+	}
 	for lines := bufio.NewReader(f); ; {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
