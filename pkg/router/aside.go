@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +51,7 @@ type aside struct {
 
 	live, bulk, late unsorted
 
-	turn sync.Mutex // held while it reads, sorts and hands over
+	turn chan struct{} // capacity 1: whoever has put something in may read, sort and hand over
 
 	active atomic.Bool // set and cleared by the sorter
 	calm   atomic.Bool // drained, and the last window was within the limit: the sorter may take it back
@@ -92,7 +91,7 @@ func isUnsorted(name store.LaneName) bool {
 }
 
 func newAside(r *Router, route *Route) *aside {
-	a := &aside{r: r, route: route, wake: make(chan struct{}, 1)}
+	a := &aside{r: r, route: route, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	a.live.name = store.LaneName{Destination: route.Name, Lane: unsortedLane}
 	a.bulk.name = store.LaneName{Destination: route.Name, Lane: unsortedLane + bulkSuffix}
 	a.bulk.bulk = true
@@ -237,8 +236,12 @@ func (a *aside) run(ctx, leave context.Context) error {
 // sortSome sorts the next events of a lane: of what is live a block, else as many as fit in sliceTime. Where there are none to sort now it returns how long
 // that will be so.
 func (a *aside) sortSome(ctx, leave context.Context, h *handover, u *unsorted) (rest time.Duration, err error) {
-	a.turn.Lock()
-	defer a.turn.Unlock()
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-leave.Done():
+		return 0, nil
+	}
 	if u.block == nil {
 		if u.block, err = a.nextBlock(leave, u); err != nil || u.block == nil {
 			return time.Hour, err

@@ -90,6 +90,7 @@ type forgetting struct {
 	logger *slog.Logger
 	dry    bool
 
+	named    []store.PersonID
 	person   *forgottenPerson
 	marked   store.Forgotten
 	result   *Forgotten
@@ -151,13 +152,12 @@ func (f *forgetting) run(ctx context.Context, q ForgetQuery) (*Forgotten, error)
 	}
 	f.result = &Forgotten{DryRun: f.dry, Notes: []string{}, Exports: []ForgottenFile{}}
 	f.finished = map[store.Ref]bool{}
-	if ids, err = f.store.ExpandPerson(ctx, ids, mostForgotten); err != nil {
-		return nil, err
-	}
-	f.person = newForgottenPerson(ids)
+	f.named = ids
 	if f.dry {
-		f.marked = f.ends()
-		err = errors.Join(f.blocks(ctx), f.rows(ctx))
+		if err = f.expand(ctx); err == nil {
+			f.marked = f.ends()
+			err = errors.Join(f.blocks(ctx), f.rows(ctx))
+		}
 	} else {
 		err = f.erase(ctx)
 	}
@@ -192,7 +192,7 @@ func (f *forgetting) before(offset uint64) bool {
 func (f *forgetting) erase(ctx context.Context) error {
 	steps := []func(context.Context) error{f.mark, f.blocks, f.rows, f.unmark, f.files}
 	if f.router != nil {
-		steps = []func(context.Context) error{f.mark, f.sorted, f.windows, f.blocks, f.settled, f.windows, f.rows, f.unmark, f.files}
+		steps = []func(context.Context) error{f.mark, f.sorted, f.windows, f.blocks, f.loads, f.windows, f.rows, f.unmark, f.files}
 	} else {
 		steps = slices.Insert(steps, 1, f.rewriteLogs)
 	}
@@ -211,16 +211,22 @@ func (f *forgetting) erase(ctx context.Context) error {
 
 // mark notes durably who is forgotten, between two batches of the sorter: what it sorts from then on it looks at, and what came before is in the lanes.
 func (f *forgetting) mark(ctx context.Context) (err error) {
+	// The memory of identities is read here too: what the sorter had in hand before has taught it.
 	mark := func() error {
+		if err := f.expand(ctx); err != nil {
+			return err
+		}
+		if f.router != nil {
+			f.router.mu.Lock()
+			f.router.forgetting = f
+			f.router.mu.Unlock()
+		}
 		f.marked = f.ends()
 		return f.store.MarkForgotten(ctx, slices.Collect(maps.Keys(f.person.ids)), f.marked)
 	}
 	if f.router == nil {
 		return mark()
 	}
-	f.router.mu.Lock()
-	f.router.forgetting = f
-	f.router.mu.Unlock()
 	done, err := f.router.betweenBatches(mark)
 	if err != nil {
 		return err
@@ -231,6 +237,15 @@ func (f *forgetting) mark(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return &ForgetWait{"the sorter", ctx.Err()}
 	}
+}
+
+// expand finds all ids of the person.
+func (f *forgetting) expand(ctx context.Context) error {
+	ids, err := f.store.ExpandPerson(ctx, f.named, mostForgotten)
+	if err == nil {
+		f.person = newForgottenPerson(ids)
+	}
+	return err
 }
 
 // learn takes in ids that the sorter found in events of the person.
@@ -252,12 +267,6 @@ func (f *forgetting) sorted(ctx context.Context) error {
 		}
 		return ""
 	})
-}
-
-// settled waits for what was read before the blocks were rewritten.
-func (f *forgetting) settled(context.Context) error {
-	f.loads()
-	return nil
 }
 
 // awaitPause is between two looks. What is waited for is the state of several goroutines, as a rule for milliseconds, and nobody is slower for it.

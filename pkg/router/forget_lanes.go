@@ -105,24 +105,36 @@ func (f *forgetting) windows(ctx context.Context) error {
 }
 
 // loads waits until nobody has blocks in hand that were read before they were rewritten.
-func (f *forgetting) loads() {
+func (f *forgetting) loads(ctx context.Context) error {
 	r := f.router
 	for _, a := range r.atWork() {
 		for _, l := range a.lanes {
 			for _, s := range l.streams() {
-				s.await()
+				if err := turn(ctx, s.loading, "the lanes of "+a.route.Name); err != nil {
+					return err
+				}
+				<-s.loading
 			}
 		}
 	}
 	for _, a := range r.asidesAtWork() {
+		if err := turn(ctx, a.turn, "scripts of "+a.route.Name); err != nil {
+			return err
+		}
 		a.forget(f.mine)
+		<-a.turn
 	}
+	return nil
 }
 
-// await waits for a load that is under way.
-func (s *stream) await() {
-	s.loading.Lock()
-	defer s.loading.Unlock()
+// turn waits for one's turn. Who has it gives it back by receiving.
+func turn(ctx context.Context, of chan struct{}, what string) error {
+	select {
+	case of <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &ForgetWait{what, ctx.Err()}
+	}
 }
 
 // asidesAtWork are the asides in force, and those that are leaving.
@@ -140,10 +152,8 @@ func (r *Router) asidesAtWork() (all []*aside) {
 	return all
 }
 
-// forget has the aside leave out what it has in hand of a person, and read again what it has read ahead.
+// forget has the aside leave out what it has in hand of a person, and read again what it has read ahead. The caller has the aside's turn.
 func (a *aside) forget(mine func(*entry) bool) {
-	a.turn.Lock()
-	defer a.turn.Unlock()
 	for _, u := range a.lanes() {
 		if len(u.blocks) > 0 {
 			u.read, u.blocks = u.blocks[0].ID-1, nil

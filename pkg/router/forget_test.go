@@ -181,3 +181,110 @@ func TestForgetEverywhere(t *testing.T) {
 		g.want("contact of the person", g.writes(annEmail), "1")
 	})
 }
+
+// TestForgetWhatIsNotSorted: events that a slow script holds up, in blocks that are being sorted, read ahead and not read, and events of which one does not know yet
+// whose they are.
+func TestForgetWhatIsNotSorted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), func(r *Route) { r.Filter = filterFunc(slowFilter) })
+		g.start()
+		defer g.stop()
+		g.post(slowTrack("slow", 3*time.Second)) // sets the destination aside
+		time.Sleep(4 * time.Second)
+		g.post(slowTrack("slower", 20*time.Second))
+		for i := range 30 {
+			takes := 300 * time.Millisecond
+			g.post(slowTrack(fmt.Sprintf("other%d", i), takes), of(fmt.Sprintf("ann%d", i), "t", annAll, `,"takes":300`))
+			time.Sleep(10 * time.Millisecond)
+		}
+		g.postAs(false, of("unknown", "t", annID, `,"takes":0`), of("stranger", "t", `"id":"somebody"`, ""))
+		if done := g.forget(ForgetQuery{UserID: annUser}); done.Unsorted == 0 {
+			t.Errorf("forgotten: %+v", done)
+		}
+		if found := g.left(annEmail, annUser, annAnonymous); found != nil {
+			t.Errorf("left: %s", strings.Join(found, "\n"))
+		}
+		g.drain()
+		if got := g.events(); strings.Contains(got, "ann") || strings.Count(got, "other") != 30 {
+			t.Errorf("events: %s", got)
+		}
+		if found := g.left(annEmail, annUser, annAnonymous); found != nil {
+			t.Errorf("left in the end: %s", strings.Join(found, "\n"))
+		}
+	})
+}
+
+// TestForgetWaitsForCalls: a call in flight with the person is not cut, and forgetting says that it waits for it; the router then still delivers nothing else of her,
+// also after a restart, until the next call finishes the rest.
+func TestForgetWaitsForCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRemote()
+		hang := make(chan struct{})
+		r.answer = func(c call) []error {
+			if c.lane == "contacts" && c.entries[0].Plan.Key == annEmail {
+				<-hang
+			}
+			return nil
+		}
+		g := newRig(t, r, nil)
+		g.start()
+		g.post(of("a1", "user_identify", annAll+`,"v":1`, ""))
+		time.Sleep(time.Second)
+		g.post(of("a2", "user_identify", annAll+`,"v":2`, ""), of("a3", "page", annID, ""), track("b1", "bob@b.co"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		_, err := g.router.Forget(ctx, ForgetQuery{Email: annEmail})
+		cancel()
+		if wait := (*ForgetWait)(nil); !errors.As(err, &wait) || !strings.Contains(wait.For, "calls in flight") {
+			t.Errorf("forgetting ends with %v", err)
+		}
+		g.cancel()
+		close(hang)
+		if err := <-g.done; err != nil {
+			t.Error(err)
+		}
+		g.closeFiles()
+		g.start()
+		defer g.stop()
+		g.post(of("a4", "page", annAll, ""))
+		g.drain()
+		if found := g.left(annUser); len(found) == 0 {
+			t.Error("nothing is left of what is not finished")
+		}
+		g.forget(ForgetQuery{Email: annEmail})
+		if found := g.left(annEmail, annUser, annAnonymous); found != nil {
+			t.Errorf("left: %s", strings.Join(found, "\n"))
+		}
+		g.want("contact", g.writes(annEmail), "1")
+		g.want("events", g.events(), "b1 a4")
+	})
+}
+
+// TestForgetOnlyWhoIsMeant: who shares a browser, a user id with another API key, or is mentioned, is somebody else.
+func TestForgetOnlyWhoIsMeant(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRemote()
+		g := newRig(t, r, nil)
+		block := func(c call) []error {
+			return []error{destinations.Block(errors.New("no"), destinations.AccountScope, time.Time{})}
+		}
+		r.answer = block
+		g.start()
+		defer g.stop()
+		g.post(of("a1", "user_identify", annAll, ""), of("b1", "page", `"email":"bob@b.co","anonymous_id":"`+annAnonymous+`"`, ""),
+			of("c1", "page", `"email":"carl@b.co"`, `,"invited_by":"`+annEmail+`"`), of("d1", "page", `"email":"x.`+annEmail+`"`, ""))
+		time.Sleep(time.Second)
+		done := g.forget(ForgetQuery{UserID: annUser, APIKey: "another key"})
+		if done.Waiting != 0 || len(done.IDs) != 1 {
+			t.Errorf("an id of another API key: %+v", done)
+		}
+		if done = g.forget(ForgetQuery{UserID: annUser, APIKey: "key"}); done.Waiting != 1 || len(done.IDs) != 2 { // the anonymous id is bob's by now
+			t.Errorf("forgotten: %+v", done)
+		}
+		r.mu.Lock()
+		r.answer = nil
+		r.mu.Unlock()
+		g.router.Probe()
+		g.drain()
+		g.want("events", g.events(), "b1 c1 d1")
+	})
+}

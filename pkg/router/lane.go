@@ -140,6 +140,7 @@ func newLane(a *account, index int, name store.LaneName, spec destinations.LaneS
 		wake: make(chan struct{}, 1), results: make(chan *result, spec.InFlight+1),
 		settled: make(chan struct{}), letGo: make(chan struct{}, 1),
 	}
+	l.live.loading, l.bulk.loading = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.live.lane, l.live.name = l, name
 	name.Lane += bulkSuffix
 	l.bulk.lane, l.bulk.name, l.bulk.bulk = l, name, true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +35,7 @@ type stream struct {
 	passed    passed
 	blocks    map[store.BlockID]*block // with entries in the window
 
-	loading sync.Mutex // held by the dispatcher while it has blocks that are not in the window yet
+	loading chan struct{} // capacity 1: the dispatcher puts something in while it has blocks that are not in the window yet
 
 	// Owned by the dispatcher.
 	recoverTo store.BlockID // entries of calls found at start are in blocks up to this
@@ -133,8 +132,12 @@ func (s *stream) load(ctx context.Context) (more bool, err error) {
 // loadBlocks puts the next blocks behind one into the window. It returns those of their entries, busy, that are of persons who are forgotten.
 func (s *stream) loadBlocks(ctx context.Context, after store.BlockID, announced int) (forgotten []*entry, err error) {
 	a := s.lane.account
-	s.loading.Lock()
-	defer s.loading.Unlock()
+	select {
+	case s.loading <- struct{}{}:
+		defer func() { <-s.loading }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	blocks, err := a.router.readBlocks(ctx, s.laneID(), &after)
 	if err != nil {
 		return nil, fmt.Errorf("read lane %s of %s: %w", s.name.Lane, s.name.Destination, err)
