@@ -36,8 +36,9 @@ type written struct {
 	entry       int    // of the batch, whose value it is; the newest one of an append
 	how         string // what was made of the value that was sent; "": nothing to tell
 	sum         bool   // of the options of several entries
-	// older are the values of other entries, to be written in turn where value is refused: those of older entries, the newest first, as if the entries
-	// had been sent one by one. For if_empty, which takes the first value, they are those of later entries, the oldest first.
+	// older are the values of other entries, to be written in turn where value is refused: those of older entries, from the newest back, as if the entries
+	// had been sent one by one. For if_empty, which takes the first value, they are those of later entries, from the oldest on. They stand in the order of
+	// the entries, so that one person's thousands are merged in one go.
 	older []older
 }
 
@@ -57,8 +58,12 @@ func (v *written) next() bool {
 	if len(v.older) == 0 {
 		return false
 	}
-	o := v.older[0]
-	v.value, v.entry, v.how, v.sum, v.older = o.value, o.entry, o.how, o.sum, v.older[1:]
+	o, rest := v.older[0], v.older[1:]
+	if v.policy != ifEmpty {
+		last := len(v.older) - 1
+		o, rest = v.older[last], v.older[:last]
+	}
+	v.value, v.entry, v.how, v.sum, v.older = o.value, o.entry, o.how, o.sum, rest
 	return true
 }
 
@@ -166,7 +171,7 @@ func (w *write) set(v written) {
 		}
 		v.older = []older{{entry: old.entry}}
 	default:
-		v.older = append([]older{{old.value, old.entry, old.how, old.sum}}, old.older...)
+		v.older = append(old.older, older{old.value, old.entry, old.how, old.sum})
 		if v.adds(v.value) {
 			v.value, v.sum = addOptions(old.value, v.value), true
 		}

@@ -1,6 +1,7 @@
 package hubspot
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -86,4 +87,27 @@ func TestRefusedAdditionDoesNotTakeTheOthers(t *testing.T) {
 			r.want("a@x.co", map[string]string{"topics": "b;c"})
 		})
 	}
+}
+
+// TestThousandsOfOneContactAreMerged in one go: what is remembered of earlier values is not copied for each that follows.
+func TestThousandsOfOneContactAreMerged(t *testing.T) {
+	f := func(p policy, wantValue, wantNext string) {
+		t.Helper()
+		w := &write{}
+		allocs := testing.AllocsPerRun(1, func() {
+			w.values = nil
+			for i := range 1000 {
+				w.set(written{name: "plan", value: strconv.Itoa(i + 1), policy: p, entry: i})
+			}
+		})
+		if allocs > 1100 { // the texts, and an array that grows now and then
+			t.Errorf("policy %v: %.0f allocations for 1000 values", p, allocs)
+		}
+		v := w.values[0]
+		if !v.next() || w.values[0].value != wantValue || v.value != wantNext {
+			t.Errorf("policy %v: %s is written and then %s, want %s and %s", p, w.values[0].value, v.value, wantValue, wantNext)
+		}
+	}
+	f(overwrite, "1000", "999")
+	f(ifEmpty, "1", "2")
 }
