@@ -196,15 +196,15 @@ func (x *torture) calm() {
 	x.p.configure(true)
 	x.p.signal(syscall.SIGHUP)
 	x.reload() // blocked lanes try again at once
-	x.p.drain(90 * time.Second)
+	x.p.drain(3 * time.Minute)
 	x.note("drained")
 	x.ask(http.MethodPost, "/api/v1/deadletters/replay", `{"everything":true}`)
-	for deadline := time.Now().Add(60 * time.Second); !strings.Contains(x.ask(http.MethodGet, "/api/v1/deadletters/summary", ""), `"marked":0`); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(x.ask(http.MethodGet, "/api/v1/deadletters/summary", ""), `"marked":0`); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			x.t.Fatalf("dead letters wait to be replayed, a minute after all faults: %s", x.ask(http.MethodGet, "/api/v1/deadletters/summary", ""))
+			x.t.Fatalf("dead letters wait to be replayed, two minutes after all faults: %s", x.ask(http.MethodGet, "/api/v1/deadletters/summary", ""))
 		}
 	}
-	x.p.drain(60 * time.Second)
+	x.p.drain(3 * time.Minute)
 	x.note("replayed")
 	time.Sleep(lateness) // what is applied late has been
 }
