@@ -227,12 +227,8 @@ func (f *forgetting) mark(ctx context.Context) (err error) {
 	if f.router == nil {
 		return mark()
 	}
-	done, err := f.router.betweenBatches(mark)
-	if err != nil {
-		return err
-	}
 	select {
-	case err := <-done:
+	case err := <-f.router.betweenBatches(mark):
 		return err
 	case <-ctx.Done():
 		return &ForgetWait{"the sorter", ctx.Err()}
@@ -356,8 +352,8 @@ func (f *forgetting) eraseLog(ctx context.Context, i int, l *log.Log) error {
 		return fmt.Errorf("erase the %s log: %w", in.name, err)
 	}
 	// The reader lets go of the file that it had open.
-	_, err = f.router.betweenBatches(func() error { return nil })
-	return err
+	f.router.betweenBatches(func() error { return nil })
+	return nil
 }
 
 // rewriteLogs takes the person's events out of the logs, which nobody sorts.
@@ -439,19 +435,17 @@ func (f *Forgotten) Names() func(text string) bool {
 	return p.names
 }
 
-// betweenBatches has the sorter do something when it has no records in hand. It does not wait.
-func (r *Router) betweenBatches(do func() error) (done <-chan error, err error) {
+// betweenBatches has the sorter do something when it has no records in hand. It does not wait. Before Run
+// it is done first.
+func (r *Router) betweenBatches(do func() error) (done <-chan error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.start == nil {
-		return nil, errors.New("the router has not begun")
-	}
 	ended := make(chan error, 1)
 	r.errands = append(r.errands, func() { ended <- do() })
 	if r.interrupt != nil {
 		r.interrupt()
 	}
-	return ended, nil
+	return ended
 }
 
 // doErrands is the sorter's part.
