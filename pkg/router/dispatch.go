@@ -337,6 +337,9 @@ func jitter(d time.Duration) time.Duration {
 	return d - d/5 + rand.N(2*d/5+1)
 }
 
+// longest is the most that jitter makes of d.
+func longest(d time.Duration) time.Duration { return d + d/5 + 1 }
+
 // backoff is the wait after the nth attempt of an entry.
 func backoff(attempts int, most time.Duration) time.Duration {
 	d := firstDelay << min(attempts-1, 20)

@@ -188,7 +188,8 @@ func (l *lane) resume(calls []store.Call, holds []store.Hold, of map[store.Block
 	defer l.account.mu.Unlock()
 	for _, h := range holds {
 		if h.Lane == l.live.laneID() {
-			l.account.personLocked(h.Key).queues[l.index].hold = h.Until
+			// No longer than that where the clock was set back.
+			l.account.personLocked(h.Key).queues[l.index].hold = earlier(h.Until, time.Now().Add(l.spec.LateAfter))
 		}
 	}
 }

@@ -267,7 +267,8 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 		}
 		e.block, e.base = kept, l.blockedLocked(now)
 		if r, ok := retries[i]; ok {
-			e.attempts, e.due, e.since, e.blocked = r.Attempt, r.Due, r.Since, r.Blocked
+			// Where the clock was set back since, neither time may lie as far in the future as it was set back.
+			e.attempts, e.due, e.since, e.blocked = r.Attempt, earlier(r.Due, now.Add(longest(a.route.Retry.MaxDelay))), earlier(r.Since, now), r.Blocked
 			if late := now.Sub(r.Due); late > 0 {
 				e.blocked += late // nobody tried while the router was down
 			} else if a.mended && b.ID > s.passed.reached {
