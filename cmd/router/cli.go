@@ -22,6 +22,7 @@ type cli struct {
 	Try         tryCmd         `cmd:"" help:"Show what would become of events, and what would be sent, without sending anything."`
 	Schema      schemaCmd      `cmd:"" help:"Store what is known of the remote accounts, for try."`
 	Status      statusCmd      `cmd:"" help:"Tell how the router is: lanes, what waits, logs, store, disk, dead letters, last errors."`
+	Lanes       lanesCmd       `cmd:"" help:"List lanes; move or drop what waits in lanes whose destination is gone or delivers elsewhere."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
 	Forget      forgetCmd      `cmd:"" help:"Erase all that is held of a person."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`

@@ -193,6 +193,8 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	admin := map[string]fasthttp.RequestHandler{
 		"GET " + explainPath:             srv.explainPage,
 		"GET " + statusPath:              srv.statusPage,
+		"POST " + lanesPath + "/move":    fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.lanesPage)),
+		"POST " + lanesPath + "/drop":    fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.lanesPage)),
 		"GET /api/v1/events/cache":       srv.eventsCachePage,
 		"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
 		"POST " + forgetPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.forgetPage)),

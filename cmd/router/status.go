@@ -162,36 +162,44 @@ Without a running router it tells what the data directory holds.`
 
 // Run implements the command.
 func (c *statusCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(c.Config)
-	if err != nil {
-		return err
-	}
-	var status routerStatus
-	err = c.call(ctx, cfg, routerCall{path: statusPath}, &status)
-	if err != nil && c.absent(err) {
-		var st *store.Store
-		if st, err = c.stored(cfg); err != nil {
-			return err
-		}
-		defer st.Close()
-		var stored *routerStatus
-		if stored, err = storedStatus(cfg, st); err == nil {
-			status = *stored
-		}
-	}
-	if err != nil {
-		return err
-	}
-	data, err := newRedactor(cfg).json(&status)
+	status, err := routerStatusOf(ctx, &c.routerFlags, c.Config)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
+		data, err := json.Marshal(status)
+		if err != nil {
+			return err
+		}
 		_, err = fmt.Fprintf(s.out, "%s\n", data)
 		return err
 	}
-	if err := json.Unmarshal(data, &status); err != nil {
-		return err
+	return writeStatus(s.out, status)
+}
+
+// routerStatusOf asks the router that runs how it is, or its data directory where none does. What it returns has no secrets.
+func routerStatusOf(ctx context.Context, f *routerFlags, path string) (*routerStatus, error) {
+	cfg, err := f.load(path)
+	if err != nil {
+		return nil, err
 	}
-	return writeStatus(s.out, &status)
+	status := &routerStatus{}
+	err = f.call(ctx, cfg, routerCall{path: statusPath}, status)
+	if err != nil && f.absent(err) {
+		var st *store.Store
+		if st, err = f.stored(cfg); err != nil {
+			return nil, err
+		}
+		defer st.Close()
+		status, err = storedStatus(cfg, st)
+	}
+	if err != nil {
+		return nil, err
+	}
+	data, err := newRedactor(cfg).json(status)
+	if err != nil {
+		return nil, err
+	}
+	clean := &routerStatus{}
+	return clean, json.Unmarshal(data, clean)
 }

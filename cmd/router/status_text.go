@@ -47,10 +47,7 @@ func writeStatus(out io.Writer, s *routerStatus) error {
 	}
 	if len(s.Lanes) > 0 {
 		fmt.Fprintln(w)
-		fmt.Fprintln(w, "DESTINATION\tHUB\tACCOUNT\tLANE\tSTATE\tWAITING\tOLDEST\tSINCE\tNEXT TRY\tWHY")
-	}
-	for i := range s.Lanes {
-		writeLane(w, &s.Lanes[i])
+		writeLanes(w, s.Lanes)
 	}
 	if len(s.LastErrors) > 0 {
 		fmt.Fprintln(w)
@@ -60,6 +57,13 @@ func writeStatus(out io.Writer, s *routerStatus) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", l.At.UTC().Format(time.RFC3339), cell(l.Level), cell(l.Text))
 	}
 	return w.Flush()
+}
+
+func writeLanes(w io.Writer, lanes []router.LaneStatus) {
+	fmt.Fprintln(w, "DESTINATION\tHUB\tACCOUNT\tLANE\tSTATE\tWAITING\tOLDEST\tSINCE\tNEXT TRY\tWHY")
+	for i := range lanes {
+		writeLane(w, &lanes[i])
+	}
 }
 
 func writeLane(w io.Writer, l *router.LaneStatus) {

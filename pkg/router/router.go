@@ -91,6 +91,8 @@ type Router struct {
 
 	rerouted chan struct{} // capacity 1: refusals are to be worked out anew
 
+	routing sync.Mutex // held while routes are put in force, and while something is done to lanes that none feeds; before mu
+
 	mu         sync.Mutex // guards the fields below; nothing waits or writes with it held
 	accounts   map[accountName]*account
 	retiring   map[accountName]*account // of former routes, with calls in flight: the account that is in force begins when they have ended

@@ -27,6 +27,12 @@ func (t *tx) putDeadLetters(letters []DeadLetter) error {
 		if err := t.putDeadLetter(&letters[i]); err != nil {
 			return err
 		}
+		if how := letters[i].Replay; how != nil {
+			err := t.s.w.exec(`INSERT INTO replays (letter, destination, how, problem) VALUES (last_insert_rowid(), ?, ?, '')`, letters[i].Destination, how.words())
+			if err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

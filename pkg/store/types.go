@@ -171,10 +171,10 @@ type Batch struct {
 	Known        []uint64   // hashes of keys for which an entry was made
 	Identities   []Identity // to put
 	Blocks       []Block
-	DeadLetters  []DeadLetter
-	Outcomes     []Outcome  // by dispatchers too; left out where none are kept
-	KV           []KV       // to put; of several with one key the last counts
-	Replayed     []Replayed // dead letters that were marked with MarkReplay; one that is not is an ErrBatch
+	DeadLetters  []DeadLetter // those with a Replay are to be sent again
+	Outcomes     []Outcome    // by dispatchers too; left out where none are kept
+	KV           []KV         // to put; of several with one key the last counts
+	Replayed     []Replayed   // dead letters that were marked with MarkReplay; one that is not is an ErrBatch
 
 	// By dispatchers.
 	Delivered   []uint64 // hashes of keys that the remote now has

@@ -43,7 +43,11 @@ func (s *Store) Commit(ctx context.Context, b *Batch) error {
 	req.pack(buf, s.opts.uncompressed)
 	req.outcomes = s.packOutcomes(b.Outcomes)
 	defer req.outcomes.release()
-	return s.submit(ctx, req)
+	err := s.submit(ctx, req)
+	if err == nil && slices.ContainsFunc(b.DeadLetters, func(d DeadLetter) bool { return d.Replay != nil }) {
+		s.tellMarked()
+	}
+	return err
 }
 
 // pack compresses the batch's blocks into buf. It runs in the caller, so that the writer does not have to.

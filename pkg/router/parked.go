@@ -1,0 +1,195 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"eventrouter/pkg/store"
+)
+
+// reasonParked is of dead letters that a person made of the entries of a parked lane.
+const reasonParked = "parked"
+
+// ParkedQuery names parked lanes, all of a destination or some.
+type ParkedQuery struct {
+	Destination string `json:"destination"` // its name, as the lanes have it
+	Hub         string `json:"hub"`         // "": of any; likewise below
+	Account     string `json:"account"`
+	Lane        string `json:"lane"`
+	// To is the destination that gets the entries; "": none, they become dead letters. It may have the same name, where that delivers to another hub now.
+	To string `json:"to,omitempty"`
+}
+
+// Unparked says what became of the entries of parked lanes.
+type Unparked struct {
+	Lanes   int   `json:"lanes"`
+	Entries int64 `json:"entries"` // that are dead letters now, in the case of a move on their way to the other destination
+	Left    int64 `json:"left"`    // that there was no time for: ask again
+}
+
+// Errors of Unpark.
+var (
+	ErrNotParked   = errors.New("no such lane is parked")
+	ErrWrongTarget = errors.New("the entries can not go there")
+)
+
+// LettersFullError is for a move or drop that stops because there is no room for dead letters.
+type LettersFullError struct{ Reason string }
+
+// Error implements error.
+func (e *LettersFullError) Error() string { return e.Reason }
+
+// Unpark makes dead letters of what parked lanes hold, whole, with reason parked, in steps of some hundred entries of which each is durable as a whole: what is
+// interrupted goes on when it is asked for again, and nothing is sent twice. With q.To they are letters of that destination and marked to be replayed as they
+// are, so that the sorter hands them over in the background. It works until ctx ends.
+func (r *Router) Unpark(ctx context.Context, q ParkedQuery) (done Unparked, err error) {
+	if done.Lanes = len(r.parkedLanes(q)); done.Lanes == 0 {
+		return done, ErrNotParked
+	}
+	for {
+		n, more, err := r.unparkSome(ctx, q)
+		done.Entries += n
+		if ctx.Err() != nil {
+			err, more = nil, false
+		}
+		if err != nil || !more {
+			for _, l := range r.parkedLanes(q) {
+				done.Left += l.Entries
+			}
+			return done, err
+		}
+	}
+}
+
+// parkedLanes are the lanes with entries that a query names.
+func (r *Router) parkedLanes(q ParkedQuery) (found []store.Lane) {
+	t := r.table.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.store.Lanes() {
+		n := l.Name
+		if l.Entries == 0 || n.Destination != q.Destination || q.Hub != "" && n.Hub != q.Hub || q.Account != "" && n.Account != q.Account ||
+			q.Lane != "" && strings.TrimSuffix(n.Lane, bulkSuffix) != strings.TrimSuffix(q.Lane, bulkSuffix) {
+			continue
+		}
+		i := t.index(n.Destination)
+		// Calls of a former route that are under way end first.
+		if (i < 0 || r.parked(n, t.routes[i])) && r.retiring[accountName{n.Destination, n.Hub, n.Account}] == nil && r.leaving[n.Destination] == nil {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// unparkSome does a step. No reload puts a lane in force meanwhile.
+func (r *Router) unparkSome(ctx context.Context, q ParkedQuery) (n int64, more bool, err error) {
+	r.routing.Lock()
+	defer r.routing.Unlock()
+	for _, l := range r.parkedLanes(q) {
+		target, err := r.target(q, l.Name)
+		if err != nil {
+			return 0, false, err
+		}
+		after := store.BlockID(0)
+		blocks, err := r.readBlocks(ctx, l.ID, &after)
+		if err != nil {
+			return 0, false, fmt.Errorf("read lane %s of %s: %w", l.Name.Lane, l.Name.Destination, err)
+		}
+		if len(blocks) == 0 {
+			continue
+		}
+		n, err := r.buryParked(ctx, l, target, blocks)
+		return n, err == nil, err
+	}
+	return 0, false, nil
+}
+
+// target is the route that gets the entries of a lane; nil: none.
+func (r *Router) target(q ParkedQuery, lane store.LaneName) (*Route, error) {
+	if q.To == "" {
+		return nil, nil
+	}
+	t := r.table.Load()
+	i := t.index(q.To)
+	if i < 0 {
+		return nil, fmt.Errorf("%w: destination %s is not in the configuration", ErrWrongTarget, q.To)
+	}
+	if isUnsorted(lane) {
+		return t.routes[i], nil
+	}
+	for _, spec := range t.routes[i].Destination.Lanes() {
+		if spec.Name == strings.TrimSuffix(lane.Lane, bulkSuffix) {
+			return t.routes[i], nil
+		}
+	}
+	return nil, fmt.Errorf("%w: destination %s has no lane %s", ErrWrongTarget, q.To, lane.Lane)
+}
+
+// buryParked makes dead letters of what blocks of a lane hold.
+func (r *Router) buryParked(ctx context.Context, l store.Lane, to *Route, blocks []store.StoredBlock) (n int64, err error) {
+	name := l.Name
+	kind := strings.TrimSuffix(name.Lane, bulkSuffix)
+	owner := name.Destination
+	if to != nil {
+		owner = to.Name
+	}
+	batch := store.Batch{}
+	bytes := int64(0)
+	now := time.Now()
+	for i := range blocks {
+		b := &blocks[i]
+		entries, err := decodeBlock(b.Data, name.Destination, name.Account, kind)
+		if err != nil {
+			return 0, fmt.Errorf("lane %s of %s, block %d: %w", name.Lane, name.Destination, b.ID, err)
+		}
+		progress := store.Progress{Lane: l.ID, Block: b.ID}
+		for j, e := range entries {
+			if isDone(b.Done, j) {
+				continue
+			}
+			progress.Finished++
+			if r.forgetsEntry(e) {
+				continue
+			}
+			d := r.parkedLetter(name, to, e, now)
+			bytes += int64(len(d.Event) + len(d.Original))
+			batch.DeadLetters = append(batch.DeadLetters, d)
+			if to == nil && r.records() {
+				batch.Outcomes = recordDead(batch.Outcomes, &d)
+			}
+		}
+		batch.Progress = append(batch.Progress, progress)
+	}
+	if r.lettersFull(owner, bytes) {
+		return 0, &LettersFullError{r.lettersFullReason(owner)}
+	}
+	if err := r.commit(ctx, &batch); err != nil {
+		return 0, fmt.Errorf("make dead letters of parked lane %s of %s: %w", name.Lane, name.Destination, err)
+	}
+	for i := range batch.DeadLetters {
+		r.metrics.dead(&Route{Name: owner}, batch.DeadLetters[i].Reason)
+	}
+	return int64(len(batch.DeadLetters)), nil
+}
+
+func (r *Router) parkedLetter(lane store.LaneName, to *Route, e *entry, now time.Time) store.DeadLetter {
+	why := "the lane was parked, and a person dropped it"
+	if to != nil {
+		why = fmt.Sprintf("the lane was parked, and a person moved it from %s, %s, to %s", lane.Destination, lane.Hub, to.Name)
+	}
+	d := deadLetter(nil, e.Name.Offset, e.Event, slices.Clone(e.record), reasonParked, errors.New(why), now)
+	d.Destination, d.Hub, d.Account, d.Index, d.Person = lane.Destination, lane.Hub, lane.Account, e.Name.Index, e.Plan.Key
+	d.EventID, d.Original = e.eventID(), slices.Clone(e.original)
+	if !isUnsorted(lane) { // else it stands for all that its destination makes of it
+		d.Lane, d.Outputs = e.Plan.Lane, e.outputs
+	}
+	if to != nil {
+		d.Destination, d.Hub = to.Name, to.Destination.Hub(lane.Account)
+		d.Replay = &store.Replay{AsIs: !isUnsorted(lane)}
+	}
+	return d
+}
