@@ -119,8 +119,10 @@ func TestRoutes(t *testing.T) {
 				body = `{"destination":"my_hubspot"}`
 			case "/api/v1/templates/evaluate":
 				body = `{"object":{},"expression":"$.a"}`
-			case "/api/v1/deadletters/replay", "/api/v1/deadletters/drop":
+			case "/api/v1/deadletters/replay", "/api/v1/deadletters/drop", "/api/v1/lanes/drop":
 				body = `{"destination":"my_hubspot"}`
+			case "/api/v1/lanes/move":
+				body = `{"destination":"my_hubspot","to":"my_hubspot"}`
 			case "/api/v1/deadletters/import":
 				body = ""
 			case "/api/v1/forget":
@@ -131,7 +133,7 @@ func TestRoutes(t *testing.T) {
 				query = "&ids=my_hubspot"
 			}
 			want := http.StatusOK
-			if strings.HasSuffix(path, "{file}") || path == "/p.js" { // of which there are none
+			if strings.HasSuffix(path, "{file}") || path == "/p.js" || strings.HasPrefix(path, "/api/v1/lanes/") { // of which there are none
 				want = http.StatusNotFound
 			}
 			if path == "/api/v1/deadletters/edit" || path == "/api/v1/replay" { // there is none to edit, and no such name
