@@ -20,7 +20,7 @@ type report struct {
 
 // Bounds of growth over the second half, after all that is bounded by size or by time has had time to fill.
 const (
-	mostMemory  = 200 // MB
+	mostMemory  = 256 // MB; at most 200 while entries wait for a remote that is away, and more while it catches up
 	mostGrowth  = 60  // MB an hour
 	mostMoreFDs = 50
 )
