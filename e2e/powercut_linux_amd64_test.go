@@ -436,11 +436,3 @@ func inputs(body []byte) (texts []string) {
 	gjson.GetBytes(body, "inputs").ForEach(func(_, v gjson.Result) bool { texts = append(texts, v.Raw); return true })
 	return texts
 }
-
-// clientFor is an application of its own.
-func clientFor(t *testing.T) *http.Client {
-	t.Helper()
-	c := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}
-	t.Cleanup(c.CloseIdleConnections)
-	return c
-}
