@@ -218,6 +218,7 @@ func storeOptions(server config.Server, logger *slog.Logger) store.Options {
 	return store.Options{
 		MinFreeBytes: server.MinFreeBytes, SeenWindow: server.DedupeWindow, SeenMax: server.DedupeMaxIDs,
 		OutcomeBytes: server.OutcomesMaxBytes, OutcomeAge: server.OutcomesMaxAge,
+		IdentityAge: server.IdentitiesMaxAge, IdentityMax: server.IdentitiesMaxEntries,
 		KVMaxEntries: server.KVMaxEntries, KVMaxBytes: server.KVMaxBytes, Keys: server.Encryption.Keys, Logger: logger,
 	}
 }
@@ -237,6 +238,7 @@ func (srv *service) run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return srv.router.Run(ctx) })
 	g.Go(func() error { return srv.store.CheckNowAndThen(ctx) })
 	g.Go(func() error { return srv.encryption.run(ctx) })
+	g.Go(func() error { return srv.store.ExpireIdentitiesNowAndThen(ctx) })
 	if srv.certificate != nil {
 		g.Go(func() error { return srv.certificate.Run(ctx) })
 	}

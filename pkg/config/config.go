@@ -60,14 +60,16 @@ type Server struct {
 	MetricsAccess       string        // metrics_access: admin (default: as admin routes) or public
 	Redact              []string      // redact: names and paths of event members that nobody is shown; default none
 
-	OutcomesMaxBytes    int64         // outcomes.max_bytes: on disk, of what became of events; default 256 MiB, 0: none are kept
-	OutcomesMaxAge      time.Duration // outcomes.max_age: how long they are kept at most; default 72h, 0: as long as there is room
-	DeadLettersMaxBytes int64         // dead_letters.max_bytes: of each destination; default 1 GiB, 0: no bound
-	DeadLettersMaxAge   time.Duration // dead_letters.max_age: how long they are kept; default 2160h, 0: for ever
-	KVMaxEntries        int           // kv.max_entries: that $kv keeps for each destination, those written longest ago go first; default 100,000
-	KVMaxBytes          int64         // kv.max_bytes: of their keys and values; default 64 MiB
-	EventsCacheCapacity int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache
-	EventsCacheInterval time.Duration // events_cache.interval: default 60s
+	OutcomesMaxBytes     int64         // outcomes.max_bytes: on disk, of what became of events; default 256 MiB, 0: none are kept
+	OutcomesMaxAge       time.Duration // outcomes.max_age: how long they are kept at most; default 72h, 0: as long as there is room
+	DeadLettersMaxBytes  int64         // dead_letters.max_bytes: of each destination; default 1 GiB, 0: no bound
+	DeadLettersMaxAge    time.Duration // dead_letters.max_age: how long they are kept; default 2160h, 0: for ever
+	IdentitiesMaxAge     time.Duration // identities.max_age: how long one is kept after it was last of use; default 8760h, 0: any time
+	IdentitiesMaxEntries int           // identities.max_entries: those that were of use longest ago go first; default 10,000,000
+	KVMaxEntries         int           // kv.max_entries: that $kv keeps for each destination, those written longest ago go first; default 100,000
+	KVMaxBytes           int64         // kv.max_bytes: of their keys and values; default 64 MiB
+	EventsCacheCapacity  int           // events_cache.capacity: events in an interval, of each API key and destination; default 100, 0: no cache
+	EventsCacheInterval  time.Duration // events_cache.interval: default 60s
 
 	Encryption Encryption // encryption; the zero Encryption: what is on disk is not encrypted
 

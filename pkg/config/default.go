@@ -43,14 +43,16 @@ func Default() Config {
 		AdminAccess:         AccessLocal,
 		MetricsAccess:       AccessAdmin,
 
-		OutcomesMaxBytes:    256 << 20,
-		OutcomesMaxAge:      72 * time.Hour,
-		DeadLettersMaxBytes: 1 << 30,
-		DeadLettersMaxAge:   90 * 24 * time.Hour,
-		KVMaxEntries:        100_000,
-		KVMaxBytes:          64 << 20,
-		EventsCacheCapacity: 100, // Jitsu's
-		EventsCacheInterval: time.Minute,
+		OutcomesMaxBytes:     256 << 20,
+		OutcomesMaxAge:       72 * time.Hour,
+		DeadLettersMaxBytes:  1 << 30,
+		DeadLettersMaxAge:    90 * 24 * time.Hour,
+		IdentitiesMaxAge:     365 * 24 * time.Hour,
+		IdentitiesMaxEntries: 10_000_000,
+		KVMaxEntries:         100_000,
+		KVMaxBytes:           64 << 20,
+		EventsCacheCapacity:  100, // Jitsu's
+		EventsCacheInterval:  time.Minute,
 
 		AnonymousHash: true, // as Jitsu has it
 

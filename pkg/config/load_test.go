@@ -56,6 +56,7 @@ server:
   dedupe: {window: 1ms, max_ids: 1}
   outcomes: {max_bytes: 0, max_age: 1h}
   dead_letters: {max_bytes: 5KiB, max_age: 2h}
+  identities: {max_age: 3h, max_entries: 8}
   kv: {max_entries: 9, max_bytes: 4KiB}
   events_cache: {capacity: 7, interval: 5s}
   static_files_dir: ./testdata
@@ -105,17 +106,17 @@ destinations:
 			MaxEventBytes: 1024, MaxBodyBytes: 2e6, MaxBulkBytes: 3e6, DataDir: "/var/lib/router", MaxLogBytes: 3e9, MinFreeBytes: 4096,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/32")},
 			Grace:          0, DedupeWindow: time.Millisecond, DedupeMaxIDs: 1,
-			OutcomesMaxBytes: 0, OutcomesMaxAge: time.Hour, DeadLettersMaxBytes: 5120, DeadLettersMaxAge: 2 * time.Hour, KVMaxEntries: 9, KVMaxBytes: 4096, EventsCacheCapacity: 7, EventsCacheInterval: 5 * time.Second,
+			OutcomesMaxBytes: 0, OutcomesMaxAge: time.Hour, DeadLettersMaxBytes: 5120, DeadLettersMaxAge: 2 * time.Hour, IdentitiesMaxAge: 3 * time.Hour, IdentitiesMaxEntries: 8, KVMaxEntries: 9, KVMaxBytes: 4096, EventsCacheCapacity: 7, EventsCacheInterval: 5 * time.Second,
 			StaticFilesDir: "./testdata", HTTPContext: true,
 			APIKeysReload: 7 * time.Second, DestinationsReload: 0,
-			TLS:            TLS{CertFile: "c.pem", KeyFile: "k.pem", MinVersion: tls.VersionTLS13, Pos: Pos{"test.yaml", 24}},
+			TLS:            TLS{CertFile: "c.pem", KeyFile: "k.pem", MinVersion: tls.VersionTLS13, Pos: Pos{"test.yaml", 25}},
 			MaxHeaderBytes: 8192, MaxEvents: 11, MaxConnections: 12, MaxConnectionsPerIP: 13,
 			ReadTimeout: 14 * time.Second, IdleTimeout: 15 * time.Second, MinBodyRate: 16,
 			RateLimit: RateLimit{17.5, 17}, EnforceOrigins: true, AdminAccess: AccessToken, MetricsAccess: AccessPublic,
 			Redact:      []string{"password", "user.ssn", "*.card"},
 			BotKeywords: []string{"probe", "2"},
 		},
-		Geo: Geo{"/geo", Pos{"test.yaml", 39}},
+		Geo: Geo{"/geo", Pos{"test.yaml", 40}},
 		APIKeys: []APIKey{
 			{
 				ID: "web", ClientSecret: "cs", ServerSecret: "ss", Origins: []string{"*.a.com", "b.com"},
@@ -127,14 +128,14 @@ destinations:
 		Destinations: []Destination{
 			{
 				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
-				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 50},
+				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 51},
 				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
-				Enrichment: []Enrichment{{"ip_lookup", "/source_ip", "/user", Pos{"test.yaml", 54}}, {"x", "", "y", Pos{"test.yaml", 57}}},
+				Enrichment: []Enrichment{{"ip_lookup", "/source_ip", "/user", Pos{"test.yaml", 55}}, {"x", "", "y", Pos{"test.yaml", 58}}},
 			},
 			DefaultDestination("hubspot"),
 		},
 	}
-	want.Destinations[1].FilterPos = Pos{"test.yaml", 58}
+	want.Destinations[1].FilterPos = Pos{"test.yaml", 59}
 	if diff := cmp.Diff(want, cfg, sameSettings, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

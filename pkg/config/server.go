@@ -27,6 +27,7 @@ type server struct {
 	Dedupe         dedupe        `yaml:"dedupe"`
 	Outcomes       outcomes      `yaml:"outcomes"`
 	DeadLetters    deadLetters   `yaml:"dead_letters"`
+	Identities     identities    `yaml:"identities"`
 	KV             kv            `yaml:"kv"`
 	EventsCache    eventsCache   `yaml:"events_cache"`
 	Encryption     encryption    `yaml:"encryption"`
@@ -70,6 +71,11 @@ type outcomes struct {
 type deadLetters struct {
 	MaxBytes Size          `yaml:"max_bytes"`
 	MaxAge   time.Duration `yaml:"max_age"`
+}
+
+type identities struct {
+	MaxAge     time.Duration `yaml:"max_age"`
+	MaxEntries int           `yaml:"max_entries"`
 }
 
 type kv struct {
@@ -140,6 +146,7 @@ func serverOf(s Server) server {
 
 		Outcomes:    outcomes{MaxBytes: Size(s.OutcomesMaxBytes), MaxAge: s.OutcomesMaxAge},
 		DeadLetters: deadLetters{MaxBytes: Size(s.DeadLettersMaxBytes), MaxAge: s.DeadLettersMaxAge},
+		Identities:  identities{MaxAge: s.IdentitiesMaxAge, MaxEntries: s.IdentitiesMaxEntries},
 		KV:          kv{MaxEntries: s.KVMaxEntries, MaxBytes: Size(s.KVMaxBytes)},
 		EventsCache: eventsCache{Capacity: s.EventsCacheCapacity, Interval: s.EventsCacheInterval},
 
@@ -174,6 +181,7 @@ func (s server) config() Server {
 
 		OutcomesMaxBytes: int64(s.Outcomes.MaxBytes), OutcomesMaxAge: s.Outcomes.MaxAge,
 		DeadLettersMaxBytes: int64(s.DeadLetters.MaxBytes), DeadLettersMaxAge: s.DeadLetters.MaxAge,
+		IdentitiesMaxAge: s.Identities.MaxAge, IdentitiesMaxEntries: s.Identities.MaxEntries,
 		KVMaxEntries: s.KV.MaxEntries, KVMaxBytes: int64(s.KV.MaxBytes),
 		EventsCacheCapacity: s.EventsCache.Capacity, EventsCacheInterval: s.EventsCache.Interval,
 
@@ -229,6 +237,8 @@ func (l *loader) server(raw server) {
 	check(raw.Dedupe.MaxIDs > 0, "dedupe.max_ids", "must be more than 0")
 	check(raw.Outcomes.MaxAge >= 0, "outcomes.max_age", "must not be negative; 0s is no limit")
 	check(raw.DeadLetters.MaxAge >= 0, "dead_letters.max_age", "must not be negative; 0s keeps them for ever")
+	check(raw.Identities.MaxAge >= 0, "identities.max_age", "must not be negative; 0s is no limit")
+	check(raw.Identities.MaxEntries > 0, "identities.max_entries", "must be more than 0")
 	check(raw.KV.MaxEntries > 0, "kv.max_entries", "must be more than 0")
 	check(raw.KV.MaxBytes > 0, "kv.max_bytes", "must be more than 0")
 	check(raw.EventsCache.Capacity >= 0 && raw.EventsCache.Capacity <= maxEventsCache, "events_cache.capacity", "must be from 0 (no cache) to %d", maxEventsCache)

@@ -200,6 +200,8 @@ var (
 	outcomes      = prometheus.NewDesc("router_outcomes", "Outcomes that are kept.", nil, nil)
 	outcomeBytes  = prometheus.NewDesc("router_outcome_bytes", "Bytes of the outcomes on disk.", nil, nil)
 	outcomesGone  = prometheus.NewDesc("router_outcomes_dropped_total", "Outcomes taken away because of a bound: size, age.", []string{"bound"}, nil)
+	identityCount = prometheus.NewDesc("router_identities", "Ids whose e-mail is remembered, when they were last gone through.", nil, nil)
+	identityGone  = prometheus.NewDesc("router_identities_dropped_total", "Identities taken away because of a bound: count, age.", []string{"bound"}, nil)
 	kvEntries     = prometheus.NewDesc("router_kv_entries", "Entries that the destination's transform keeps in $kv.", []string{"destination"}, nil)
 	kvBytes       = prometheus.NewDesc("router_kv_bytes", "Bytes of their keys and values.", []string{"destination"}, nil)
 	kvDropped     = prometheus.NewDesc("router_kv_dropped_total", "Entries of $kv that went because of a bound.", []string{"destination"}, nil)
@@ -210,7 +212,7 @@ var (
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeCheck, jitsuQueue, refusedAPIKey,
-		outcomes, outcomeBytes, outcomesGone, kvEntries, kvBytes, kvDropped,
+		outcomes, outcomeBytes, outcomesGone, identityCount, identityGone, kvEntries, kvBytes, kvDropped,
 		deadLetters, deadLetterBytes, deadLetterOldest, deadLetterReplays, deadLetterMost,
 	} {
 		ch <- d
@@ -259,6 +261,10 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(outcomeBytes, float64(kept.OutcomeBytes))
 	for bound, n := range map[string]int64{"size": kept.OutcomesTooMany, "age": kept.OutcomesTooOld} {
 		ch <- prometheus.MustNewConstMetric(outcomesGone, prometheus.CounterValue, float64(n), bound)
+	}
+	gauge(identityCount, float64(kept.Identities))
+	for bound, n := range map[string]int64{"count": kept.IdentitiesTooMany, "age": kept.IdentitiesTooOld} {
+		ch <- prometheus.MustNewConstMetric(identityGone, prometheus.CounterValue, float64(n), bound)
 	}
 	for destination, use := range r.store.KVUse() {
 		gauge(kvEntries, float64(use.Entries), destination)

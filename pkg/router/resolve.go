@@ -74,8 +74,17 @@ func (m *personMemory) resolve(ev *event.Event) {
 			m.teach(key, email, ev.Server, ev.Received)
 		} else if known, ok := m.identity(key); ok {
 			ev.Email = known.Email
+			m.use(key, known, ev.Received)
 			return
 		}
+	}
+}
+
+// use lets the memory know that an identity is still of use, lest it expires.
+func (m *personMemory) use(key identityKey, known store.Identity, at time.Time) {
+	if at.Sub(known.Seen) >= identityRefresh {
+		known.Seen = at
+		m.learned[key] = known
 	}
 }
 

@@ -127,6 +127,15 @@ func (c *identityCache) putLocked(key idKey, id cachedIdentity) {
 	c.young[key] = id
 }
 
+// clear forgets everything: rows went of which only what is stored is known.
+func (c *identityCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.version++
+	clear(c.young)
+	clear(c.old)
+}
+
 // adopt takes over what a transaction put, and forgets what it could not replace.
 func (c *identityCache) adopt(put []Identity, hidden []idKey) {
 	if len(put)+len(hidden) == 0 {

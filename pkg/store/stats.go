@@ -9,25 +9,28 @@ import (
 
 // Stats are numbers for metrics and for `router check`.
 type Stats struct {
-	FileBytes       int64 // the database
-	WALBytes        int64 // its write-ahead log
-	FreePages       int64 // of 4 KiB, in the database: they are used again
-	Commits         int64 // transactions, since Open
-	Batches         int64 // calls that they held; Batches/Commits is how well they shared
-	CommitTime      time.Duration
-	BlockBytes      int64 // of the blocks handed over since Open
-	BlockBytesDisk  int64 // the same after compression
-	Seen, Known     int   // hashes in memory
-	Memories        int   // hashes of which something is remembered
-	MemoryBytes     int64 // of their rows on the disk
-	HashBytes       int64 // memory that all hashes take
-	Outcomes        int64 // kept
-	OutcomeBytes    int64 // that they take on the disk, about
-	OutcomesTooMany int64 // taken away since Open because they took too much,
-	OutcomesTooOld  int64 // or got too old
-	IdentityHits    int64
-	IdentityMisses  int64
-	UnwrittenCaches int
+	FileBytes         int64 // the database
+	WALBytes          int64 // its write-ahead log
+	FreePages         int64 // of 4 KiB, in the database: they are used again
+	Commits           int64 // transactions, since Open
+	Batches           int64 // calls that they held; Batches/Commits is how well they shared
+	CommitTime        time.Duration
+	BlockBytes        int64 // of the blocks handed over since Open
+	BlockBytesDisk    int64 // the same after compression
+	Seen, Known       int   // hashes in memory
+	Memories          int   // hashes of which something is remembered
+	MemoryBytes       int64 // of their rows on the disk
+	HashBytes         int64 // memory that all hashes take
+	Outcomes          int64 // kept
+	OutcomeBytes      int64 // that they take on the disk, about
+	OutcomesTooMany   int64 // taken away since Open because they took too much,
+	OutcomesTooOld    int64 // or got too old
+	Identities        int64 // kept, when they were last gone through; 0 before
+	IdentitiesTooMany int64 // taken away since Open because there were too many,
+	IdentitiesTooOld  int64 // or they were not seen for long
+	IdentityHits      int64
+	IdentityMisses    int64
+	UnwrittenCaches   int
 }
 
 // Stats returns the numbers as they are now. It makes two system calls.
@@ -46,6 +49,7 @@ func (s *Store) Stats() Stats {
 		Memories: s.memories.index.len(), MemoryBytes: s.memories.totalBytes(),
 		Outcomes: s.outcomes.count.Load(), OutcomeBytes: s.outcomes.bytes.Load(),
 		OutcomesTooMany: s.outcomes.tooMany.Load(), OutcomesTooOld: s.outcomes.tooOld.Load(),
+		Identities: s.stats.identities.Load(), IdentitiesTooMany: s.stats.identitiesTooMany.Load(), IdentitiesTooOld: s.stats.identitiesTooOld.Load(),
 		IdentityHits: hits, IdentityMisses: misses, UnwrittenCaches: unwritten,
 	}
 }

@@ -51,6 +51,8 @@ type Options struct {
 	MemoryBytes  int64         // that they may take, and half as much again on the disk; 0: 256 MiB
 	OutcomeBytes int64         // that outcomes may take on the disk; 0: none are kept
 	OutcomeAge   time.Duration // how long they are kept at most; 0: as long as there is room
+	IdentityAge  time.Duration // how long an identity is kept after it was last seen; 0: any time
+	IdentityMax  int           // how many are kept; 0: any number
 	KVMaxEntries int           // that the scripts of a destination may keep; 0: 100,000
 	KVMaxBytes   int64         // that they may take, keys and values, of a destination; 0: 64 MiB
 	Logger       *slog.Logger  // nil: slog.Default

@@ -22,6 +22,7 @@ type tx struct {
 	memories   []Memory
 	identities []Identity // as they are now in the table
 	hidden     []idKey    // whose state is to be read again
+	allHidden  bool       // that of all is
 	raw        int64
 	stored     int64
 
@@ -301,6 +302,9 @@ func (t *tx) adopt() {
 	t.adoptErased()
 	s.outcomes.adopt(&t.outcomeStep)
 	s.kv.adopt(&t.kvStep)
+	if t.allHidden {
+		s.identities.clear()
+	}
 	s.identities.adopt(t.identities, t.hidden)
 	t.adoptLanes()
 	if t.letters {

@@ -332,6 +332,9 @@ type counters struct {
 	commits, batches, commitNanos atomic.Int64
 	blockRaw, blockStored         atomic.Int64
 	freePages                     atomic.Int64
+	identities                    atomic.Int64 // when they were last gone through
+	identitiesTooOld              atomic.Int64
+	identitiesTooMany             atomic.Int64
 	walDamaged                    atomic.Int64 // 1: the write-ahead log was damaged when it was opened
 	fullAt                        atomic.Int64 // when a write found the disk full, Unix nanoseconds; 0: the last one did not
 }
