@@ -106,6 +106,9 @@ func TestDeadLetterIsEdited(t *testing.T) {
 		t.Setenv("EDITOR", "false")
 		g.refused(exitFailed, "nothing is changed", "edit", "2")
 
+		if strings.HasSuffix(t.Name(), "stopped") {
+			return // what follows is refused by the same code, and each command opens the store
+		}
 		file := filepath.Join(t.TempDir(), "event.json")
 		from := func(text string) string {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
