@@ -128,7 +128,7 @@ func TestInterruptedReplay(t *testing.T) {
 
 // TestManyDeadLettersGoOut: an export takes no more memory than a small part of it.
 func TestManyDeadLettersGoOut(t *testing.T) {
-	const n, size = 64, 400 << 10
+	const n, size = 96, 100 << 10
 	dir := t.TempDir()
 	st, err := store.Open(dir, store.Options{})
 	if err != nil {
@@ -170,7 +170,7 @@ func TestManyDeadLettersGoOut(t *testing.T) {
 	if lines != n {
 		t.Errorf("%d lines, want %d", lines, n)
 	}
-	if most > 16<<20 {
+	if most > 5<<20 {
 		t.Errorf("an export of %d MiB holds %d MiB", n*size>>20, most>>20)
 	}
 	if err := st.Close(); err != nil {
