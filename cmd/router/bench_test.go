@@ -22,6 +22,7 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/seal"
 )
 
 // The load is made in this process: each figure stands beside that of a bare fasthttp handler under the same load in the same run.
@@ -197,6 +198,19 @@ func BenchmarkDelivery(b *testing.B) { benchmarkDelivery(b) }
 // BenchmarkDeliveryUntold is the same without outcomes and events cache: what those cost.
 func BenchmarkDeliveryUntold(b *testing.B) {
 	benchmarkDelivery(b, func(s *config.Server) { s.OutcomesMaxBytes, s.EventsCacheCapacity = 0, 0 })
+}
+
+// BenchmarkDeliveryEncrypted is BenchmarkDelivery with a key.
+func BenchmarkDeliveryEncrypted(b *testing.B) {
+	key, err := seal.ParseKey(seal.NewKey())
+	if err != nil {
+		b.Fatal(err)
+	}
+	ring, err := seal.NewRing(true, key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchmarkDelivery(b, func(s *config.Server) { s.Encryption.Keys = ring })
 }
 
 func benchmarkDelivery(b *testing.B, change ...func(*config.Server)) {

@@ -25,6 +25,7 @@ import (
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/seal"
 	"eventrouter/pkg/store"
 )
 
@@ -56,6 +57,17 @@ func (stuck) Acquire(ctx context.Context, _, _ string) (destinations.Permit, err
 // BenchmarkSorter reads 1 KiB events from the log and hands them over. ns/event is wall time; cpu-ns/event is that of the process.
 func BenchmarkSorter(b *testing.B) {
 	b.Run("plain", func(b *testing.B) { benchmarkSorter(b, nil, nil) })
+	b.Run("encrypted", func(b *testing.B) {
+		key, err := seal.ParseKey(seal.NewKey())
+		if err != nil {
+			b.Fatal(err)
+		}
+		ring, err := seal.NewRing(true, key)
+		if err != nil {
+			b.Fatal(err)
+		}
+		benchmarkSorter(b, nil, nil, ring)
+	})
 	// With location and parsed_ua of 200 user agents and 16,384 addresses.
 	b.Run("enriched", func(b *testing.B) {
 		geo, err := enrich.OpenGeo(cities(b), slog.New(slog.DiscardHandler))
@@ -134,14 +146,18 @@ func cities(b *testing.B) string {
 	return path
 }
 
-func benchmarkSorter(b *testing.B, enricher *enrich.Enricher, change func(*Route)) {
+func benchmarkSorter(b *testing.B, enricher *enrich.Enricher, change func(*Route), keys ...*seal.Ring) {
 	dir := b.TempDir()
-	st, err := store.Open(filepath.Join(dir, "store"), store.Options{SeenWindow: time.Hour, SeenMax: 10_000_000})
+	var ring *seal.Ring // nil: nothing is encrypted
+	if len(keys) > 0 {
+		ring = keys[0]
+	}
+	st, err := store.Open(filepath.Join(dir, "store"), store.Options{SeenWindow: time.Hour, SeenMax: 10_000_000, Keys: ring})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer st.Close()
-	l, err := log.Open(filepath.Join(dir, "log"), log.Options{MaxBytes: 64 << 30})
+	l, err := log.Open(filepath.Join(dir, "log"), log.Options{MaxBytes: 64 << 30, Keys: ring})
 	if err != nil {
 		b.Fatal(err)
 	}
