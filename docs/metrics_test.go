@@ -150,8 +150,13 @@ func TestDeadLetterReasons(t *testing.T) {
 	}
 	want := strings.Split(m[1], ", ")
 	var got []string
-	for _, row := range load(t, "operating.md").tableUnder(t, "Dead letters").rows {
-		got = append(got, code(row[0])[0])
+	for _, table := range load(t, "operating.md").tables {
+		if table.heading != "Dead letters" || table.header[0] != "reason" {
+			continue
+		}
+		for _, row := range table.rows {
+			got = append(got, code(row[0])[0])
+		}
 	}
 	slices.Sort(want)
 	slices.Sort(got)
