@@ -51,7 +51,7 @@ func steps() *rapid.Generator[[]step] {
 func TestModel(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	if was := checks.Value.String(); was == checks.DefValue {
-		checks.Value.Set("25")
+		checks.Value.Set("15")
 		defer checks.Value.Set(was)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
