@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -122,16 +123,28 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// tooMany answers a connection that is not admitted, and closes it. Over TLS it only closes: a handshake is what must not be paid for.
+// tooMany answers a connection that is not admitted, and closes it: slowly, for else the request, which is on its way, would meet a closed socket, and the answer be
+// thrown away on the client's side. Over TLS it only closes: a handshake is what must not be paid for.
 func (s *Server) tooMany(conn net.Conn) {
 	s.metrics.rejected[reasonConnections].Inc()
-	if s.opts.Certificate == nil {
-		const body = `{"message":"Too many connections","error":"use those that are open, or try again later"}`
-		_ = conn.SetWriteDeadline(time.Now().Add(time.Second)) // an answer so short fits into the socket's buffer
-		_, _ = fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: %s\r\nContent-Length: %d\r\nRetry-After: 5\r\nConnection: close\r\n\r\n%s",
-			typeJSON, len(body), body)
+	if s.opts.Certificate != nil {
+		_ = conn.Close()
+		return
 	}
-	_ = conn.Close()
+	const body = `{"message":"Too many connections","error":"use those that are open, or try again later"}`
+	response := fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nContent-Type: %s\r\nContent-Length: %d\r\nRetry-After: 5\r\nConnection: close\r\n\r\n%s", typeJSON, len(body), body)
+	if s.lingering.full() {
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second)) // an answer so short fits into the socket's buffer
+		_, _ = io.WriteString(conn, response)
+		_ = conn.Close()
+		return
+	}
+	s.lingering.begin()
+	go func() {
+		defer s.lingering.end()
+		answerAndDrain(conn, response)
+		_ = conn.Close()
+	}()
 }
 
 func isShortage(err error) bool {

@@ -106,10 +106,12 @@ func answerAndDrain(conn net.Conn, response string) {
 	if _, err := io.WriteString(conn, response); err != nil {
 		return
 	}
+	raw := conn
 	if w, ok := conn.(interface{ UnsafeConn() net.Conn }); ok { // fasthttp's wrapper of a hijacked one
-		if half, ok := w.UnsafeConn().(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite()
-		}
+		raw = w.UnsafeConn()
+	}
+	if half, ok := raw.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
 	}
 	_, _ = io.Copy(io.Discard, conn)
 }

@@ -55,9 +55,13 @@ func (d *Destination) define(ctx context.Context, ps *permits, w *wanted) (*defi
 	}
 	chosen := d.rules.named[w.name] || d.rules.create && d.rules.targets[w.name] // by the operator: no client can make more of them
 	if !chosen && (!d.rules.create || !c.allow(&d.events, w.browser, now)) {
-		if c.tell(w.name) {
+		tell, last := c.tell(w.name)
+		if tell {
 			d.log.Warn("events are skipped: their name has no definition in HubSpot and none is made for it; to have it made, add to this destination",
 				"event_type", w.label, "add", "events: {define: ["+w.name+"]}")
+		}
+		if last {
+			d.log.Warn("further names without a definition are not logged: router_skipped_total counts their events, and router explain tells of each", "names", mostTold)
 		}
 		return nil, destinations.Skip(undefinedReason)
 	}

@@ -292,13 +292,16 @@ func (c *definitionCache) noRoom(now time.Time) error {
 	return nil
 }
 
-// tell says once for each name.
-func (c *definitionCache) tell(name string) bool {
+// mostTold is of how many names without a definition the log tells: clients make them up, and could fill the disk with lines.
+const mostTold = 100
+
+// tell says once for each name, of those that come first, whether the log is to tell of it; last: of no other.
+func (c *definitionCache) tell(name string) (tell, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.told[name] || len(c.told) >= maxRemembered {
-		return false
+	if c.told[name] || len(c.told) >= mostTold {
+		return false, false
 	}
 	c.told[name] = true
-	return true
+	return true, len(c.told) == mostTold
 }
