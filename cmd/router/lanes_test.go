@@ -21,13 +21,16 @@ func TestLanes(t *testing.T) {
 		}
 		return out + errText
 	}
-	waiting := func() int64 { return g.statusOf().lane("events").Entries }
+	waits := func() bool {
+		s := g.statusOf()
+		return s.lane("events").Entries == 1 && s.Waiting == 1 && s.lane("events").State == "blocked"
+	}
 	post := func(id string) {
 		g.post(`{"event_id":"` + id + `","event_type":"bought","user":{"email":"ada@example.com"}}`)
 	}
 	g.start()
 	post("e1")
-	g.until("it waits", func() bool { return waiting() == 1 })
+	g.until("it waits", waits)
 	if out := ask(exitFailed, "drop", "crm", "--yes"); !strings.Contains(out, "No such lane is parked") {
 		t.Errorf("a lane in force is dropped: %s", out)
 	}
@@ -70,7 +73,7 @@ func TestLanes(t *testing.T) {
 	}
 	g.start()
 	post("e2")
-	g.until("it waits", func() bool { return waiting() == 1 })
+	g.until("it waits", waits)
 	g.kill()
 	if err := os.WriteFile(g.config, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
