@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -95,8 +96,30 @@ func (r *Router) makeAccount(route *Route, hub, name string) (*account, error) {
 	return made, nil
 }
 
-// storedAccounts makes the accounts of the lanes that the store has for those destinations that are concerned.
+// untilRoom does what writes to the store beside a batch: it makes a lane. A disk without room is waited for, as for a commit, and whatever else fails ends the
+// router: no event is a dead letter for it. When stop is closed it returns context.Canceled.
+func (r *Router) untilRoom(stop <-chan struct{}, do func() error) error {
+	for told := false; ; told = true {
+		err := do()
+		if !errors.Is(err, store.ErrFull) {
+			return err
+		}
+		if !told {
+			r.logger.Error(diskFull, "error", err.Error())
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-stop:
+			return context.Canceled
+		}
+	}
+}
+
+// storedAccounts makes the accounts of the lanes that the store has for those destinations that are concerned. It waits for a disk that is full.
 func (r *Router) storedAccounts(t *table, concerned func(destination string) bool) (found []*account, err error) {
+	r.mu.Lock()
+	ending := r.ending
+	r.mu.Unlock()
 	seen := map[accountName]bool{}
 	for _, stored := range r.store.Lanes() {
 		n := stored.Name
@@ -106,11 +129,16 @@ func (r *Router) storedAccounts(t *table, concerned func(destination string) boo
 			continue
 		}
 		seen[key] = true
-		a, err := r.makeAccount(t.routes[i], n.Hub, n.Account)
+		err := r.untilRoom(ending, func() error {
+			a, err := r.makeAccount(t.routes[i], n.Hub, n.Account)
+			if err == nil {
+				found = append(found, a)
+			}
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, a)
 	}
 	return found, nil
 }

@@ -317,15 +317,7 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 			h.skipOutput(0, route, log.Record{Offset: log.Offset(e.Name.Offset)}, blank(e.Event, e.eventID()))
 			continue
 		}
-		rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
-		if tooOld(e, time.Now()) {
-			h.bury(route, rec, e.Event, dead(0, e.Event, reasonLaneFull, errLaneFull))
-			continue
-		}
-		if h.final {
-			h.identities.resolve(e.Event)
-		}
-		h.route(0, route, rec, e.Event)
+		h.sortPutOff(route, e, tooOld(e, time.Now()))
 	}
 	if progress.Finished == 0 && leave.Err() != nil {
 		return nil
@@ -337,6 +329,23 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 	}
 	h.batch.Progress = append(h.batch.Progress, progress)
 	return h.commit(ctx)
+}
+
+// sortPutOff sorts an entry of an unsorted lane for its route; one that is too old it gives up.
+func (h *handover) sortPutOff(route *Route, e *entry, tooOld bool) {
+	if e.replayed != nil { // it goes on with the entries that are made now
+		h.replay = &replaying{source: &store.DeadLetter{ID: e.replayed.letter}, replayed: *e.replayed}
+		defer func() { h.replay = nil }()
+	}
+	rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
+	if tooOld {
+		h.bury(route, rec, e.Event, dead(0, e.Event, reasonLaneFull, errLaneFull))
+		return
+	}
+	if h.final {
+		h.identities.resolve(e.Event)
+	}
+	h.route(0, route, rec, e.Event)
 }
 
 // tooOld says which entries are given up unsorted, where the lane is at a limit and the configuration wants that: the first block at

@@ -3,7 +3,6 @@ package router
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -112,7 +111,8 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 	return true
 }
 
-// sortNew sorts an event that was not sorted before, unless the same one was.
+// sortNew sorts an event that was not sorted before, unless the same one was. Of a dead letter that is what became one: its id was noted then, so that its copies
+// count as duplicates of it.
 func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 	id := h.eventHash(ev)
 	if h.forgets(rec, ev) {
@@ -124,13 +124,16 @@ func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 		h.skipForgotten(rec, ev)
 		return
 	}
-	if h.seen[id] || h.r.store.Seen(id) {
+	seen := h.seen[id] || h.r.store.Seen(id)
+	if seen && h.replay == nil {
 		h.count.duplicates++
 		h.record(nil, rec, ev.ID, Decision{Event: ev, Status: store.Duplicate})
 		return
 	}
-	h.seen[id] = true
-	h.batch.Seen = append(h.batch.Seen, id)
+	if !seen {
+		h.seen[id] = true
+		h.batch.Seen = append(h.batch.Seen, id)
+	}
 	h.count.sorted++
 	h.identities.resolve(ev)
 	if h.r.enricher.Enrich(ev) {
@@ -273,28 +276,13 @@ func (h *handover) settle(i int, route *Route, rec log.Record, ev *event.Event, 
 	}
 }
 
-// untilRoom does what writes to the store beside the batch: it makes a lane. A disk without room is waited for, as for a commit, and whatever else fails ends the
-// router: no event is a dead letter for it. False: the batch must not be committed.
+// untilRoom is Router.untilRoom. False: the batch must not be committed.
 func (h *handover) untilRoom(do func() error) bool {
-	for told := false; ; told = true {
-		err := do()
-		if err == nil {
-			return true
-		}
-		if !errors.Is(err, store.ErrFull) {
-			h.failed = err
-			return false
-		}
-		if !told {
-			h.r.logger.Error(diskFull, "error", err.Error())
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-h.stop:
-			h.failed = context.Canceled
-			return false
-		}
+	if err := h.r.untilRoom(h.stop, do); err != nil {
+		h.failed = err
+		return false
 	}
+	return true
 }
 
 // enter makes one lane entry.

@@ -167,14 +167,7 @@ func TestRecordThatKillsTheProcessIsSeen(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		g := newRig(t, newRemote(), nil)
 		g.appendStopped(func() { g.post(track("deadly", "a@b.co")) })
-		var mark [markBytes]byte
-		binary.LittleEndian.PutUint64(mark[8:], 1)
-		binary.LittleEndian.PutUint64(mark[16:], maxDeaths-1)
-		binary.LittleEndian.PutUint32(mark[24:], crc32.ChecksumIEEE(mark[:24]))
-		if err := os.WriteFile(filepath.Join(g.dir, "mark"), mark[:], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		g.start()
+		g.startWithPoison()
 		defer g.stop()
 		g.post(track("deadly", "a@b.co"), track("other", "a@b.co"))
 		g.drain()

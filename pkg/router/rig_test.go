@@ -121,7 +121,7 @@ func written(e destinations.Entry) (names []string) {
 
 // countsAt is when an entry counts, as a number. Of the same time what is live counts as later.
 func countsAt(e destinations.Entry) int64 {
-	at := 2 * e.Event.Effective().UnixMicro()
+	at := 2 * e.CountsAt().UnixMicro()
 	if e.Event.Class == event.Live {
 		at++
 	}
