@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,8 @@ type account struct {
 	route  *Route
 	hub    string
 	name   string
-	lanes  []*lane // in the order of the destination's specs
+	lanes  []*lane       // in the order of the destination's specs
+	worked *atomic.Int64 // shared by all accounts of the hub: see Router.worked
 
 	// Guarded by Router.mu.
 	begun    bool               // its goroutines run, or have ended
@@ -37,7 +39,7 @@ type person struct {
 }
 
 func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
-	a := &account{router: r, route: route, hub: hub, name: name, persons: map[string]*person{}}
+	a := &account{router: r, route: route, hub: hub, name: name, worked: r.workedOf(route.Name, hub), persons: map[string]*person{}}
 	for i, spec := range route.Destination.Lanes() {
 		full := store.LaneName{Destination: route.Name, Hub: hub, Account: name, Lane: spec.Name}
 		l := newLane(a, i, full, spec)
@@ -48,6 +50,17 @@ func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
 		a.lanes = append(a.lanes, l)
 	}
 	return a, nil
+}
+
+// workedOf returns when a call to a hub last went through.
+func (r *Router) workedOf(destination, hub string) *atomic.Int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := accountName{destination: destination, hub: hub}
+	if r.worked[key] == nil {
+		r.worked[key] = &atomic.Int64{}
+	}
+	return r.worked[key]
 }
 
 // account returns the account of a route, making and beginning it when it is new. By a route that is no longer in force, which an aside that is leaving

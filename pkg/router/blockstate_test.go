@@ -97,14 +97,14 @@ func TestUnansweredOverRestart(t *testing.T) {
 
 // TestUnavailableForOne: what fails as in an outage, while others go through, is given up at retry.max_age all the same.
 func TestUnavailableForOne(t *testing.T) {
-	f := func(others bool, want string) {
+	f := func(alike, other, want string) { // what fails beside a@b.co's contact, and what is posted every ten minutes
 		t.Helper()
 		inBubble(t, func(t *testing.T) {
-			g := newRig(t, newRemote(), nil)
+			g := newRig(t, newRemote(), func(r *Route) { r.Retry.MaxAge = 2 * time.Hour })
 			g.remote.answer = func(c call) []error {
 				errs := make([]error, len(c.entries))
 				for i, e := range c.entries {
-					if e.Plan.Key == "a@b.co" {
+					if c.lane == "contacts" && (e.Plan.Key == "a@b.co" || e.Plan.Key == alike) {
 						errs[i] = destinations.Unavailable(errors.New("connection refused"))
 					}
 				}
@@ -112,18 +112,26 @@ func TestUnavailableForOne(t *testing.T) {
 			}
 			g.start()
 			defer g.stop()
+			g.post(identify("known@b.co", 1))
+			time.Sleep(time.Second)
 			g.post(identify("a@b.co", 1))
-			for i := range 30 {
-				time.Sleep(time.Hour)
-				if others {
-					g.post(identify("c@b.co", i))
+			if alike != "" {
+				g.post(identify(alike, 1))
+			}
+			for range 16 {
+				time.Sleep(10 * time.Minute)
+				if other != "" {
+					g.post(other)
 				}
 			}
 			g.want("dead letters", deadReasons(g), want)
 		})
 	}
-	f(true, "retries")
-	f(false, "")
+	f("", identify("c@b.co", 1), "retries")
+	f("", "", "")
+	event := `{"event_type":"t","user":{"email":"known@b.co"}}` // its contact is there: it goes through another lane
+	f("", event, "retries")
+	f("d@b.co", event, "") // the lane's own outage
 }
 
 func deadReasons(g *rig) string {

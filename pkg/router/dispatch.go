@@ -246,12 +246,18 @@ func (l *lane) pauseLocked(err error, u *unit, now time.Time) {
 	if s.blocked {
 		return
 	}
-	if destinations.IsUnavailable(err) { // an outage, as far as one can tell: nothing has gone through since the last failure
+	s.failing.add(u)
+	worked := l.account.worked.Load()
+	switch {
+	case s.failing.one() && worked >= max(s.since.UnixNano(), s.cleared):
+		// Other lanes of the hub go through: so far it was that one's own matter.
+		l.blockedFor -= s.outage
+		s.outage, s.cleared = 0, worked+1
+	case destinations.IsUnavailable(err): // an outage, as far as one can tell: nothing has gone through since the last failure
 		s.outage += now.Sub(s.judged)
 		l.blockedFor += now.Sub(s.judged)
 	}
 	s.judged = now
-	s.failing.add(u)
 	s.err = err
 	s.failures++
 	if s.failures > 1 {
@@ -299,6 +305,7 @@ func earlier(a, b time.Time) time.Time {
 
 // worksLocked ends a stoppage after a call that began at began went through; with it an account-wide block of the other lanes.
 func (l *lane) worksLocked(began, now time.Time) {
+	l.account.worked.Store(max(l.account.worked.Load(), began.UnixNano()))
 	for _, lane := range l.account.lanes {
 		s := lane.stop
 		if lane == l && lane.before != nil { // what blocked it in an earlier run is over

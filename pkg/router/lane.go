@@ -99,6 +99,7 @@ type stoppage struct {
 	judged   time.Time     // the last call that failed, while it is not blocked
 	outage   time.Duration // in it, the part of lane.blockedFor that was counted because nothing went through
 	failing  failing
+	cleared  int64         // before this call of the hub, as account.worked has it, nothing counts as an outage
 	until    time.Time     // the next probe
 	delay    time.Duration // between probes
 	blocked  bool          // said by the destination, for a cause outside the entries

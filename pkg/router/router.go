@@ -95,17 +95,18 @@ type Router struct {
 
 	mu         sync.Mutex // guards the fields below; nothing waits or writes with it held
 	accounts   map[accountName]*account
-	retiring   map[accountName]*account // of former routes, with calls in flight: the account that is in force begins when they have ended
-	leaving    map[string]*aside        // the same of asides, by destination, for which all its accounts wait too
-	wanted     []Route                  // by Reload, until the sorter takes them up; nil: none
-	probing    bool                     // Probe was called, until the sorter has seen to it
-	epochs     uint64                   // given to routes so far
-	scriptings map[string]*scripting    // by destination
-	interrupt  context.CancelFunc       // ends what the sorter waits for
-	errands    []func()                 // for the sorter, between two batches
-	forgetting *forgetting              // the last person to be forgotten
-	ending     <-chan struct{}          // closed when Run is told to stop, or something has failed
-	start      func(*account)           // starts the account's goroutines; nil until Run
+	worked     map[accountName]*atomic.Int64 // by destination and hub: when the last call began that went through, in Unix nanoseconds
+	retiring   map[accountName]*account      // of former routes, with calls in flight: the account that is in force begins when they have ended
+	leaving    map[string]*aside             // the same of asides, by destination, for which all its accounts wait too
+	wanted     []Route                       // by Reload, until the sorter takes them up; nil: none
+	probing    bool                          // Probe was called, until the sorter has seen to it
+	epochs     uint64                        // given to routes so far
+	scriptings map[string]*scripting         // by destination
+	interrupt  context.CancelFunc            // ends what the sorter waits for
+	errands    []func()                      // for the sorter, between two batches
+	forgetting *forgetting                   // the last person to be forgotten
+	ending     <-chan struct{}               // closed when Run is told to stop, or something has failed
+	start      func(*account)                // starts the account's goroutines; nil until Run
 	startAside func(*aside)
 }
 
@@ -117,7 +118,7 @@ func New(o Options) (*Router, error) {
 	r := &Router{
 		live:  newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
-		accounts: map[accountName]*account{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
+		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
 		rerouted: make(chan struct{}, 1), forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {
