@@ -188,6 +188,12 @@ func (f *forgetting) before(offset uint64) bool {
 	return offset < f.marked.Position
 }
 
+// cameBefore says whether what is kept of an event came before the marks. Of a dead letter that was imported the offset may be one of another router's log: it
+// counts when it was received.
+func (f *forgetting) cameBefore(offset uint64, received time.Time) bool {
+	return f.before(offset) || received.Before(f.marked.At)
+}
+
 // erase does it. The order matters: first nothing new comes of what there is, then that goes, then the marks, then what the disk still has of it.
 func (f *forgetting) erase(ctx context.Context) error {
 	steps := []func(context.Context) error{f.mark, f.blocks, f.rows, f.unmark, f.files}

@@ -171,7 +171,8 @@ func (a *aside) forget(mine func(*entry) bool) {
 
 // mine says whether an entry is of the person, and came before the person was forgotten.
 func (f *forgetting) mine(e *entry) bool {
-	return !e.erased && f.before(e.Name.Offset) && hasID(f.person.has).belongsEntry(e)
+	before := f.before(e.Name.Offset) || e.replayed != nil && f.cameBefore(e.Name.Offset, e.Event.Received)
+	return !e.erased && before && hasID(f.person.has).belongsEntry(e)
 }
 
 // blocks erases the person from all blocks, of lanes that somebody works on and of others.

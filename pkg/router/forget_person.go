@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
@@ -131,12 +132,24 @@ func (r *Router) forgetsBelow(offset uint64) hasID {
 	}
 }
 
+// forgetsLetter returns who is forgotten of a dead letter, and of an entry that was one: see forgetting.cameBefore.
+func (r *Router) forgetsLetter(offset uint64, received time.Time) hasID {
+	below := r.forgetsBelow(offset)
+	return func(id store.PersonID) bool {
+		f, ok := r.store.Forgotten(id)
+		return ok && received.Before(f.At) || below != nil && below(id)
+	}
+}
+
 // forgetsEntry says whether an entry is of a person who is forgotten, and came before that.
 func (r *Router) forgetsEntry(e *entry) bool {
 	if e.erased {
 		return true
 	}
 	has := r.forgetsBelow(e.Name.Offset)
+	if e.replayed != nil {
+		has = r.forgetsLetter(e.Name.Offset, e.Event.Received)
+	}
 	return has != nil && has.belongsEntry(e)
 }
 

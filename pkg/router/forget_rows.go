@@ -54,7 +54,7 @@ func (f *forgetting) would(what store.Erasing) store.Erasing {
 func (f *forgetting) letters(ctx context.Context) error {
 	_, _, err := f.store.EraseDeadLetters(ctx, func(d *store.DeadLetter) store.Erasing {
 		switch {
-		case !f.before(d.Offset):
+		case !f.cameBefore(d.Offset, d.Received):
 			return store.Keep
 		case f.letter(d):
 			f.result.DeadLetters++
@@ -80,7 +80,7 @@ func (f *forgetting) letter(d *store.DeadLetter) bool {
 
 func (f *forgetting) outcomes(ctx context.Context) error {
 	_, _, unreadable, err := f.store.EraseOutcomes(ctx, func(o *store.Outcome) store.Erasing {
-		if !f.before(o.Offset) {
+		if !f.cameBefore(o.Offset, o.Received) {
 			return store.Keep
 		}
 		if hasID(f.person.has).key(o.APIKey, o.Person) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/store"
 )
 
@@ -283,5 +284,41 @@ func TestForgetOnlyWhoIsMeant(t *testing.T) {
 		g.router.Probe()
 		g.drain()
 		g.want("events", g.events(), "b1 c1 d1")
+	})
+}
+
+// TestForgetImportedLetters: dead letters of another router have offsets of its log, which say nothing of when they came.
+func TestForgetImportedLetters(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.remote.answer = func(call) []error {
+			return []error{destinations.Block(errors.New("401"), destinations.AccountScope, time.Time{})}
+		}
+		g.start()
+		defer g.stop()
+		var letters []store.DeadLetter
+		for i, email := range []string{"ann@b.co", "ann@b.co", "bob@b.co"} {
+			ev := event.Event{ID: fmt.Sprint("old", i), APIKey: "key", Server: true, Received: time.Now().UTC(), JSON: []byte(identify(email, i))}
+			letters = append(letters, store.DeadLetter{
+				Destination: "crm", Lane: "contacts", Hub: "hub1", Person: email, Offset: 1_000_000 + uint64(i), Outputs: 1, APIKey: "key", EventID: ev.ID, EventType: ev.Type(),
+				Received: ev.Received, At: ev.Received, Reason: "rejected", Event: ev.AppendTo(nil),
+			})
+		}
+		if n, err := g.store.ImportDeadLetters(t.Context(), letters); n != 3 || err != nil {
+			t.Fatal(n, err)
+		}
+		if _, err := g.store.MarkReplay(t.Context(), store.DeadLetterQuery{EventID: "old0"}, store.Replay{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // it waits in a lane that is blocked
+		if done := g.forget(ForgetQuery{Email: "ann@b.co"}); done.DeadLetters != 1 || done.Waiting != 1 {
+			t.Errorf("forgotten: %+v", done)
+		}
+		if found := g.left("ann@b.co"); found != nil {
+			t.Errorf("left: %s", strings.Join(found, "\n"))
+		}
+		if n := len(g.deadLetters()); n != 1 {
+			t.Errorf("%d dead letters are left, want bob's", n)
+		}
 	})
 }

@@ -56,7 +56,7 @@ func (h *handover) done(d *store.DeadLetter, problem string) {
 
 // sendAgain returns why the letter stays as it was; "" when it does not.
 func (h *handover) sendAgain(d *store.DeadLetter) (problem string) {
-	if has := h.r.forgetsBelow(d.Offset); has != nil && has.letter(d) {
+	if h.r.forgetsLetter(d.Offset, d.Received).letter(d) {
 		return "its person is being forgotten"
 	}
 	rec := log.Record{Offset: log.Offset(d.Offset), Data: d.Original}
