@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"strings"
 	"time"
 
@@ -110,14 +111,17 @@ func ReadLine(data []byte) (l Letter, sum string, err error) {
 
 // check says what the store could not keep, or the router not read again: checksums are right of what somebody wrote himself, too.
 func (l *Letter) check() error {
-	const maxName = 64 << 10
+	const (
+		maxName   = 64 << 10
+		maxOffset = 1 << 62 // no log gets as far; beyond, numbers that are made of it would overflow
+	)
 	for _, t := range []string{l.Destination, l.Hub, l.Account, l.Lane, l.APIKey, l.EventID, l.EventType, l.Person, l.Error, l.Problem} {
 		if len(t) > maxName {
 			return fmt.Errorf("it is no dead letter: a text in it has %d bytes", len(t))
 		}
 	}
 	switch {
-	case l.Index < 0 || l.Outputs < 0 || l.Attempts < 0 || l.Replays < 0:
+	case min(l.Index, l.Outputs, l.Attempts, l.Replays) < 0 || max(l.Index, l.Outputs, l.Attempts, l.Replays) >= math.MaxInt32 || l.Offset > maxOffset:
 		return errors.New("it is no dead letter: a number in it can not be")
 	case l.At.Year() < 1970 || l.At.Year() > 9999 || l.Received.Year() < 0 || l.Received.Year() > 9999:
 		return errors.New("it is no dead letter: a time in it can not be")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,9 @@ func TestReadLineRefuses(t *testing.T) {
 	f("its reason", func(l *Letter) { l.Reason = "REJECTED; DROP" })
 	f("its reason", func(l *Letter) { l.Reason = "" })
 	f("a number", func(l *Letter) { l.Attempts = -1 })
+	f("a number", func(l *Letter) { l.Index = math.MaxInt })
+	f("a number", func(l *Letter) { l.Replays = math.MaxInt })
+	f("a number", func(l *Letter) { l.Offset = math.MaxUint64 })
 	f("a time", func(l *Letter) { l.At = time.Time{} })
 	f("no event", func(l *Letter) { l.Event = nil })
 	f("not an event record", func(l *Letter) { l.Event = []byte("x") })
