@@ -21,7 +21,7 @@ const (
 // outcomeEdit is a row of outcomes that is written anew with fewer of them.
 type outcomeEdit struct {
 	id     int64
-	was    uint32 // its checksum
+	was    int // how many it had
 	count  int
 	raw    int
 	blob   []byte
@@ -65,7 +65,7 @@ func (s *Store) EraseOutcomes(ctx context.Context, edit func(*Outcome) Erasing) 
 					kept = append(kept, all[i])
 				}
 				if e+m > 0 {
-					edits = append(edits, s.outcomeEdit(after, uint32(toInt(row[3])), kept))
+					edits = append(edits, s.outcomeEdit(after, int(toInt(row[1])), kept))
 					erased, masked = erased+int64(e), masked+int64(m)
 				}
 				return nil
@@ -101,20 +101,20 @@ func (c *conn) openOutcomes(row []driver.Value) ([]Outcome, error) {
 	return decodeOutcomes(data)
 }
 
-func (s *Store) outcomeEdit(id int64, was uint32, kept []Outcome) outcomeEdit {
+func (s *Store) outcomeEdit(id int64, was int, kept []Outcome) outcomeEdit {
 	data := appendOutcomes(nil, kept)
 	return outcomeEdit{
 		id: id, was: was, count: len(kept), raw: len(data), blob: appendBlock(nil, data, s.opts.uncompressed), hashes: s.outcomeHashes(nil, kept),
 	}
 }
 
-// edit is the database's part of an edit. A row that is not there any more, or was changed since, is left alone: only expiry and other edits do that, and of
-// those there is one at a time.
+// edit is the database's part of an edit. A row that is not there any more is left alone: it has expired. Nobody else changes what a row says, but it may be
+// sealed with another key meanwhile: its checksum may be another one.
 func (o *outcomes) edit(c *conn, st *outcomeStep, e *outcomeEdit) error {
 	found, before := false, int64(0)
 	var oldBytes int64
-	err := c.query(`SELECT crc, count, length(data) FROM outcomes WHERE id = ?`, func(row []driver.Value) error {
-		found, before, oldBytes = uint32(toInt(row[0])) == e.was, toInt(row[1]), toInt(row[2])
+	err := c.query(`SELECT count, length(data) FROM outcomes WHERE id = ?`, func(row []driver.Value) error {
+		found, before, oldBytes = int(toInt(row[0])) == e.was, toInt(row[0]), toInt(row[1])
 		return nil
 	}, e.id)
 	if err != nil || !found {
