@@ -110,6 +110,7 @@ func (r *Router) Forget(ctx context.Context, q ForgetQuery) (*Forgotten, error) 
 		return nil, &ForgetWait{"another person to be forgotten", ctx.Err()}
 	}
 	f := &forgetting{store: r.store, router: r, logger: r.logger, dry: q.DryRun}
+	defer f.letGo()
 	for _, in := range r.intakes() {
 		f.logs = append(f.logs, in.log)
 	}
@@ -239,6 +240,13 @@ func (f *forgetting) mark(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		return &ForgetWait{"the sorter", ctx.Err()}
 	}
+}
+
+// letGo has the sorter teach nothing more to a call that has ended, and hold no ids for it.
+func (f *forgetting) letGo() {
+	f.router.mu.Lock()
+	defer f.router.mu.Unlock()
+	f.router.forgetting = nil
 }
 
 // expand finds all ids of the person.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"eventrouter/pkg/store"
 )
@@ -75,7 +76,7 @@ func (f *forgetting) letters(ctx context.Context) error {
 
 // letter says whether a dead letter is the person's. One that can not be read is if it names the person.
 func (f *forgetting) letter(d *store.DeadLetter) bool {
-	return hasID(f.person.has).letter(d) || d.EventID == "" && d.APIKey == "" && f.person.names(string(d.Event))
+	return f.person.isKey(d.APIKey, d.Person) || hasID(f.person.has).letter(d) || d.EventID == "" && d.APIKey == "" && f.person.names(string(d.Event))
 }
 
 func (f *forgetting) outcomes(ctx context.Context) error {
@@ -83,7 +84,7 @@ func (f *forgetting) outcomes(ctx context.Context) error {
 		if !f.cameBefore(o.Offset, o.Received) {
 			return store.Keep
 		}
-		if hasID(f.person.has).key(o.APIKey, o.Person) {
+		if f.person.isKey(o.APIKey, o.Person) {
 			f.result.Outcomes++
 			return f.would(store.Erase)
 		}
@@ -113,10 +114,11 @@ func (f *forgetting) hashes(ctx context.Context) error {
 	var known, memories []uint64
 	values := map[string]bool{}
 	for id := range f.person.all() {
-		values[id.Value] = true
+		values[id.Value], values[strings.ToLower(id.Value)] = true, true
 	}
 	for _, l := range f.store.Lanes() {
 		n := l.Name
+		n.Lane = strings.TrimSuffix(n.Lane, bulkSuffix)
 		for value := range values {
 			known = append(known, f.store.Hash("key", n.Destination, n.Hub, n.Account, value), f.store.Hash("bulk key", n.Destination, n.Hub, n.Account, value))
 			memories = append(memories, f.store.Hash("memory", n.Destination, n.Hub, n.Account, n.Lane, value))
@@ -133,7 +135,7 @@ func (f *forgetting) texts(ctx context.Context) error {
 	if f.dry {
 		return nil
 	}
-	holds, err := f.store.EraseHolds(ctx, func(key string) bool { return hasID(f.person.has).key("", key) || f.person.names(key) })
+	holds, err := f.store.EraseHolds(ctx, func(key string) bool { return f.person.isKey("", key) || f.person.names(key) })
 	f.result.Holds += holds
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/seal"
 	"eventrouter/pkg/store"
 )
 
@@ -70,6 +71,37 @@ func (g *rig) left(names ...string) (found []string) {
 	return found
 }
 
+// decrypt stops the router, has everything in the store decrypted, and starts it again without a key that seals.
+func (g *rig) decrypt(ring *seal.Ring) {
+	g.t.Helper()
+	g.stop()
+	g.keys = ring
+	g.open()
+	if err := g.store.Reseal(context.Background()); err != nil {
+		g.t.Fatal(err)
+	}
+	g.closeFiles()
+	g.start()
+}
+
+func newKey(t *testing.T) seal.Key {
+	t.Helper()
+	key, err := seal.ParseKey(seal.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func newRing(t *testing.T, seals bool, keys ...seal.Key) *seal.Ring {
+	t.Helper()
+	ring, err := seal.NewRing(seals, keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
 // forget forgets ann.
 func (g *rig) forget(q ForgetQuery) *Forgotten {
 	g.t.Helper()
@@ -96,6 +128,15 @@ const (
 // TestForgetEverywhere has something of a person wherever the router keeps anything, beside neighbours, and forgets her: nothing of her is left on the disk, all that
 // is the neighbours' arrives, and what she does afterwards too.
 func TestForgetEverywhere(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { forgetEverywhere(t, nil) })
+	t.Run("encrypted", func(t *testing.T) {
+		one, two := newKey(t), newKey(t)
+		forgetEverywhere(t, []*seal.Ring{newRing(t, true, one), newRing(t, true, two, one), newRing(t, false, two, one)})
+	})
+}
+
+// forgetEverywhere is it: without encryption, or with a first ring of keys, one to which everything is sealed anew meanwhile, and one that decrypts everything in the end.
+func forgetEverywhere(t *testing.T, rings []*seal.Ring) {
 	inBubble(t, func(t *testing.T) {
 		r := newRemote()
 		blocked := true
@@ -117,6 +158,9 @@ func TestForgetEverywhere(t *testing.T) {
 			return errs
 		}
 		g := newRig(t, r, nil)
+		if rings != nil {
+			g.keys = rings[0]
+		}
 		g.start()
 		defer func() { g.stop() }()
 		var want []string // of neighbours
@@ -139,6 +183,14 @@ func TestForgetEverywhere(t *testing.T) {
 		}}); err != nil {
 			t.Fatal(err)
 		}
+		resealed := make(chan error, 1)
+		resealed <- nil
+		if rings != nil {
+			g.stop()
+			g.keys = rings[1]
+			g.start()
+			time.Sleep(time.Second)
+		}
 		if found := g.left(annEmail); len(found) == 0 {
 			t.Error("nothing of the person is there before")
 		}
@@ -146,7 +198,17 @@ func TestForgetEverywhere(t *testing.T) {
 		if dry.Waiting == 0 || dry.Outcomes == 0 || dry.DeadLetters != 1 || dry.KV != 2 || len(dry.IDs) != 3 {
 			t.Errorf("dry run: %+v", dry)
 		}
+		if rings != nil {
+			<-resealed
+			go func() { resealed <- g.store.Reseal(context.Background()) }()
+		}
 		done := g.forget(ForgetQuery{Email: strings.ToUpper(annEmail)})
+		if err := <-resealed; err != nil {
+			t.Error(err)
+		}
+		if rings != nil {
+			g.decrypt(rings[2])
+		}
 		if found := g.left(annEmail, annUser, annAnonymous); found != nil {
 			t.Errorf("left: %s\n%+v", strings.Join(found, "\n"), done)
 		}

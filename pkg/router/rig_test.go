@@ -25,6 +25,7 @@ import (
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/redact"
+	"eventrouter/pkg/seal"
 	"eventrouter/pkg/store"
 )
 
@@ -44,7 +45,8 @@ type remote struct {
 	answer                              func(call) []error      // nil: all is well; one error per entry, or a single one for all
 	acquire                             func(lane string) error // nil: at once
 	hub                                 string
-	watch                               *witness // nil: none
+	keyOf                               func(*event.Event) string // by which contacts are known; nil: their e-mail
+	watch                               *witness                  // nil: none
 
 	mu       sync.Mutex
 	writes   map[string][]string // values of v by key, in the order in which they were applied
@@ -164,6 +166,9 @@ func (r *remote) Plan(ev *event.Event) ([]destinations.Plan, error) {
 		return nil, errors.New("can not be planned")
 	}
 	key := strings.ToLower(ev.UserEmail())
+	if r.keyOf != nil {
+		key = r.keyOf(ev)
+	}
 	if key == "" {
 		return nil, destinations.Unidentified(destinations.Skip("no identity"))
 	}
@@ -274,6 +279,7 @@ type rig struct {
 	outcomes int64          // less than 0: none are kept
 	handler  slog.Handler   // instead of logs
 	redact   *redact.Fields // of the router
+	keys     *seal.Ring     // nil: nothing is encrypted
 	early    []Route        // given to Reload before Run; nil: it is not called
 
 	log    *log.Log
@@ -322,13 +328,13 @@ func (g *rig) start() {
 func (g *rig) open() {
 	g.t.Helper()
 	var err error
-	if g.store, err = store.Open(filepath.Join(g.dir, "store"), store.Options{SeenWindow: 24 * time.Hour, SeenMax: 100_000, OutcomeBytes: max(0, 16<<20+g.outcomes<<40)}); err != nil {
+	if g.store, err = store.Open(filepath.Join(g.dir, "store"), store.Options{Keys: g.keys, SeenWindow: 24 * time.Hour, SeenMax: 100_000, OutcomeBytes: max(0, 16<<20+g.outcomes<<40)}); err != nil {
 		g.t.Fatal(err)
 	}
-	if g.log, err = log.Open(filepath.Join(g.dir, "log"), log.Options{Position: log.Offset(g.store.Position())}); err != nil {
+	if g.log, err = log.Open(filepath.Join(g.dir, "log"), log.Options{Keys: g.keys, Position: log.Offset(g.store.Position())}); err != nil {
 		g.t.Fatal(err)
 	}
-	if g.bulk, err = log.Open(filepath.Join(g.dir, "bulk"), log.Options{Position: BulkPosition(g.store)}); err != nil {
+	if g.bulk, err = log.Open(filepath.Join(g.dir, "bulk"), log.Options{Keys: g.keys, Position: BulkPosition(g.store)}); err != nil {
 		g.t.Fatal(err)
 	}
 }
