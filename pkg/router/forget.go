@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"eventrouter/pkg/event"
@@ -95,7 +96,10 @@ type forgetting struct {
 	marked   store.Forgotten
 	result   *Forgotten
 	finished map[store.Ref]bool // by this, in windows
-	scratch  []byte
+
+	telling   atomic.Bool // the sorter tells what is taught
+	readAgain atomic.Bool // what was taught may bring more with it
+	scratch   []byte
 }
 
 // Forget erases all that the router holds of a person, and returns when that is done: what came in before the call is not delivered any more, and nothing of it is
@@ -218,18 +222,34 @@ func (f *forgetting) erase(ctx context.Context) error {
 
 // mark notes durably who is forgotten, between two batches of the sorter: what it sorts from then on it looks at, and what came before is in the lanes.
 func (f *forgetting) mark(ctx context.Context) (err error) {
-	// The memory of identities is read here too: what the sorter had in hand before has taught it.
-	mark := func() error {
-		if err := f.expand(ctx); err != nil {
+	// To read the memory of identities takes seconds, in which the sorter goes on. So it is read twice: what is taught during the second time, the sorter tells.
+	if err := f.expand(ctx); err != nil {
+		return err
+	}
+	known := len(f.person.all())
+	if f.router != nil {
+		f.router.mu.Lock()
+		f.router.forgetting = f
+		f.router.mu.Unlock()
+		f.telling.Store(true)
+		ids, err := f.store.ExpandPerson(ctx, f.named, mostForgotten)
+		if err != nil {
 			return err
 		}
-		if f.router != nil {
-			f.router.mu.Lock()
-			f.router.forgetting = f
-			f.router.mu.Unlock()
+		f.person.learn(ids)
+		f.readAgain.Store(f.readAgain.Load() || len(f.person.all()) > known)
+	}
+	mark := func() error {
+		f.telling.Store(false)
+		if f.readAgain.Load() { // this is rare
+			ids, err := f.store.ExpandPerson(ctx, f.named, mostForgotten)
+			if err != nil {
+				return err
+			}
+			f.person.learn(ids)
 		}
 		f.marked = f.ends()
-		return f.store.MarkForgotten(ctx, slices.Collect(maps.Keys(f.person.ids)), f.marked)
+		return f.store.MarkForgotten(ctx, slices.Collect(maps.Keys(f.person.all())), f.marked)
 	}
 	if f.router == nil {
 		return mark()
@@ -256,6 +276,32 @@ func (f *forgetting) expand(ctx context.Context) error {
 		f.person = newForgottenPerson(ids)
 	}
 	return err
+}
+
+// taught takes in an identity that the sorter is about to commit.
+func (f *forgetting) taught(key identityKey, email string) {
+	own, mail := store.PersonID{Kind: key.kind, APIKey: key.apiKey, Value: key.value}, store.PersonID{Kind: store.KindEmail, Value: strings.ToLower(email)}
+	switch {
+	case f.person.has(mail):
+		if !f.person.has(own) {
+			f.person.learn([]store.PersonID{own})
+		}
+	case slices.Contains(f.named, own), slices.Contains(f.named, store.PersonID{Kind: key.kind, Value: key.value}):
+		f.readAgain.Store(true)
+	}
+}
+
+// tellTaught tells whoever is being forgotten what is taught, until the marks are set.
+func (r *Router) tellTaught(learned map[identityKey]store.Identity) {
+	r.mu.Lock()
+	f := r.forgetting
+	r.mu.Unlock()
+	if f == nil || !f.telling.Load() {
+		return
+	}
+	for key, id := range learned {
+		f.taught(key, id.Email)
+	}
 }
 
 // learn takes in ids that the sorter found in events of the person.

@@ -89,3 +89,28 @@ func TestForgetOtherKeys(t *testing.T) {
 		}
 	})
 }
+
+// TestForgetHearsWhatIsTaught: while the memory of identities is read, the sorter goes on teaching it.
+func TestForgetHearsWhatIsTaught(t *testing.T) {
+	user, device := store.PersonID{Kind: kindUser, APIKey: "key", Value: annUser}, store.PersonID{Kind: kindAnonymous, APIKey: "key", Value: annAnonymous}
+	for _, email := range []string{annEmail, "bob@b.co"} {
+		f := &forgetting{named: []store.PersonID{user}, person: newForgottenPerson([]store.PersonID{user, {Kind: store.KindEmail, Value: annEmail}})}
+		r := &Router{forgetting: f}
+		teach := func(id store.PersonID) {
+			r.tellTaught(map[identityKey]store.Identity{{id.APIKey, id.Kind, id.Value}: {Email: email}})
+		}
+		teach(device)
+		if f.person.has(device) {
+			t.Error("it was told before anybody listens")
+		}
+		f.telling.Store(true)
+		teach(device)
+		if f.readAgain.Load() || f.person.has(device) != (email == annEmail) {
+			t.Errorf("a device is of %s: person %v", email, f.person.all())
+		}
+		teach(user)
+		if f.readAgain.Load() != (email != annEmail) {
+			t.Errorf("who was named is %s: the memory is read again: %v", email, f.readAgain.Load())
+		}
+	}
+}

@@ -402,6 +402,9 @@ func (h *handover) commit(ctx context.Context) error {
 	for _, b := range h.unsorted {
 		h.batch.Blocks = append(h.batch.Blocks, b.Block)
 	}
+	if len(h.identities.learned) > 0 {
+		h.r.tellTaught(h.identities.learned)
+	}
 	for _, id := range h.identities.learned {
 		h.batch.Identities = append(h.batch.Identities, id)
 	}

@@ -93,9 +93,9 @@ const identitiesPerRead = 20_000
 // ExpandPerson returns ids with all others that the identity memory knows of the same person: the e-mails that go with them, and all ids that go with those, of
 // all API keys. More than most of them are an error: then they are not one person's.
 func (s *Store) ExpandPerson(ctx context.Context, ids []PersonID, most int) ([]PersonID, error) {
-	found := map[PersonID]bool{}
+	found, named := map[PersonID]bool{}, map[PersonID]bool{}
 	for _, id := range ids {
-		found[id] = true
+		found[id], named[id] = true, true
 	}
 	for { // ends: what the second pass finds goes with e-mails that are known
 		before := len(found)
@@ -105,7 +105,7 @@ func (s *Store) ExpandPerson(ctx context.Context, ids []PersonID, most int) ([]P
 			switch {
 			case found[email]:
 				found[own] = true
-			case found[own], found[PersonID{Kind: id.Kind, Value: id.Value}]:
+			case named[own], named[PersonID{Kind: id.Kind, Value: id.Value}]: // another one may have become somebody else's since it was found
 				found[email], found[own] = true, true
 			}
 			if len(found) > most {
