@@ -128,10 +128,10 @@ func (l *Log) replace(v *survey, gone map[Offset]bool) error {
 	return l.disk.SyncDir(l.dir)
 }
 
-// EraseKeptAside deletes those files that hold what was cut off or replaced because of damage in which names finds something. It looks at pieces of
+// EraseKeptAside deletes those files that hold what was cut off or replaced because of damage, or that a killed Rewrite left, in which names finds something. It looks at pieces of
 // a file that overlap by maxNameBytes. The deleted files are returned.
 func (l *Log) EraseKeptAside(names func(piece []byte) bool) (erased []string, err error) {
-	for _, pattern := range []string{"*" + segmentSuffix + ".torn-*", "*" + segmentSuffix + ".damaged-*", "*" + segmentSuffix + ".salvaged"} {
+	for _, pattern := range []string{"*" + segmentSuffix + ".torn-*", "*" + segmentSuffix + ".damaged-*", "*" + segmentSuffix + ".salvaged", "*" + segmentSuffix + rewrittenSuffix} {
 		kept, err := filepath.Glob(filepath.Join(l.dir, pattern))
 		if err != nil {
 			return erased, err

@@ -153,15 +153,15 @@ func TestEraseKeptAside(t *testing.T) {
 	far := strings.Repeat("x", 1<<20-2) + "ann" // over the border of two pieces
 	for name, data := range map[string]string{
 		"00000000000000000001.log.torn-1": "ann", "00000000000000000002.log.torn-2": "bob", "00000000000000000003.log.damaged-1": far,
-		"00000000000000000004.log.salvaged": "ann",
+		"00000000000000000004.log.salvaged": "ann", "00000000000000000005.log.rewritten": "ann",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	erased, err := l.EraseKeptAside(func(piece []byte) bool { return bytes.Contains(piece, []byte("ann")) })
-	if err != nil || len(erased) != 3 {
-		t.Errorf("erased %v, %v; want 3 files", erased, err)
+	if err != nil || len(erased) != 4 {
+		t.Errorf("erased %v, %v; want 4 files", erased, err)
 	}
 	if got, want := filesNaming(t, dir, "bob"), []string{"00000000000000000002.log.torn-2"}; !slices.Equal(got, want) {
 		t.Errorf("of others there is %v, want %v", got, want)

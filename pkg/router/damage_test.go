@@ -102,6 +102,9 @@ func damagedBlockIsGivenUp(t *testing.T, damage func(*testing.T, *rig), wantDead
 	g.stop()
 	g.start() // and it stays so
 	g.drain()
+	if done := g.forget(ForgetQuery{Email: annEmail}); done.Unreadable != 1 || done.KeptAside != 1 {
+		t.Errorf("forgetting says that %d blocks can not be read, and that %d files went; want 1 and 1", done.Unreadable, done.KeptAside)
+	}
 	g.stop()
 }
 

@@ -107,6 +107,16 @@ func (f *forgetting) windows(ctx context.Context) error {
 // loads waits until nobody has blocks in hand that were read before they were rewritten.
 func (f *forgetting) loads(ctx context.Context) error {
 	r := f.router
+	err := f.await(ctx, func() string {
+		if !r.routing.TryLock() {
+			return "a reload, or entries of a parked lane that are made dead letters"
+		}
+		r.routing.Unlock()
+		return ""
+	})
+	if err != nil {
+		return err
+	}
 	for _, a := range r.atWork() {
 		for _, l := range a.lanes {
 			for _, s := range l.streams() {
@@ -177,6 +187,11 @@ func (f *forgetting) mine(e *entry) bool {
 
 // blocks erases the person from all blocks, of lanes that somebody works on and of others.
 func (f *forgetting) blocks(ctx context.Context) error {
+	givenUp, err := f.store.GivenUpBlocks()
+	if err != nil {
+		return err
+	}
+	f.result.Unreadable += givenUp
 	for _, lane := range f.store.Lanes() {
 		for after := store.BlockID(0); ; {
 			blocks, err := f.store.ReadBlocks(ctx, lane.ID, after, readBytes)

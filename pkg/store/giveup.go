@@ -92,3 +92,15 @@ func (t *tx) giveUpOne(g *GivenUp) error {
 		},
 	)
 }
+
+// GivenUpBlocks is how many damaged blocks were given up. What could be read of them stands in the database still.
+func (s *Store) GivenUpBlocks() (n int64, err error) {
+	err = s.read(func(c *conn) (err error) {
+		n, err = c.queryInt(`SELECT count(*) FROM damaged`)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count damaged blocks: %w", err)
+	}
+	return n, nil
+}
