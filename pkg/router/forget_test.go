@@ -384,3 +384,23 @@ func TestForgetImportedLetters(t *testing.T) {
 		}
 	})
 }
+
+// TestForgetWhoIsNotKnown: an event waits, in hand, until one knows whose it is. Its person is forgotten, and then comes again with an e-mail: that is somebody new.
+func TestForgetWhoIsNotKnown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.start()
+		defer g.stop()
+		g.postAs(false, of("old", "t", annID, ""), of("other", "t", `"id":"user-8"`, ""))
+		time.Sleep(2 * time.Second)
+		if done := g.forget(ForgetQuery{UserID: annUser}); done.Unsorted != 1 {
+			t.Errorf("forgotten: %+v", done)
+		}
+		if found := g.left(annUser); found != nil {
+			t.Errorf("left: %s", strings.Join(found, "\n"))
+		}
+		g.post(of("again", "t", annID+`,"email":"new@b.co"`, ""), of("other again", "t", `"id":"user-8","email":"eve@b.co"`, ""))
+		g.drain()
+		g.want("events", g.events(), "again other again other")
+	})
+}
