@@ -99,7 +99,7 @@ func crashHandOver(s *Store, lane LaneID) {
 			Position: n, Seen: []uint64{s.Hash(itoa(n))}, Known: []uint64{s.Hash("key", itoa(n))},
 			Blocks:      []Block{{Lane: lane, Entries: crashEntries, Oldest: at, Data: crashData(n)}},
 			DeadLetters: []DeadLetter{{EventID: itoa(n), Event: crashData(n)}},
-			Identities:  []Identity{{APIKey: "k", Kind: "user_id", Value: itoa(n), Email: itoa(n) + "@x"}},
+			Identities:  []Identity{{APIKey: "k", Kind: "user_id", Value: itoa(n), Email: itoa(n) + "@x", Seen: time.Now()}},
 			Outcomes:    []Outcome{{EventID: itoa(n), Offset: n}},
 		})
 		if err != nil {
