@@ -2,7 +2,10 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -66,12 +69,14 @@ type unsorted struct {
 	name store.LaneName
 	bulk bool
 	wait time.Duration // from an event's receipt until it is sorted
+	mark deathMark     // the aside opens and closes it
 	id   atomic.Int64  // store.LaneID; 0 until the first entry
 
 	// Owned by the aside, with its turn.
-	read   store.BlockID // last one that was read
-	blocks []store.StoredBlock
-	block  *unsortedBlock // begun; nil: none
+	suspects span          // places of entries that were in hand when the process died
+	read     store.BlockID // last one that was read
+	blocks   []store.StoredBlock
+	block    *unsortedBlock // begun; nil: none
 }
 
 // unsortedBlock is a block that is being sorted.
@@ -96,8 +101,13 @@ func newAside(r *Router, route *Route) *aside {
 	a.bulk.name = store.LaneName{Destination: route.Name, Lane: unsortedLane + bulkSuffix}
 	a.bulk.bulk = true
 	a.late.name, a.late.wait = store.LaneName{Destination: route.Name, Lane: unidentifiedLane}, identityWait
-	for _, u := range a.lanes() {
+	for i, u := range a.lanes() {
 		u.id.Store(int64(u.state(r.store).ID)) // of an earlier run, or 0
+		if path := r.live.mark.path; path != "" {
+			name := fnv.New64a()
+			io.WriteString(name, route.Name)
+			u.mark = deathMark{path: fmt.Sprintf("%s.%016x", path, name.Sum64()), at: int64(i) * markBytes}
+		}
 	}
 	return a
 }
@@ -198,6 +208,13 @@ func (a *aside) poke() {
 
 // run sorts what is in the unsorted lanes until ctx ends, or the route is no longer in force, which ends leave. Then what is in hand is handed over.
 func (a *aside) run(ctx, leave context.Context) error {
+	for _, u := range a.lanes() {
+		var err error
+		if u.suspects, err = u.mark.open(); err != nil {
+			return err
+		}
+		defer u.mark.close()
+	}
 	h := newHandover(a.r, &table{routes: []*Route{a.route}, asides: []*aside{a}})
 	var measure share
 	timer := time.NewTimer(time.Hour)
@@ -292,36 +309,18 @@ func (a *aside) nextBlock(ctx context.Context, u *unsorted) (*unsortedBlock, err
 
 // sort hands some events of the lane's block over to the destination's lanes.
 func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error {
-	route, b := a.route, u.block
-	tooOld := a.tooOld(route, u)
-	progress := store.Progress{Lane: store.LaneID(u.id.Load()), Block: b.id}
+	b := u.block
 	h.begin(ctx)
 	defer h.releaseKV()
 	h.final = u == &a.late
-	short := u.bulk || h.kvs[0] != nil // the sorter may wait for $kv
-	for began := time.Now(); b.next < len(b.entries) && (!short || time.Since(began) < sliceTime) && u.rest(began) <= 0; b.next++ {
-		if ctx.Err() != nil {
-			return nil // they are sorted again at the next start
-		}
-		if leave.Err() != nil {
-			break // the others by the route that comes
-		}
-		mask := byte(1) << (b.next % 8)
-		if b.done[b.next/8]&mask != 0 {
-			continue
-		}
-		b.done[b.next/8] |= mask
-		progress.Finished++
-		e := b.entries[b.next]
-		if a.r.forgetsEntry(e) {
-			h.skipOutput(0, route, log.Record{Offset: log.Offset(e.Name.Offset)}, blank(e.Event, e.eventID()))
-			continue
-		}
-		h.sortPutOff(route, e, tooOld(e, time.Now()))
+	finished, err := a.sortEntries(ctx, leave, h, u)
+	if err := errors.Join(err, u.mark.end()); err != nil {
+		return err
 	}
-	if progress.Finished == 0 && leave.Err() != nil {
-		return nil
+	if ctx.Err() != nil || finished == 0 && leave.Err() != nil {
+		return nil // they are sorted again at the next start, or by the route that comes
 	}
+	progress := store.Progress{Lane: store.LaneID(u.id.Load()), Block: b.id, Finished: finished}
 	if b.next == len(b.entries) {
 		u.block = nil
 	} else {
@@ -331,15 +330,60 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 	return h.commit(ctx)
 }
 
-// sortPutOff sorts an entry of an unsorted lane for its route; one that is too old it gives up.
-func (h *handover) sortPutOff(route *Route, e *entry, tooOld bool) {
+// sortEntries sorts entries of the lane's block for which there is time, and returns how many. The lane's mark names them meanwhile.
+func (a *aside) sortEntries(ctx, leave context.Context, h *handover, u *unsorted) (finished int, err error) {
+	b := u.block
+	for b.next < len(b.entries)-1 && b.isDone(b.next) {
+		b.next++
+	}
+	end := len(b.entries)
+	if b.place(b.next) < u.suspects.to {
+		end = b.next + 1 // one of these killed the process: find out which
+	}
+	deaths, err := u.mark.begin(b.place(b.next), b.place(end), u.suspects)
+	if err != nil {
+		return 0, err
+	}
+	tooOld := a.tooOld(a.route, u)
+	short := u.bulk || h.kvs[0] != nil // the sorter may wait for $kv
+	for began := time.Now(); b.next < end && (!short || time.Since(began) < sliceTime) && u.rest(began) <= 0; b.next++ {
+		if ctx.Err() != nil || leave.Err() != nil {
+			break
+		}
+		if b.isDone(b.next) {
+			continue
+		}
+		b.done[b.next/8] |= 1 << (b.next % 8)
+		finished++
+		e := b.entries[b.next]
+		switch {
+		case a.r.forgetsEntry(e):
+			h.skipOutput(0, a.route, log.Record{Offset: log.Offset(e.Name.Offset)}, blank(e.Event, e.eventID()))
+		case deaths >= maxDeaths:
+			h.sortPutOff(a.route, e, dead(0, e.Event, "poison", poisonError(deaths)))
+		case tooOld(e, time.Now()):
+			h.sortPutOff(a.route, e, dead(0, e.Event, reasonLaneFull, errLaneFull))
+		default:
+			h.sortPutOff(a.route, e, Decision{})
+		}
+	}
+	return finished, nil
+}
+
+func (b *unsortedBlock) isDone(i int) bool { return b.done[i/8]&(1<<(i%8)) != 0 }
+
+// place numbers the entries of all blocks of a lane for its mark, in order. No hand-over makes a block of so many entries.
+func (b *unsortedBlock) place(i int) uint64 { return uint64(b.id)<<20 + uint64(i) }
+
+// sortPutOff sorts an entry of an unsorted lane for its route, or gives it up, where that is decided.
+func (h *handover) sortPutOff(route *Route, e *entry, decided Decision) {
 	if e.replayed != nil { // it goes on with the entries that are made now
 		h.replay = &replaying{source: &store.DeadLetter{ID: e.replayed.letter}, replayed: *e.replayed}
 		defer func() { h.replay = nil }()
 	}
 	rec := log.Record{Offset: log.Offset(e.Name.Offset), Data: e.record}
-	if tooOld {
-		h.bury(route, rec, e.Event, dead(0, e.Event, reasonLaneFull, errLaneFull))
+	if decided.Status == store.Dead {
+		h.bury(route, rec, e.Event, decided)
 		return
 	}
 	if h.final {

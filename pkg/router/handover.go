@@ -384,7 +384,11 @@ func (h *handover) poison(rec log.Record, deaths int) {
 		h.seen[id] = true
 		h.batch.Seen = append(h.batch.Seen, id)
 	}
-	h.bury(nil, rec, ev, dead(0, ev, "poison", fmt.Errorf("the process died %d times with this record alone in hand", deaths)))
+	h.bury(nil, rec, ev, dead(0, ev, "poison", poisonError(deaths)))
+}
+
+func poisonError(deaths int) error {
+	return fmt.Errorf("the process died %d times with this record alone in hand", deaths)
 }
 
 // commit makes the batch durable and tells the lanes.
