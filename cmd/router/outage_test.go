@@ -16,7 +16,7 @@ func TestOutage(t *testing.T) {
 	f := func(fault sandbox.Fault, refused error) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			v := newVirtual(t, sandbox.Options{}, constant(50*time.Millisecond), "")
+			v := newVirtual(t, sandbox.Options{}, constant(50*time.Millisecond), "    retry: {max_age: 10m}\n")
 			v.start()
 			v.post(`{"event_type":"user_identify","user":{"email":"ada@example.com","firstname":"before"}}`)
 			v.drain(time.Hour)
@@ -24,7 +24,7 @@ func TestOutage(t *testing.T) {
 			v.refuse.Store(&refused)
 			for i := range 10 {
 				v.post(fmt.Sprintf(`{"event_type":"user_identify","user":{"email":"ada@example.com","firstname":"post %d"}}`, i), `{"event_type":"seen","user":{"email":"ada@example.com"}}`)
-				time.Sleep(3 * time.Hour)
+				time.Sleep(5 * time.Minute)
 			}
 			v.wantProperty("ada@example.com", "firstname", "before")
 			back()

@@ -91,9 +91,12 @@ func TestEveryStatus(t *testing.T) {
 		{"503, Retry-After", events, 503, "", after("30"), span{30 * time.Second, 31 * time.Second}, atOnce, span{30 * time.Second, 31 * time.Second}, delivered},
 	}
 	for _, status := range []int{500, 502, 503, 504, 521, 522, 523, 524, 525, 526} {
-		text, lasting := strconv.Itoa(status), delivered // a gateway's answer is nobody's fault, however long it gives it
-		if status == 500 {
+		text, lasting := strconv.Itoa(status), ""
+		switch status {
+		case 500:
 			lasting = "retries"
+		case 503, 522: // nobody's fault, however long a gateway says so; of those that are alike two do
+			lasting = delivered
 		}
 		rows = append(rows, // a contact's write may have been applied: it goes out again unchanged; an event may be repeated at any time
 			row{text, contacts, status, "<html>", nil, atOnce, atOnce, atOnce, lasting},
