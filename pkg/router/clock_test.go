@@ -26,15 +26,18 @@ func TestClockBetweenRuns(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				g := rigAt(t, 2*time.Hour+ahead)
 				r.answer = func(c call) []error {
-					switch c.keys()[0] {
-					case "retry@b.co", "dies@b.co":
-						return []error{errors.New("500")}
-					case "held@b.co":
-						return []error{destinations.Ambiguous(errors.New("timeout"))}
-					case "waits@b.co":
-						return []error{destinations.RetryAfter(errors.New("busy"), time.Hour)}
+					errs := make([]error, len(c.entries))
+					for i, e := range c.entries {
+						switch e.Plan.Key {
+						case "retry@b.co", "dies@b.co":
+							errs[i] = errors.New("500")
+						case "held@b.co":
+							errs[i] = destinations.Ambiguous(errors.New("timeout"))
+						case "waits@b.co":
+							errs[i] = destinations.RetryAfter(errors.New("busy"), time.Hour)
+						}
 					}
-					return nil
+					return errs
 				}
 				g.start()
 				for _, who := range []string{"retry", "dies", "held", "waits"} {
