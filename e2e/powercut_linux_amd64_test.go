@@ -298,7 +298,7 @@ func watchedHub(t *testing.T, now func() int) (*sightings, string) {
 // all that was acknowledged before is delivered, custom events under one uuid each, and contacts end with their last value. Files whose folder was not
 // synced may be gone, and of what was not synced some sectors are there and some are not.
 func TestPowerCut(t *testing.T) {
-	moments := 7
+	moments := 4
 	if n, err := strconv.Atoi(os.Getenv("E2E_POWER_CUTS")); err == nil {
 		moments = n // as many as one likes
 	}
