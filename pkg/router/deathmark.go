@@ -79,8 +79,8 @@ func (m *deathMark) write(s span) error {
 	binary.LittleEndian.PutUint64(buf[8:], s.to)
 	binary.LittleEndian.PutUint64(buf[16:], uint64(s.deaths))
 	binary.LittleEndian.PutUint32(buf[24:], crc32.ChecksumIEEE(buf[:24]))
-	// A full disk must not end the router: without its mark, a record that kills the process is found later at worst.
-	if _, err := m.file.WriteAt(buf[:], m.at); err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+	// A disk that is full, or of which the store will say what is wrong, must not end the router here: without its mark, a record that kills the process is found later at worst.
+	if _, err := m.file.WriteAt(buf[:], m.at); err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) && !errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("write sorter mark: %w", err)
 	}
 	return nil
