@@ -24,11 +24,11 @@ func TestDamagedWAL(t *testing.T) {
 	p := start(t, config)
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
-	const posts = 150
-	for n := range posts {
+	posts := 0
+	send := func() {
 		pad := make([]byte, 3000)
 		rand.Read(pad)
-		body := fmt.Sprintf(`{"event_id":"%d","event_type":"step","user":{"email":"p%d@example.com"},"mark":"%d","pad":"%s"}`, n, n%7, n, hex.EncodeToString(pad))
+		body := fmt.Sprintf(`{"event_id":"%d","event_type":"step","user":{"email":"p%d@example.com"},"mark":"%d","pad":"%s"}`, posts, posts%7, posts, hex.EncodeToString(pad))
 		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 			status, answer, err := post(client, p.url, body)
 			if status == http.StatusOK {
@@ -38,16 +38,24 @@ func TestDamagedWAL(t *testing.T) {
 				t.Fatalf("answer %d %s %v", status, answer, err)
 			}
 		}
+		posts++
+	}
+	for posts < 150 {
+		send()
 	}
 	for gauge(metricsOf(p), "router_log_unsorted_records") > 0 {
 		time.Sleep(10 * time.Millisecond)
+	}
+	// Behind the byte that changes there must be enough for it to be told from an end that a crash has torn: a checkpoint may just have begun the file anew.
+	wal := filepath.Join(dir, "data", "router.db-wal")
+	for commits(t, wal) < 4 {
+		send()
 	}
 	if segments, _ := filepath.Glob(filepath.Join(dir, "data/log/live/*.log")); len(segments) > 3 {
 		t.Errorf("%d segments of the log are kept", len(segments))
 	}
 	p.kill()
 
-	wal := filepath.Join(dir, "data", "router.db-wal")
 	file, err := os.ReadFile(wal)
 	if err != nil {
 		t.Fatal(err)
@@ -77,6 +85,22 @@ func TestDamagedWAL(t *testing.T) {
 	if kept, _ := filepath.Glob(filepath.Join(dir, "data/damaged/wal-*")); len(kept) != 1 {
 		t.Errorf("%d files are kept aside", len(kept))
 	}
+}
+
+// commits counts the transactions in a write-ahead log of SQLite since it was begun anew.
+func commits(t *testing.T, wal string) (n int) {
+	t.Helper()
+	file, err := os.ReadFile(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const header, frame = 32, 24 + 4096
+	for at := header; at+frame <= len(file) && string(file[at+8:at+16]) == string(file[16:24]); at += frame {
+		if string(file[at+4:at+8]) != "\x00\x00\x00\x00" {
+			n++
+		}
+	}
+	return n
 }
 
 func metricsOf(p *process) string {
