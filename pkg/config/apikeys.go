@@ -20,6 +20,7 @@ type apiKey struct {
 	ClientSecret secrets  `yaml:"client_secret"`
 	ServerSecret secrets  `yaml:"server_secret"`
 	Origins      []string `yaml:"origins"`
+	Account      Text     `yaml:"account"`
 
 	EnforceOrigins *bool      `yaml:"enforce_origins"`
 	RateLimit      *rateLimit `yaml:"rate_limit"`
@@ -181,7 +182,7 @@ func (l *loader) apiKey(s Settings) {
 	k := APIKey{
 		ID: id, ClientSecret: raw.ClientSecret.current(), ServerSecret: raw.ServerSecret.current(), Origins: raw.Origins,
 		OldClientSecrets: raw.ClientSecret.old(), OldServerSecrets: raw.ServerSecret.old(),
-		RateLimit: l.rateLimitOf(s, raw.RateLimit),
+		RateLimit: l.rateLimitOf(s, raw.RateLimit), Account: string(raw.Account),
 	}
 	k.EnforceOrigins = l.enforceOrigins(s, raw.EnforceOrigins, k)
 	l.addKey(s, k)

@@ -7,7 +7,7 @@ import (
 	"unicode"
 )
 
-// Changes lists what differs from old to c in API keys and destinations, a short line each, for logs: names and never values.
+// Changes lists what differs from old to c in API keys, destinations and apps, a short line each, for logs: names and never values.
 func (c *Config) Changes(old *Config) []string {
 	var lines []string
 	add := func(format ...string) { lines = append(lines, strings.Join(format, "")) }
@@ -37,6 +37,18 @@ func (c *Config) Changes(old *Config) []string {
 			}
 		}
 	})
+	pairUp(old.Apps, c.Apps, func(a App) string { return a.Name }, func(name string, was, is *App) {
+		switch {
+		case was == nil:
+			add("app ", name, ": added")
+		case is == nil:
+			add("app ", name, ": removed")
+		default:
+			for _, field := range changedFields(*was, *is) {
+				add("app ", name, ": ", field, " changed")
+			}
+		}
+	})
 	return lines
 }
 
@@ -60,7 +72,7 @@ func pairUp[T any](old, now []T, name func(T) string, f func(name string, was, i
 }
 
 // notCompared are fields of Destination that say where it stands, or are compared in another way.
-var notCompared = map[string]bool{"Name": true, "FilterPos": true, "Settings": true}
+var notCompared = map[string]bool{"Name": true, "FilterPos": true, "AccountPos": true, "Settings": true}
 
 // keyOfField names the key of a field where it is not the field's own name in small letters.
 var keyOfField = map[string]string{
@@ -204,7 +216,7 @@ func (n *node) members() []pair {
 // as log.level, for which applies reports true. It also returns those keys that were taken over, and those that differ and wait for a restart.
 func (c *Config) Merge(next *Config, applies func(key string) bool) (merged *Config, taken, waiting []string) {
 	out := *c
-	out.APIKeys, out.Destinations, out.Elsewhere, out.Scripts, out.Warnings = next.APIKeys, next.Destinations, next.Elsewhere, next.Scripts, next.Warnings
+	out.APIKeys, out.Destinations, out.Apps, out.Elsewhere, out.Scripts, out.Warnings = next.APIKeys, next.Destinations, next.Apps, next.Elsewhere, next.Scripts, next.Warnings
 	running, wanted := serverOf(c.Server), serverOf(next.Server)
 	mergeFields(reflect.ValueOf(&running).Elem(), reflect.ValueOf(&wanted).Elem(), "", func(key string) bool {
 		if applies(key) {
@@ -229,7 +241,7 @@ func (c *Config) Merge(next *Config, applies func(key string) bool) (merged *Con
 }
 
 // merges are the fields of Config that Merge looks at one by one; any other waits for a restart.
-var merges = map[string]bool{"File": true, "Server": true, "APIKeys": true, "Destinations": true, "Elsewhere": true, "Scripts": true, "Warnings": true}
+var merges = map[string]bool{"File": true, "Server": true, "APIKeys": true, "Destinations": true, "Apps": true, "Elsewhere": true, "Scripts": true, "Warnings": true}
 
 // mergeFields asks take for each key that differs, and copies those for which it says true.
 func mergeFields(to, from reflect.Value, path string, take func(key string) bool) {

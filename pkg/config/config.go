@@ -19,6 +19,7 @@ type Config struct {
 	Geo          Geo
 	APIKeys      []APIKey
 	Destinations []Destination // in the order of the file
+	Apps         []App         // in the order of the file
 	Elsewhere    []Address     // where API keys or destinations stand, if not in the file
 	Scripts      []Script      // the transform files that it names
 	// Warnings are what the reader should know but what stops nothing: Jitsu keys that are left out, keys without a destination.
@@ -117,6 +118,7 @@ type APIKey struct {
 
 	// OldClientSecrets and OldServerSecrets are valid too, for the time of a rotation: the further members of client_secret and server_secret.
 	OldClientSecrets, OldServerSecrets []Secret
+	Account                            string    // account: the customer whose events come with this key, where destinations deliver to customers' accounts; "": none
 	EnforceOrigins                     bool      // enforce_origins; default: server.enforce_origins
 	RateLimit                          RateLimit // rate_limit; default: server.rate_limit
 }
@@ -140,6 +142,14 @@ type Destination struct {
 	FilterPos Pos
 	Lanes     LaneLimits
 	Retry     Retry
+	// Connection is `connection`: the app whose connected accounts it delivers to, each with its own hub; "": it has one account, of its own settings.
+	Connection string
+	// Account is `account`: an expression that says whose an event is that a server posted, where neither a token nor the API key says it; "": none.
+	Account string
+	// AccountPos is where that stands.
+	AccountPos Pos
+	// UnknownAccountTTL is unknown_account_ttl: how long events of an account that is not connected wait for it; default 72h. Then they are dead letters.
+	UnknownAccountTTL time.Duration
 	// Enrichment are the rules of `enrichment`, undecoded but for their texts.
 	Enrichment []Enrichment
 	// Settings are what stands under `config:` or, in Jitsu's older spelling, under the type's own name.

@@ -3,11 +3,13 @@ package config
 import (
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 const configs = "../../configs/"
@@ -26,6 +28,30 @@ func mustLoad(t *testing.T, name string) (*Config, []byte) {
 		t.Errorf("%s warns:\n%v", name, cfg.Warnings)
 	}
 	return cfg, data
+}
+
+// TestAccountsYAMLIsWhole: accounts.yaml has every key of an app, at its default.
+func TestAccountsYAMLIsWhole(t *testing.T) {
+	cfg, data := mustLoad(t, "accounts.yaml")
+	tree, err := parseYAML("accounts.yaml", data, &variables{lookup: testEnv})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := Settings{node: tree}
+	for prefix, keys := range map[string][]string{
+		"apps.*.": Keys(app{}), "apps.*.tokens.": Keys(endUserTokens{}), "apps.*.portal.": Keys(portal{}), "apps.*.portal.options.*.": Keys(portalOption{}), "apps.*.proxy.": Keys(appProxy{}),
+	} {
+		for _, key := range keys {
+			if !root.Has(prefix + key) {
+				t.Errorf("accounts.yaml lacks %s%s", prefix, key)
+			}
+		}
+	}
+	got, want := cfg.Apps[0], DefaultApp("crm")
+	got.ClientID, got.ClientSecret, got.RedirectURL, got.Scopes, got.Portal.Options, got.AppEvents, got.Pos = "", "", "", nil, nil, Settings{}, Pos{}
+	if diff := cmp.Diff(want, got, cmp.Exporter(func(reflect.Type) bool { return true }), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("crm is not at its defaults (-default +accounts.yaml):\n%s", diff)
+	}
 }
 
 // router.yaml documents every key that the decoder knows, at its default.

@@ -20,11 +20,14 @@ func testEnv(name string) (string, bool) {
 		"HUBSPOT_TOKEN":  "pat-from-env",
 		"HUBSPOT_HUB_ID": "020546336",
 		"EMPTY":          "",
-		"PORT":           "9001",
-		"YES":            "yes",
-		"WORD":           "word",
-		"PLACEHOLDER":    "${env.WORD}",
-		"KEYS":           `{"tokens":[{"id":"id1","client_secret":"cl_secret1","server_secret":"sr_secret1","origins":["abc.com","rr.ru"]},{"client_secret":"cl_secret2"},{"server_secret":"sr_secret3"}]}`,
+
+		"ROUTER_ENCRYPTION_KEY": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", "HUBSPOT_CLIENT_ID": "client-id", "HUBSPOT_CLIENT_SECRET": "client-secret",
+
+		"PORT":        "9001",
+		"YES":         "yes",
+		"WORD":        "word",
+		"PLACEHOLDER": "${env.WORD}",
+		"KEYS":        `{"tokens":[{"id":"id1","client_secret":"cl_secret1","server_secret":"sr_secret1","origins":["abc.com","rr.ru"]},{"client_secret":"cl_secret2"},{"server_secret":"sr_secret3"}]}`,
 	}[name]
 	return value, ok
 }

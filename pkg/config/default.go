@@ -72,5 +72,7 @@ func DefaultDestination(name string) Destination {
 		Type:  name,
 		Lanes: LaneLimits{MaxBytes: 4 << 30, OnFull: Refuse},
 		Retry: Retry{MaxAge: 24 * time.Hour, MaxDelay: 5 * time.Minute},
+
+		UnknownAccountTTL: 72 * time.Hour,
 	}
 }

@@ -20,6 +20,10 @@ type destination struct {
 	Enrichment []enrichment `yaml:"enrichment"`
 	Filter     Settings     `yaml:"filter"`
 	Config     Settings     `yaml:"config"`
+
+	Connection        string        `yaml:"connection"`
+	Account           string        `yaml:"account"`
+	UnknownAccountTTL time.Duration `yaml:"unknown_account_ttl"`
 }
 
 type dataLayout struct {
@@ -129,7 +133,7 @@ func (l *loader) destination(name string, s Settings) Destination {
 	dest.Type = l.destinationType(name, s)
 	raw := destination{
 		Lanes: lanes{Size(dest.Lanes.MaxBytes), dest.Lanes.MaxAge, dest.Lanes.OnFull},
-		Retry: retry(dest.Retry), DataLayout: dataLayout{TransformEnabled: true},
+		Retry: retry(dest.Retry), DataLayout: dataLayout{TransformEnabled: true}, UnknownAccountTTL: dest.UnknownAccountTTL,
 	}
 	rest := s
 	if !isDestinationKey(dest.Type) {
@@ -146,6 +150,10 @@ func (l *loader) destination(name string, s Settings) Destination {
 	dest.FilterPos = s.KeyPos("data_layout.table_name_template")
 	dest.Lanes = LaneLimits{int64(raw.Lanes.MaxBytes), raw.Lanes.MaxAge, raw.Lanes.OnFull}
 	dest.Retry = Retry(raw.Retry)
+	dest.Connection, dest.Account, dest.AccountPos, dest.UnknownAccountTTL = raw.Connection, raw.Account, Pos{}, raw.UnknownAccountTTL
+	if raw.Account != "" {
+		dest.AccountPos = s.KeyPos("account")
+	}
 	list, _ := s.node.child("enrichment")
 	for i, r := range raw.Enrichment {
 		dest.Enrichment = append(dest.Enrichment, Enrichment{r.Name, r.From, r.To, Pos{s.file, list.value.items[i].line}})
@@ -193,6 +201,8 @@ func (l *loader) checkDestination(s Settings, raw destination) {
 	check(raw.Lanes.OnFull == Refuse || raw.Lanes.OnFull == DeadLetterOldest, "lanes.on_full", "must be %s or %s", Refuse, DeadLetterOldest)
 	check(raw.Retry.MaxAge > 0, "retry.max_age", "must be more than 0")
 	check(raw.Retry.MaxDelay > 0, "retry.max_delay", "must be more than 0")
+	check(raw.Connection != "" || raw.Account == "", "account", "means nothing without `connection`, the app whose connected accounts the destination delivers to")
+	check(raw.UnknownAccountTTL >= 0, "unknown_account_ttl", "must not be negative; 0 is no limit")
 }
 
 // destinationSettings is the section that the destination's own package decodes: `config`, or what is named after the type.

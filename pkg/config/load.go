@@ -100,6 +100,7 @@ type file struct {
 	Geo          geo          `yaml:"geo"`
 	APIKeys      deferred     `yaml:"api_keys"`
 	Destinations deferred     `yaml:"destinations"`
+	Apps         deferred     `yaml:"apps"`
 	Configurator configurator `yaml:"configurator"`
 }
 
@@ -122,6 +123,7 @@ func (l *loader) load() {
 	l.apiKeys(Settings(raw.APIKeys))
 	l.checkIDs()
 	l.destinations(Settings(raw.Destinations))
+	l.apps(Settings(raw.Apps))
 	l.warnUnfed()
 }
 

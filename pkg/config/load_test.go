@@ -38,6 +38,44 @@ func mustFail(t *testing.T, file string) error {
 	return err
 }
 
+// TestApps: what is wrong with apps is said, and what is right is read.
+func TestApps(t *testing.T) {
+	f := func(apps, rest string, want ...string) {
+		t.Helper()
+		text := "api_keys: x\nserver: {encryption: {key: \"${env.ROUTER_ENCRYPTION_KEY}\"}}\ndestinations: {hooks: {type: webhook}, crm: {type: hubspot" + rest + "}}\napps: " + apps
+		_, err := Parse("test.yaml", []byte(text), testEnv)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s: %q lacks %q", text, got, w)
+			}
+		}
+		if len(want) == 0 && err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	const good = "client_id: c, client_secret: s, redirect_url: \"https://a.example/connect/crm/callback\", scopes: [oauth]"
+	f("{crm: {"+good+"}}", ", connection: crm, account: \"{{.tenant}}\"")
+	f("{crm: {"+good+", notify: hooks, proxy: {allow: [contacts.read, \"ANY /crm/objects/2026-03/contacts/*\"]}}}", "")
+	f("{crm: {}}", "", "apps.crm.client_id: is required", "apps.crm.client_secret: is required", "apps.crm.redirect_url: must be this router's", "apps.crm.scopes: is required")
+	f("{}", ", connection: crm", `destinations.crm.connection: "crm" is none of apps`)
+	f("{}", ", account: x", "destinations.crm.account: means nothing without")
+	f("{}", ", unknown_account_ttl: -1s", "unknown_account_ttl: must not be negative")
+	f("[x]", "", "apps: must be a map")
+	f("{crm: 5}", "", "apps.crm: must hold keys")
+	f("{a.b: {"+good+"}}", "", "a name is made of")
+	f("{crm: {"+good+", optional_scopes: [oauth]}}", "", "oauth stands in scopes, too")
+	f("{crm: {"+good+", return_urls: [/x], notify: crm, link_age: 1s, state_age: 1s}}", "", "/x must be a URL", `"crm" is no destination of the type webhook`, "link_age: must", "state_age: must")
+	f("{crm: {"+good+", api_version: v3, base_url: x, authorize_url: \"https://a.example/?q\", type: x}}", "", "api_version: must", "base_url: must", "authorize_url: must", "type: must")
+	f("{crm: {"+good+", tokens: {skew: 2h, max_age: 0s, jwks_url: x}}}", "", "tokens.skew: must", "tokens.max_age: must", "tokens.jwks_url: must")
+	f("{crm: {"+good+", portal: {parents: [\"https://a.example/x\"], options: {a: {label: {fr: x}}, b.c: {events: [x]}}}}}", "",
+		"portal.parents: https://a.example/x must be an origin", "portal.options.a: needs properties or events", `"fr" is none`, "a name is made of")
+	f("{crm: {"+good+", proxy: {allow: [\"get /x\"], timeout: 0s, max_bytes: 0}}}", "", `"get /x" must be`, "proxy.timeout: must", "proxy.max_bytes: must")
+}
+
 func TestEveryKeyIsTakenOver(t *testing.T) {
 	cfg := mustParse(t, `
 server:
@@ -130,7 +168,8 @@ destinations:
 				Name: "crm", Type: "hubspot", OnlyTokens: []string{"app", "web"}, Staged: true,
 				Filter: "{{.event_type}}", FilterPos: Pos{"test.yaml", 51},
 				Lanes: LaneLimits{1, 2 * time.Hour, DeadLetterOldest}, Retry: Retry{3 * time.Hour, 4 * time.Second},
-				Enrichment: []Enrichment{{"ip_lookup", "/source_ip", "/user", Pos{"test.yaml", 55}}, {"x", "", "y", Pos{"test.yaml", 58}}},
+				UnknownAccountTTL: 72 * time.Hour,
+				Enrichment:        []Enrichment{{"ip_lookup", "/source_ip", "/user", Pos{"test.yaml", 55}}, {"x", "", "y", Pos{"test.yaml", 58}}},
 			},
 			DefaultDestination("hubspot"),
 		},

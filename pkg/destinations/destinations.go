@@ -201,9 +201,34 @@ type Env struct {
 	Shared *Shared
 	// Metrics are the counters that destinations share; never nil.
 	Metrics *Metrics
+	// Connections are the accounts that the destination delivers to; nil: it has one, of its own settings.
+	Connections Connections
 	// Simulation says that Transport is what Simulated.Simulate returned, which knows no lag: nothing is waited for that a remote needs time for. Details of
 	// outcomes are read by people alone, and may tell more: values before and after.
 	Simulation bool
+}
+
+// Connections are the accounts of customers that have installed an app, for destinations that deliver to each of them. All methods but Token answer from memory; they may be
+// called from many goroutines.
+type Connections interface {
+	// Hub names the remote account that account is connected to, also while it has to connect anew. "": the account is not known, and its entries wait for it.
+	Hub(account string) string
+	// Token returns an access token that is good for a while yet; it may have to ask the remote for one. Its error is one for Acquire or Send to return: made by Block for
+	// all of the account while that is not connected, by RetryAfter while the remote gives no token.
+	Token(ctx context.Context, account string) (config.Secret, error)
+	// Refused says that the remote has answered to token that it is not valid (401). The next Token is another one, or an error.
+	Refused(account string, token config.Secret)
+	// Delivered says that a call in the account went through, for those who look at the connection.
+	Delivered(account string)
+	// Choices are what the people of the account have chosen.
+	Choices(account string) Choices
+}
+
+// Choices are what is not to be sent to an account, because its people have switched it off. The maps are read-only, and nil where nothing is.
+type Choices struct {
+	Properties map[string]bool // contact properties, by their names in the remote
+	EventTypes map[string]bool
+	AppEvents  map[string]bool // events of the app, by name
 }
 
 // Cache is a small persistent key-value store.

@@ -33,6 +33,9 @@ type Event struct {
 	ID string
 	// APIKey is the id of the API key that the event was posted with, never one of its secrets.
 	APIKey string
+	// Account is the customer whose event it is, where destinations deliver to customers' accounts: an opaque id of the team's choosing, from the token of an end user
+	// or from the API key's configuration, or what a destination read from an event that a server posted; never what a browser says in a body. "" for none.
+	Account string
 	// Received is the time of receipt in UTC, to the microsecond.
 	Received time.Time
 	// Class says whether the event is live, from a bulk upload or a replay.
@@ -87,8 +90,9 @@ func (e *Event) Effective() time.Time {
 
 // The first byte of an encoded Event. Another value is another format.
 const (
-	recordVersion = 2
-	// recordVersion1 is as 2, but ends with Email and JSON. It is still read: logs and lanes of an older router hold it.
+	recordVersion = 3
+	// recordVersion2 is as 3 without Account, and recordVersion1 as 2 without AnonymousHash and Added. They are still read: logs and lanes of an older router hold them.
+	recordVersion2 = 2
 	recordVersion1 = 1
 )
 
@@ -122,6 +126,8 @@ func (e *Event) AppendTo(dst []byte) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(e.Added)))
 	dst = append(dst, e.Added...)
+	dst = binary.AppendUvarint(dst, uint64(len(e.Account)))
+	dst = append(dst, e.Account...)
 	return append(dst, e.JSON...)
 }
 
@@ -131,7 +137,7 @@ func (e *Event) Decode(rec []byte) error {
 	if len(rec) < 3 {
 		return fmt.Errorf("%w: %d bytes", ErrRecord, len(rec))
 	}
-	if rec[0] != recordVersion && rec[0] != recordVersion1 {
+	if rec[0] < recordVersion1 || rec[0] > recordVersion {
 		return fmt.Errorf("%w: version %d, this router reads %d", ErrRecord, rec[0], recordVersion)
 	}
 	if rec[1] > byte(Replay) {
@@ -144,10 +150,13 @@ func (e *Event) Decode(rec []byte) error {
 		return fmt.Errorf("%w: time", ErrRecord)
 	}
 	rest = rest[n:]
-	var fields [8][]byte
+	var fields [9][]byte
 	have := fields[:]
-	if rec[0] == recordVersion1 {
+	switch rec[0] {
+	case recordVersion1:
 		have = fields[:6]
+	case recordVersion2:
+		have = fields[:8]
 	}
 	for i := range have {
 		size, n := binary.Uvarint(rest)
@@ -159,7 +168,7 @@ func (e *Event) Decode(rec []byte) error {
 	}
 	*e = Event{
 		ID: string(fields[0]), APIKey: string(fields[1]), Source: string(fields[2]), SourceIP: string(fields[3]), UserAgent: string(fields[4]),
-		Email: string(fields[5]), AnonymousHash: string(fields[6]),
+		Email: string(fields[5]), AnonymousHash: string(fields[6]), Account: string(fields[8]),
 		Received: time.UnixMicro(micros).UTC(), Class: class, Server: flags&flagServer != 0,
 		Hidden: Hidden(flags>>hiddenShift) & hideAll, Enveloped: flags&flagEnveloped != 0, JSON: rest,
 	}
@@ -174,14 +183,14 @@ func (e *Event) Same(o *Event) bool {
 	if e == o {
 		return true
 	}
-	return e.ID == o.ID && e.APIKey == o.APIKey && e.Received.Equal(o.Received) && e.Class == o.Class && e.Server == o.Server && e.Enveloped == o.Enveloped &&
+	return e.ID == o.ID && e.APIKey == o.APIKey && e.Account == o.Account && e.Received.Equal(o.Received) && e.Class == o.Class && e.Server == o.Server && e.Enveloped == o.Enveloped &&
 		e.Hidden == o.Hidden && e.Source == o.Source && e.SourceIP == o.SourceIP && e.UserAgent == o.UserAgent && e.Email == o.Email &&
 		e.AnonymousHash == o.AnonymousHash && bytes.Equal(e.Added, o.Added) && bytes.Equal(e.JSON, o.JSON)
 }
 
 // RecordID is the ID in a record, "" where that is none. It reads nothing else.
 func RecordID(rec []byte) string {
-	if len(rec) < 3 || rec[0] != recordVersion && rec[0] != recordVersion1 {
+	if len(rec) < 3 || rec[0] < recordVersion1 || rec[0] > recordVersion {
 		return ""
 	}
 	rest := rec[3:]

@@ -13,7 +13,7 @@ import (
 
 func sample() Event {
 	return Event{
-		ID: "e1", APIKey: "key1", Received: time.Date(2026, 11, 21, 2, 51, 54, 727_123_000, time.UTC), Class: Bulk, Server: true,
+		ID: "e1", APIKey: "key1", Account: "acme", Received: time.Date(2026, 11, 21, 2, 51, 54, 727_123_000, time.UTC), Class: Bulk, Server: true,
 		Source: "api", SourceIP: "2001:db8::1", UserAgent: "node", Email: "a@b.co", AnonymousHash: "0123", Added: []byte(`{"location":{"city":"Ulm"}}`), JSON: []byte(`{"event_type":"signup","n":12345678901234567890}`),
 	}
 }
@@ -36,18 +36,23 @@ func TestRecordRoundTrip(t *testing.T) {
 
 // TestDecodeOlderRecord: what an older router left in log and lanes.
 func TestDecodeOlderRecord(t *testing.T) {
-	rec := []byte("\x01\x01\x01\x02\x02e1\x01k\x03api\x00\x02UA\x06a@b.co{\"a\":1}")
-	var got Event
-	if err := got.Decode(rec); err != nil {
-		t.Fatal(err)
+	f := func(rec string, want Event) {
+		t.Helper()
+		var got Event
+		if err := got.Decode([]byte(rec)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", rec, diff)
+		}
 	}
 	want := Event{
 		ID: "e1", APIKey: "k", Received: time.UnixMicro(1).UTC(), Class: Bulk, Server: true, Source: "api", UserAgent: "UA", Email: "a@b.co",
 		JSON: []byte(`{"a":1}`),
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	f("\x01\x01\x01\x02\x02e1\x01k\x03api\x00\x02UA\x06a@b.co{\"a\":1}", want)
+	want.AnonymousHash, want.Added = "0a", []byte(`{"b":2}`)
+	f("\x02\x01\x01\x02\x02e1\x01k\x03api\x00\x02UA\x06a@b.co\x020a\x07{\"b\":2}{\"a\":1}", want)
 }
 
 func TestDecodeRefusesCutRecords(t *testing.T) {

@@ -26,7 +26,7 @@ func letterOf(record, original []byte) Letter {
 // TestLine: a line gives back the letter to the last byte of its records, readable where that is possible.
 func TestLine(t *testing.T) {
 	ev := &event.Event{
-		ID: "e<1>", APIKey: "web", Received: time.Date(2026, 11, 21, 12, 0, 0, 123456e3, time.UTC), Class: event.Bulk, Server: true, Enveloped: true, Source: "api",
+		ID: "e<1>", APIKey: "web", Account: "acme", Received: time.Date(2026, 11, 21, 12, 0, 0, 123456e3, time.UTC), Class: event.Bulk, Server: true, Enveloped: true, Source: "api",
 		SourceIP: "192.0.2.7", UserAgent: "Mozilla/5.0 <&>", Email: "ada@example.com", AnonymousHash: "0a", Added: []byte(`{"x":1}`), Hidden: event.HideID | event.HideSource,
 		JSON: []byte(`{"event_type":"signup","n":12345678901234567890.10,"html":"<b>&","u":"\u0041é\u2028","e":1E5}`),
 	}

@@ -20,6 +20,7 @@ type shownRecord struct {
 
 	ID            string          `json:"id,omitempty"`
 	APIKey        string          `json:"api_key,omitempty"`
+	Account       string          `json:"account,omitempty"`
 	Received      time.Time       `json:"received,omitzero"`
 	Class         event.Class     `json:"class,omitempty"`
 	Server        bool            `json:"server,omitempty"`
@@ -39,7 +40,7 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	var ev event.Event
 	if ev.Decode(r) == nil {
 		text, err := plainJSON(&shownRecord{
-			ID: ev.ID, APIKey: ev.APIKey, Received: ev.Received, Class: ev.Class, Server: ev.Server, Enveloped: ev.Enveloped, Source: ev.Source,
+			ID: ev.ID, APIKey: ev.APIKey, Account: ev.Account, Received: ev.Received, Class: ev.Class, Server: ev.Server, Enveloped: ev.Enveloped, Source: ev.Source,
 			SourceIP: ev.SourceIP, UserAgent: ev.UserAgent, Email: ev.Email, AnonymousHash: ev.AnonymousHash, Added: ev.Added, Hidden: ev.Hidden, JSON: ev.JSON,
 		})
 		// White space between the lines of a client's JSON is lost, and what is not UTF-8 is changed: that shows when it is read again.
@@ -64,7 +65,7 @@ func (r *Record) UnmarshalJSON(text []byte) error {
 		return nil
 	}
 	ev := event.Event{
-		ID: in.ID, APIKey: in.APIKey, Received: in.Received, Class: in.Class, Server: in.Server, Enveloped: in.Enveloped, Source: in.Source,
+		ID: in.ID, APIKey: in.APIKey, Account: in.Account, Received: in.Received, Class: in.Class, Server: in.Server, Enveloped: in.Enveloped, Source: in.Source,
 		SourceIP: in.SourceIP, UserAgent: in.UserAgent, Email: in.Email, AnonymousHash: in.AnonymousHash, Added: in.Added, Hidden: in.Hidden, JSON: in.JSON,
 	}
 	*r = ev.AppendTo(nil)

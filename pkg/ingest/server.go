@@ -64,6 +64,9 @@ type Options struct {
 	// Admin are further pages for who may see admin pages, by method and path: "POST /api/v1/destinations/test".
 	Admin map[string]fasthttp.RequestHandler
 
+	// Mounts are parts of the server that other packages answer. They go behind the routes of ingest itself.
+	Mounts []Mount
+
 	// DryRun answers a dry run whose body was read. The ctx is its own until it returns. nil: the route does not exist.
 	DryRun func(ctx *fasthttp.RequestCtx, tried Tried)
 
@@ -183,7 +186,7 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 		return // with the body read
 	case e != nil && ctx.IsOptions():
 		s.preflight(ctx, e)
-	case e == nil && (s.page(ctx, string(path)) || s.segmentPage(ctx, path) || s.staticFile(ctx, path) || s.adminPage(ctx, path)):
+	case e == nil && (s.page(ctx, string(path)) || s.segmentPage(ctx, path) || s.staticFile(ctx, path) || s.adminPage(ctx, path) || s.mounted(ctx)):
 	default:
 		s.notFound(ctx)
 	}

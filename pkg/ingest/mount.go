@@ -1,0 +1,51 @@
+package ingest
+
+import (
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Mount is a part of the server that another package answers: all paths below Prefix, with any method.
+type Mount struct {
+	// Prefix is what the paths begin with, such as /connect/.
+	Prefix string
+	// MaxBody is the most bytes of a request's body; larger ones are refused before Handler is called.
+	MaxBody int
+	// Handler answers. It finds the body read. A panic of it is answered with 500, as any other.
+	Handler fasthttp.RequestHandler
+}
+
+// mounted answers with one of Options.Mounts; false: there is none for the path.
+func (s *Server) mounted(ctx *fasthttp.RequestCtx) bool {
+	path := string(ctx.Path())
+	for _, m := range s.opts.Mounts {
+		if !strings.HasPrefix(path, m.Prefix) && path != strings.TrimSuffix(m.Prefix, "/") {
+			continue
+		}
+		b := acquireBatch()
+		defer b.release()
+		body, r := b.read(ctx, m.MaxBody, s.pace())
+		if r != nil {
+			s.refuse(ctx, nil, r)
+			return true
+		}
+		ctx.Request.SetBody(body)
+		m.Handler(ctx)
+		return true
+	}
+	return false
+}
+
+// ServerKey returns the id of the API key whose server secret a request carries, as the routes for servers take it; otherwise it refuses the request, and ok is false. A
+// handler of a [Mount] may call it.
+func (s *Server) ServerKey(ctx *fasthttp.RequestCtx) (id string, ok bool) {
+	b := acquireBatch()
+	defer b.release()
+	src, r := s.sources.Load().authenticate(b.token(ctx), serverSecret)
+	if r != nil {
+		s.refuse(ctx, nil, r)
+		return "", false
+	}
+	return src.key.id, true
+}
