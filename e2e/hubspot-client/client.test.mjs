@@ -51,7 +51,11 @@ const input = (trace, email, props) => ({
 
 // driven are the operations that the client made with success.
 const driven = new Set()
-const note = async () => (await view('/counts')).results.filter((c) => c.status >= 200 && c.status < 300).forEach((c) => driven.add(c.endpoint))
+const note = async () => {
+  for (const hub of ['', '/hubs/1001']) { // a hub counts the calls of its tokens
+    (await view(`${hub}/counts`)).results.filter((c) => c.status >= 200 && c.status < 300).forEach((c) => driven.add(c.endpoint))
+  }
+}
 
 beforeEach(async () => {
   await note()
@@ -376,6 +380,81 @@ describe('retries', () => {
     assert.equal(e.code, 429)
     assert.equal(e.body.policyName, 'DAILY')
     assert.equal(e.headers['x-hubspot-ratelimit-daily-remaining'], '0')
+  })
+})
+
+describe('oauth', () => {
+  const app = { client_id: 'cid', client_secret: 'csecret' }
+  const redirect = 'http://localhost:8080/cb'
+  const scope = 'oauth crm.objects.contacts.read crm.objects.contacts.write'
+  const { accessTokensApi, refreshTokensApi, tokensApi } = client(SANDBOX_URL).oauth
+  const form = async (path, fields) => {
+    const answer = await fetch(`${SANDBOX_URL}${path}`, { method: 'POST', body: new URLSearchParams({ ...app, ...fields }) })
+    const text = await answer.text()
+    return { status: answer.status, json: text && JSON.parse(text) }
+  }
+
+  // code grants the install link that the client makes, as a person would whose hub is 1001.
+  const code = async () => {
+    const link = new URL(client(SANDBOX_URL).oauth.getAuthorizationUrl('cid', redirect, scope, 'analytics.behavioral_events.send', 's-1'))
+    const url = SANDBOX_URL + link.pathname + link.search
+    const page = await fetch(url)
+    assert.equal(page.status, 200)
+    assert.match(await page.text(), /Connect Shop to HubSpot/)
+    const answer = await fetch(url, { method: 'POST', redirect: 'manual', body: new URLSearchParams({ hub: '1001', decision: 'grant' }) })
+    assert.equal(answer.status, 302)
+    const back = new URL(answer.headers.get('location'))
+    assert.equal(back.searchParams.get('state'), 's-1')
+    return back.searchParams.get('code')
+  }
+  const connect = async () => tokensApi.create('authorization_code', await code(), redirect, app.client_id, app.client_secret)
+
+  test('code, refresh, and a contact in the hub of who granted', async () => {
+    const tokens = await connect()
+    assert.equal(tokens.tokenType, 'bearer')
+    assert.equal(tokens.expiresIn, 1800)
+    const refreshed = await tokensApi.create('refresh_token', undefined, undefined, app.client_id, app.client_secret, tokens.refreshToken)
+    assert.equal(refreshed.refreshToken, tokens.refreshToken)
+    const own = client(SANDBOX_URL, { accessToken: refreshed.accessToken })
+    const made = await own.crm.contacts.basicApi.create({ properties: { email: 'ada@b.co' }, associations: [] })
+    assert.equal((await view('/hubs/1001/contacts')).results[0].id, made.id)
+    assert.equal((await view('/contacts')).total, 0)
+    const info = await accessTokensApi.get(refreshed.accessToken)
+    assert.equal(info.hubId, 1001)
+    assert.deepEqual(info.scopes, ['analytics.behavioral_events.send', ...scope.split(' ').slice(1), 'oauth'])
+    assert.equal((await refreshTokensApi.get(tokens.refreshToken)).clientId, 'cid')
+    assert.ok((await view('/calls')).results.every((c) => !c.path.includes(refreshed.accessToken) && !c.path.includes(tokens.refreshToken)))
+  })
+
+  test('refusals', async () => {
+    const e = await failure(() => tokensApi.create('refresh_token', undefined, undefined, app.client_id, app.client_secret, 'na1-wrong'))
+    assert.equal(e.code, 400)
+    assert.equal(e.body.status, 'BAD_REFRESH_TOKEN')
+    const tokens = await connect()
+    const own = client(SANDBOX_URL, { accessToken: tokens.accessToken })
+    const expired = await fetch(`${SANDBOX_URL}/_sandbox/installs/cid/1001/expire`, { method: 'POST' })
+    assert.equal(expired.status, 204)
+    const old = await failure(() => own.crm.contacts.basicApi.getPage())
+    assert.equal(old.code, 401)
+    assert.equal(old.body.category, 'EXPIRED_AUTHENTICATION')
+  })
+
+  test('introspect, revoke, uninstall', async () => {
+    const tokens = await connect()
+    const known = await form('/oauth/2026-03/token/introspect', { token: tokens.refreshToken, token_type_hint: 'refresh_token' })
+    assert.equal(known.json.active, true)
+    assert.equal(known.json.hub_id, 1001)
+    assert.equal((await form('/oauth/2026-03/token/revoke', { token: tokens.refreshToken })).status, 200)
+    assert.deepEqual((await form('/oauth/2026-09/token/introspect', { token: tokens.refreshToken })).json, { active: false })
+    const second = await connect()
+    await refreshTokensApi.archive(second.refreshToken)
+    const e = await failure(() => tokensApi.create('refresh_token', undefined, undefined, app.client_id, app.client_secret, second.refreshToken))
+    assert.equal(e.body.status, 'BAD_REFRESH_TOKEN')
+    const own = client(SANDBOX_URL, { accessToken: second.accessToken })
+    const gone = await own.apiRequest({ method: 'DELETE', path: '/appinstalls/2026-03/external-install' })
+    assert.equal(gone.status, 204)
+    assert.equal((await failure(() => own.crm.contacts.basicApi.getPage())).code, 401)
+    assert.deepEqual((await view('/installs')).results, [])
   })
 })
 

@@ -42,7 +42,10 @@ func TestOfficialClient(t *testing.T) {
 	run(
 		t,
 		[]string{
-			"SANDBOX_URL=" + serve(sandbox.Options{}),
+			"SANDBOX_URL=" + serve(sandbox.Options{Hubs: sandbox.Hubs(1001, 2), Apps: []sandbox.App{{
+				ClientID: "cid", ClientSecret: "csecret", Name: "Shop", RedirectURLs: []string{"http://localhost:8080/cb"},
+				Scopes: []string{"crm.objects.contacts.read", "crm.objects.contacts.write"}, OptionalScopes: []string{"analytics.behavioral_events.send"},
+			}}}),
 			"SANDBOX_BURST_URL=" + serve(sandbox.Options{Burst: 1}),
 			"SANDBOX_DAILY_URL=" + serve(sandbox.Options{Daily: 1}),
 			"SANDBOX_ENDPOINTS=" + strings.Join(sandbox.Endpoints(), " "),

@@ -32,7 +32,7 @@ func (st *state) tokenInfo(c *call) answer {
 	switch {
 	case token == "":
 		return st.fail(badInput("Some required fields were not set: [tokenKey]"))
-	case st.opts.NoTokenInfo:
+	case st.opts.NoTokenInfo || isOAuth(token):
 		return st.fail(missing("resource not found")) // modelled
 	case st.opts.Token != "" && token != st.opts.Token:
 		return st.fail(&apiError{status: http.StatusUnauthorized, category: invalidAuth, message: "The access token is unknown"}) // modelled

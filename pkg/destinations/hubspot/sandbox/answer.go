@@ -23,6 +23,7 @@ const (
 	alreadyExists   = "OBJECT_ALREADY_EXISTS"
 	missingScopes   = "MISSING_SCOPES"
 	invalidAuth     = "INVALID_AUTHENTICATION"
+	expiredAuth     = "EXPIRED_AUTHENTICATION"
 	rateLimits      = "RATE_LIMITS"
 )
 

@@ -14,6 +14,7 @@ const maxDepth = 32
 // call is one request, routed and parsed; it needs no lock.
 type call struct {
 	method, path string
+	host         string
 	query        url.Values
 	header       http.Header
 	body         []byte
@@ -23,9 +24,12 @@ type call struct {
 	version string   // v3, 2026-03, ...
 	wrong   *apiError
 
+	client string // client id of the app whose access token it bears; "" for other tokens
+
 	number uint64 // in order of arrival, from 1
 	faulty bool   // a fault acts on it
 
+	form   url.Values // of a route with a form
 	json   gjson.Result
 	items  []gjson.Result // of a batch
 	inputs []input        // of a batch of contacts
@@ -34,8 +38,11 @@ type call struct {
 
 // newCall routes and parses r. It keeps body.
 func newCall(r *http.Request, body []byte) *call {
-	c := &call{method: r.Method, path: r.URL.Path, query: r.URL.Query(), header: r.Header, body: body}
+	c := &call{method: r.Method, path: r.URL.Path, host: r.Host, query: r.URL.Query(), header: r.Header, body: body}
 	c.resolve(r.URL.EscapedPath())
+	if c.route != nil && c.route.secret() { // lists of calls show it
+		c.path = strings.TrimSuffix(c.path, c.args[0]) + "*"
+	}
 	if c.route != nil && c.method != http.MethodGet && c.method != http.MethodDelete {
 		c.parse()
 	}
@@ -44,8 +51,19 @@ func newCall(r *http.Request, body []byte) *call {
 
 // parse reads the body; what is wrong with it is answered after the checks that come first.
 func (c *call) parse() {
-	if ct, _, _ := strings.Cut(c.header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(ct), "application/json") {
+	wanted := "application/json"
+	if c.route.form() {
+		wanted = "application/x-www-form-urlencoded"
+	}
+	if ct, _, _ := strings.Cut(c.header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(ct), wanted) {
 		c.wrong = &apiError{status: http.StatusUnsupportedMediaType, message: "Unsupported content type " + ct}
+		return
+	}
+	if c.route.form() {
+		var err error
+		if c.form, err = url.ParseQuery(string(c.body)); err != nil {
+			c.wrong = badInput("Invalid form")
+		}
 		return
 	}
 	if !shallow(c.body) || !gjson.ValidBytes(c.body) {

@@ -237,7 +237,7 @@ func TestTimes(t *testing.T) {
 
 // TestShuffle: a permutation that never begins with the first.
 func TestShuffle(t *testing.T) {
-	st := newState(&Options{Now: time.Now})
+	st := newState(&Options{Now: time.Now}, nil)
 	for n := range 20 {
 		for st.seq = range 50 {
 			order := st.shuffle(n)

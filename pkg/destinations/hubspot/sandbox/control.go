@@ -90,7 +90,9 @@ func isHeader(name, value string) bool {
 func Endpoints() []string {
 	var all []string
 	for i := range routes {
-		all = append(all, routes[i].name)
+		if !slices.Contains(all, routes[i].name) {
+			all = append(all, routes[i].name)
+		}
 	}
 	return all
 }

@@ -44,7 +44,8 @@ type fault struct {
 	left int // calls to go; -1: no end
 }
 
-// Inject adds a fault; of several that match a call the oldest acts. clear removes it.
+// Inject adds a fault; of several that match a call the oldest acts. clear removes it. One of the whole sandbox acts on the calls of every
+// hub, and before those of a hub.
 func (s *Sandbox) Inject(f Fault) (clear func()) {
 	in := s.inject(f)
 	return func() {
@@ -67,8 +68,10 @@ func (s *Sandbox) inject(f Fault) *fault {
 	return in
 }
 
-// takeFaultLocked returns the fault that acts on c and uses one of its times.
-func (s *Sandbox) takeFaultLocked(c *call) *fault {
+// takeFault returns the fault that acts on c and uses one of its times.
+func (s *Sandbox) takeFault(c *call) *fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, f := range s.faults {
 		if !f.matches(c) {
 			continue
@@ -141,7 +144,7 @@ func wait(ctx context.Context, d time.Duration) error {
 func plausible(status int) *apiError {
 	switch status {
 	case http.StatusUnauthorized:
-		return &apiError{status: status, category: invalidAuth, message: "Authentication credentials not found. This API supports OAuth 2.0 authentication"}
+		return unauthorized()
 	case http.StatusForbidden:
 		return &apiError{status: status, category: missingScopes, message: "This app hasn't been granted all required scopes to make this call."}
 	case http.StatusLocked:

@@ -27,6 +27,9 @@ func FuzzCall(f *testing.F) {
 		c := &call{method: rt.method, path: rt.pattern, header: http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}, body: []byte(body)}
 		c.query = map[string][]string{"idProperty": {arg}, "after": {arg}, "limit": {"3"}, "properties": {arg}}
 		c.route = rt
+		if rt.form() {
+			c.header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
 		for range strings.Count(rt.pattern, "*") {
 			c.args = append(c.args, arg)
 		}
@@ -34,7 +37,7 @@ func FuzzCall(f *testing.F) {
 		c.parse()
 		for c.number = range uint64(2) { // the second time what the first made exists
 			a := s.apply(c, s.st)
-			if a.status < 200 || a.status > 599 || len(a.body) > 0 && !gjson.ValidBytes(a.body) {
+			if a.status < 200 || a.status > 599 || len(a.body) > 0 && rt.name != "oauth/authorize" && !gjson.ValidBytes(a.body) {
 				t.Fatalf("%s %s %q: %d %s", rt.method, rt.pattern, body, a.status, a.body)
 			}
 		}

@@ -30,6 +30,7 @@ var pages = template.Must(template.New("pages").Parse(pagesText))
 // page is what all pages have. List is the rows, newest first.
 type page struct {
 	Title, Hub string
+	Base       string // where the pages and lists of this hub are
 	Nav        []navItem
 
 	Caption       string
@@ -43,6 +44,7 @@ type page struct {
 	Contact *Contact
 	History []pastWrite
 	Options []option
+	Apps    []App
 
 	HistoryCaption string
 }
@@ -69,7 +71,7 @@ type option struct{ Name, Value string }
 // servePage answers with the page called name, which is what follows pagesPath; "" is the overview.
 func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request, name string) {
 	q := r.URL.Query()
-	p := page{Hub: s.Options().HubID, Query: strings.TrimSpace(q.Get("q"))}
+	p := page{Hub: s.Options().HubID, Base: s.hubPath(s.initial.HubID), Query: strings.TrimSpace(q.Get("q"))}
 	skip, err := count(q.Get("skip"), 0)
 	if err != nil {
 		refuseControl(w, fmt.Errorf("skip %w", err))
@@ -95,6 +97,8 @@ func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request, name string)
 		text = s.callsPage(&p, skip)
 	case first == "faults":
 		text = s.faultsPage(&p)
+	case first == "hubs" && s.provider.top == s:
+		text = s.hubsPage(&p, skip)
 	}
 	if text == "" {
 		text, status, p.Title = "missing", http.StatusNotFound, "No such page"
@@ -114,16 +118,17 @@ func (s *Sandbox) servePage(w http.ResponseWriter, r *http.Request, name string)
 
 // navigate makes the links to the other pages.
 func (p *page) navigate(here string) {
-	p.Nav = []navItem{{"Overview", viewPath, here == ""}}
+	p.Nav = []navItem{{"Overview", p.Base, here == ""}}
 	for _, name := range []string{"contacts", "events", "definitions", "properties", "calls", "faults"} {
-		p.Nav = append(p.Nav, navItem{strings.ToUpper(name[:1]) + name[1:], pagesPath + name, here == name})
+		p.Nav = append(p.Nav, navItem{strings.ToUpper(name[:1]) + name[1:], p.Base + "/pages/" + name, here == name})
 	}
+	p.Nav = append(p.Nav, navItem{"Hubs", pagesPath + "hubs", here == "hubs"})
 }
 
 // rest sets where the rows after those shown are, if there are any.
 func (p *page) rest(name string, skip int, more bool) {
 	if more {
-		p.Older = pagesPath + name + "?" + url.Values{"q": {p.Query}, "skip": {strconv.Itoa(skip + pageRows)}}.Encode()
+		p.Older = p.Base + "/pages/" + name + "?" + url.Values{"q": {p.Query}, "skip": {strconv.Itoa(skip + pageRows)}}.Encode()
 	}
 }
 
@@ -133,15 +138,15 @@ func (s *Sandbox) overview(p *page) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.Holds = []holding{
-		{"Contacts", pagesPath + "contacts", len(s.st.contacts.all)},
-		{"Events", pagesPath + "events", len(s.st.events.list)},
-		{"Event definitions", pagesPath + "definitions", len(s.st.definitions.truth)},
-		{"Contact properties", pagesPath + "properties", len(s.st.properties.truth)},
-		{"Calls kept", pagesPath + "calls", len(s.calls.last)},
-		{"Faults", pagesPath + "faults", len(s.faults)},
+		{"Contacts", p.Base + "/pages/contacts", len(s.st.contacts.all)},
+		{"Events", p.Base + "/pages/events", len(s.st.events.list)},
+		{"Event definitions", p.Base + "/pages/definitions", len(s.st.definitions.truth)},
+		{"Contact properties", p.Base + "/pages/properties", len(s.st.properties.truth)},
+		{"Calls kept", p.Base + "/pages/calls", len(s.calls.last)},
+		{"Faults", p.Base + "/pages/faults", len(s.faults)},
 	}
 	for _, name := range []string{"contacts", "events", "definitions", "properties", "calls", "counts", "faults", "options"} {
-		p.JSON = append(p.JSON, viewPath+"/"+name)
+		p.JSON = append(p.JSON, p.Base+"/"+name)
 	}
 	return "overview"
 }

@@ -14,8 +14,8 @@ const maxTokens = 1000
 
 // quota counts calls against the account's limits.
 type quota struct {
-	bursts         map[string]*window // by token: each app has its own
-	most           int                // in each of them
+	bursts         map[consumer]*window // each app has its own
+	most, appMost  int                  // in each of them: of a private app's token, and of an OAuth app
 	in             time.Duration
 	search, events *window
 	daily          int // 0: no limit; of the account, whatever the token
@@ -26,8 +26,8 @@ type quota struct {
 
 func newQuota(o *Options) quota {
 	return quota{
-		bursts: map[string]*window{},
-		most:   o.Burst,
+		bursts: map[consumer]*window{},
+		most:   o.Burst, appMost: o.appBurst(),
 		in:     o.BurstWindow,
 		search: newWindow(searchPerSecond, time.Second),
 		events: newWindow(o.EventsPerSecond, time.Second),
@@ -38,29 +38,54 @@ func newQuota(o *Options) quota {
 
 // setLimits changes the limits; what was counted stays counted.
 func (q *quota) setLimits(o *Options) {
-	q.most, q.in = o.Burst, o.BurstWindow
-	for _, w := range q.bursts {
-		w.max, w.size = q.most, q.in
+	q.most, q.appMost, q.in = o.Burst, o.appBurst(), o.BurstWindow
+	for c, w := range q.bursts {
+		w.max, w.size = q.limit(c), q.in
 	}
 	q.events.max = o.EventsPerSecond
 	q.daily, q.zone = o.Daily, o.TimeZone
 }
 
-// burst is the window of a token.
-func (q *quota) burst(token string) *window {
-	w := q.bursts[token]
+// consumer is who is counted: a token, or the client id of an OAuth app, whose tokens change.
+type consumer struct {
+	name string
+	app  bool
+}
+
+// limit is how many calls a consumer has in a window; 0: any number.
+func (q *quota) limit(c consumer) int {
+	if c.app {
+		return q.appMost
+	}
+	return q.most
+}
+
+// appBurst is the limit of an OAuth app; 0: none.
+func (o *Options) appBurst() int {
+	switch {
+	case o.AppBurst < 0:
+		return 0
+	case o.AppBurst == 0:
+		return defaultAppBurst
+	}
+	return o.AppBurst
+}
+
+// burst is the window of a consumer.
+func (q *quota) burst(c consumer) *window {
+	w := q.bursts[c]
 	if w == nil {
 		if len(q.bursts) == maxTokens {
 			clear(q.bursts)
 		}
-		w = newWindow(q.most, q.in)
-		q.bursts[token] = w
+		w = newWindow(q.limit(c), q.in)
+		q.bursts[c] = w
 	}
 	return w
 }
 
 // take counts a call made at t, or returns the 429 that refuses it. A refused call counts nowhere (modelled).
-func (q *quota) take(p policy, token string, t time.Time) *apiError {
+func (q *quota) take(p policy, c consumer, t time.Time) *apiError {
 	switch p {
 	case eventPolicy: // exempt from burst and daily
 		if !q.events.take(t) {
@@ -73,18 +98,20 @@ func (q *quota) take(p policy, token string, t time.Time) *apiError {
 			return &apiError{status: http.StatusTooManyRequests, category: rateLimits, message: "You have reached your secondly limit."}
 		}
 	case generalPolicy:
-		if q.burst(token).full(t) {
+		if q.burst(c).full(t) {
 			return limitReached("ten_secondly_rolling", "TEN_SECONDLY_ROLLING")
 		}
 	}
-	if q.today(t); q.daily > 0 && q.used >= q.daily {
-		return limitReached("daily", "DAILY")
+	if !c.app { // the day's limit is of private apps only
+		if q.today(t); q.daily > 0 && q.used >= q.daily {
+			return limitReached("daily", "DAILY")
+		}
+		q.used++
 	}
-	q.used++
 	if p == searchPolicy {
 		q.search.take(t)
 	} else {
-		q.burst(token).take(t)
+		q.burst(c).take(t)
 	}
 	return nil
 }
@@ -107,20 +134,20 @@ func (q *quota) today(t time.Time) {
 }
 
 // setHeaders tells what remains: nothing for events, no burst for search.
-func (q *quota) setHeaders(h http.Header, p policy, token string, t time.Time) {
+func (q *quota) setHeaders(h http.Header, p policy, c consumer, t time.Time) {
 	set := func(name string, n int) { h[name] = []string{strconv.Itoa(n)} }
 	if p == eventPolicy {
 		return
 	}
-	if q.daily > 0 {
+	if q.daily > 0 && !c.app {
 		q.today(t)
 		set("X-Hubspot-Ratelimit-Daily", q.daily)
 		set("X-Hubspot-Ratelimit-Daily-Remaining", q.daily-q.used)
 	}
-	if p == generalPolicy && q.most > 0 {
+	if p == generalPolicy && q.limit(c) > 0 {
 		set("X-Hubspot-Ratelimit-Interval-Milliseconds", int(q.in.Milliseconds()))
-		set("X-Hubspot-Ratelimit-Max", q.most)
-		set("X-Hubspot-Ratelimit-Remaining", q.burst(token).left(t))
+		set("X-Hubspot-Ratelimit-Max", q.limit(c))
+		set("X-Hubspot-Ratelimit-Remaining", q.burst(c).left(t))
 	}
 }
 

@@ -14,6 +14,7 @@ const (
 	generalPolicy policy = iota // burst and daily
 	searchPolicy                // 5 per second, and daily
 	eventPolicy                 // its own
+	openPolicy                  // none, and no access token: the identity provider's
 )
 
 // Scopes that routes need.
@@ -34,6 +35,14 @@ type route struct {
 	policy          policy
 	batch           bool // the body has inputs
 	handle          func(*state, *call) answer
+}
+
+// form reports whether the body is a form, as the identity provider takes it; elsewhere it is JSON.
+func (rt *route) form() bool { return rt.policy == openPolicy }
+
+// secret reports whether the path ends with a token.
+func (rt *route) secret() bool {
+	return strings.HasPrefix(rt.pattern, "provider-v1/") && strings.HasSuffix(rt.pattern, "*")
 }
 
 // routes is the table of operations; of two that match the earlier one is meant.
@@ -72,6 +81,19 @@ var routes = []route{
 
 	{"GET", "account-info/details", "account-info", "", generalPolicy, false, (*state).accountInfo},
 	{"POST", "oauth/private-apps/get/access-token-info", "token-info", "", generalPolicy, false, (*state).tokenInfo},
+	{"DELETE", "appinstalls/external-install", "app-uninstall", "", generalPolicy, false, (*state).uninstallApp},
+
+	{"GET", "authorize", "oauth/authorize", "", openPolicy, false, (*state).authorizePage},
+	{"POST", "authorize", "oauth/authorize", "", openPolicy, false, (*state).authorizePage},
+	{"GET", "authorize/*", "oauth/authorize", "", openPolicy, false, (*state).authorizePage},
+	{"POST", "authorize/*", "oauth/authorize", "", openPolicy, false, (*state).authorizePage},
+	{"POST", "provider/token", "oauth/token", "", openPolicy, false, (*state).oauthToken},
+	{"POST", "provider/token/introspect", "oauth/introspect", "", openPolicy, false, (*state).introspect},
+	{"POST", "provider/token/revoke", "oauth/revoke", "", openPolicy, false, (*state).revokeToken},
+	{"POST", "provider-v1/token", "oauth/token", "", openPolicy, false, (*state).oauthToken},
+	{"GET", "provider-v1/access-tokens/*", "oauth/access-tokens/read", "", openPolicy, false, (*state).readToken},
+	{"GET", "provider-v1/refresh-tokens/*", "oauth/refresh-tokens/read", "", openPolicy, false, (*state).readToken},
+	{"DELETE", "provider-v1/refresh-tokens/*", "oauth/refresh-tokens/delete", "", openPolicy, false, (*state).deleteToken},
 }
 
 // datedVersions are the API versions named by a date.
@@ -124,8 +146,29 @@ func place(p []string) (version string, rest []string) {
 		return p[2], eventPlace(p[3:])
 	case at(0, "account-info") && (at(1, "v3") || dated(1)):
 		return p[1], append([]string{"account-info"}, p[2:]...)
-	case at(0, "oauth") && at(1, "v2"):
+	case at(0, "appinstalls") && (at(1, "v3") || dated(1)):
+		return p[1], append([]string{"appinstalls"}, p[2:]...)
+	case at(0, "oauth"):
+		return oauthPlace(p)
+	}
+	return "", nil
+}
+
+// oauthPlace maps what begins with oauth: the consent page, and three generations of endpoints.
+func oauthPlace(p []string) (version string, rest []string) {
+	switch {
+	case len(p) == 2 && p[1] == "authorize":
+		return "app", []string{"authorize"}
+	case len(p) == 3 && p[2] == "authorize":
+		return "app", []string{"authorize", p[1]}
+	case len(p) < 3:
+		return "", nil
+	case p[1] == "v1":
+		return p[1], append([]string{"provider-v1"}, p[2:]...)
+	case p[1] == "v2":
 		return p[1], append([]string{"oauth"}, p[2:]...)
+	case slices.Contains(datedVersions, p[1]):
+		return p[1], append([]string{"provider"}, p[2:]...)
 	}
 	return "", nil
 }

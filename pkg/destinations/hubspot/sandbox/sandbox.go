@@ -72,6 +72,19 @@ type Options struct {
 	// BadEvents says what becomes of a batch that holds an event with a fault.
 	BadEvents BadEvents
 
+	// Apps are OAuth apps, and Hubs the accounts beside this one that may install them, from the start and again after Reset.
+	Apps []App
+	Hubs []Hub
+	// AccessTokenLife is how long the access tokens of apps are good, in whole seconds: expires_in; default 30 minutes.
+	AccessTokenLife time.Duration
+	// RotateRefreshTokens makes each refresh answer another refresh token and end the one before. HubSpot's stay the same.
+	RotateRefreshTokens bool
+	// AppBurst is the number of calls that one app has in one hub in any BurstWindow; 0: 110, as in HubSpot; -1: no limit. Daily does not
+	// bind apps.
+	AppBurst int
+	// Webhooks sends what apps' WebhookURL get; nil: http.DefaultTransport.
+	Webhooks http.RoundTripper
+
 	// KeepEvents bounds how many accepted events are kept, and with them their uuids; 0: all. For long runs: who counts them uses Accepted.
 	KeepEvents int
 	// KeepWrites bounds the history of one contact; 0: 1,000 writes.
@@ -81,9 +94,11 @@ type Options struct {
 	Accepted func(name string, properties gjson.Result)
 }
 
-// Sandbox is the handler and the account behind it. All methods may be called concurrently.
+// Sandbox is the handler and the account behind it; or, got from Hub, one of its further accounts alone. All methods may be called
+// concurrently.
 type Sandbox struct {
-	initial Options
+	initial  Options
+	provider *provider // shared by all hubs
 
 	mu        sync.Mutex // guards what follows
 	opts      Options
@@ -111,17 +126,29 @@ func New(o Options) *Sandbox {
 		o.KeepWrites = 1000
 	}
 	s := &Sandbox{initial: o, opts: o}
-	s.st = newState(&s.opts)
+	s.provider = newProvider(s)
+	s.st = newState(&s.opts, s.provider)
+	return s
+}
+
+// newHub makes the sandbox of a further hub.
+func newHub(o Options, p *provider) *Sandbox {
+	s := &Sandbox{initial: o, opts: o, provider: p}
+	s.st = newState(&s.opts, p)
 	return s
 }
 
 // Reset empties the account: contacts, events, definitions, properties that were not in Options, quotas, calls and faults. Writes still
-// to be applied late (Fault.ApplyLate) are forgotten, and options changed since New are as they were.
+// to be applied late (Fault.ApplyLate) are forgotten, and options changed since New are as they were. So are apps, hubs and what is
+// installed, unless s is one hub of a sandbox: then it alone is emptied.
 func (s *Sandbox) Reset() {
+	if s.provider.top == s {
+		s.provider.reset()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opts = s.initial
-	s.st = newState(&s.opts)
+	s.st = newState(&s.opts, s.provider)
 	s.faults = nil
 	s.calls = callLog{}
 }
@@ -201,10 +228,32 @@ func readBody(r io.Reader, size int64) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// do answers one call, by a fault when one matches.
+// do answers one call at the hub that it is for, by a fault when one matches there or in the whole sandbox.
 func (s *Sandbox) do(ctx context.Context, c *call) (answer, error) {
+	f := s.takeFault(c)
+	if hub := s.hubOf(c); hub != s {
+		if f == nil {
+			f = hub.takeFault(c)
+		}
+		return hub.process(ctx, c, f)
+	}
+	return s.process(ctx, c, f)
+}
+
+// hubOf finds the hub by the call's token: an app's access token is good in one hub.
+func (s *Sandbox) hubOf(c *call) *Sandbox {
+	if token := c.token(); s.provider.top == s && isOAuth(token) && (c.route == nil || c.route.policy != openPolicy) {
+		if hub := s.provider.hub(s.provider.owner(token)); hub != nil {
+			return hub
+		}
+	}
+	return s
+}
+
+// process answers a call here, by the fault if there is one.
+func (s *Sandbox) process(ctx context.Context, c *call, f *fault) (answer, error) {
 	s.mu.Lock()
-	f, st := s.takeFaultLocked(c), s.st
+	st := s.st
 	st.arrived++
 	c.number, c.faulty = st.arrived, f != nil
 	s.mu.Unlock()

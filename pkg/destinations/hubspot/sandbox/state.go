@@ -13,7 +13,8 @@ import (
 
 // state is the account. The Sandbox's mutex guards it.
 type state struct {
-	opts *Options
+	opts     *Options
+	provider *provider
 
 	arrived uint64 // calls so far
 
@@ -40,9 +41,10 @@ type pendingChange struct {
 	apply func()
 }
 
-func newState(o *Options) *state {
+func newState(o *Options, p *provider) *state {
 	st := &state{
 		opts:        o,
+		provider:    p,
 		contacts:    newContactBook(),
 		properties:  newRegistry[property](),
 		groups:      map[string]string{},
@@ -112,11 +114,11 @@ func (st *state) answer(c *call) answer {
 	}
 	h := a.header
 	h["X-Hubspot-Correlation-Id"] = []string{st.correlation}
-	if len(a.body) > 0 {
+	if len(a.body) > 0 && h["Content-Type"] == nil {
 		h["Content-Type"] = []string{"application/json;charset=utf-8"}
 	}
 	if counted {
-		st.quota.setHeaders(h, c.route.policy, c.token(), st.now.at)
+		st.quota.setHeaders(h, c.route.policy, c.consumer(), st.now.at)
 	}
 	return a
 }
@@ -129,10 +131,16 @@ func (st *state) dispatch(c *call) (a answer, counted bool) {
 		}
 		return st.fail(&apiError{status: http.StatusNotFound, message: "resource not found"}), false
 	}
+	if c.route.policy == openPolicy {
+		if c.wrong != nil {
+			return st.fail(c.wrong), false
+		}
+		return c.route.handle(st, c), false
+	}
 	if e := st.authorize(c); e != nil {
 		return st.fail(e), false
 	}
-	if e := st.quota.take(c.route.policy, c.token(), st.now.at); e != nil {
+	if e := st.quota.take(c.route.policy, c.consumer(), st.now.at); e != nil {
 		return st.fail(e), true
 	}
 	if c.wrong != nil {
@@ -150,18 +158,38 @@ func (c *call) token() string {
 	return strings.TrimSpace(token)
 }
 
+// consumer is who the call counts for.
+func (c *call) consumer() consumer {
+	if c.client != "" {
+		return consumer{c.client, true}
+	}
+	return consumer{c.token(), false}
+}
+
+// unauthorized refuses a token.
+func unauthorized() *apiError {
+	return &apiError{
+		status: http.StatusUnauthorized, category: invalidAuth,
+		message: "Authentication credentials not found. This API supports OAuth 2.0 authentication",
+	}
+}
+
 // authorize checks token, scope and tier.
 func (st *state) authorize(c *call) *apiError {
-	token := c.token()
-	if token == "" || st.opts.Token != "" && token != st.opts.Token {
-		return &apiError{
-			status: http.StatusUnauthorized, category: invalidAuth,
-			message: "Authentication credentials not found. This API supports OAuth 2.0 authentication",
+	token, scope := c.token(), c.route.scope
+	lacks := st.opts.lacks(scope)
+	switch {
+	case isOAuth(token):
+		client, scopes, e := st.provider.authenticate(token, st.opts.HubID)
+		if e != nil {
+			return e
 		}
+		c.client = client
+		lacks = lacks || scope != "" && !slices.Contains(scopes, scope)
+	case token == "" || st.opts.Token != "" && token != st.opts.Token:
+		return unauthorized()
 	}
-	scope := c.route.scope
-	enterprise := scope == sendEvents || scope == eventDefinition
-	if scope != "" && slices.Contains(st.opts.MissingScopes, scope) || enterprise && st.opts.NoEnterprise {
+	if lacks {
 		return &apiError{
 			status: http.StatusForbidden, category: missingScopes,
 			message: "One or more of the following scopes are required.",

@@ -29,6 +29,15 @@ func isView(path string) bool { return path == viewPath || strings.HasPrefix(pat
 //	GET    /_sandbox/options             see optionsView
 //	PATCH  /_sandbox/options             changes those given
 //	POST   /_sandbox/reset               Reset; also DELETE /_sandbox
+//	GET    /_sandbox/apps                OAuth apps, without secrets
+//	POST   /_sandbox/apps                registers one, see App
+//	GET    /_sandbox/hubs                accounts
+//	POST   /_sandbox/hubs                adds one, or many: see postedHubs
+//	DELETE /_sandbox/hubs/ID             RemoveHub
+//	...    /_sandbox/hubs/ID/...         all of the above for that hub alone
+//	GET    /_sandbox/installs            which app is in which hub, with what scopes
+//	DELETE /_sandbox/installs/APP/HUB    Uninstall; also POST .../uninstall
+//	POST   /_sandbox/installs/APP/HUB/expire, /revoke    ExpireAccess, RevokeRefresh; * is any
 func (s *Sandbox) serveView(w http.ResponseWriter, r *http.Request) {
 	// A page of another site must not make a browser on this machine change anything.
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
@@ -38,6 +47,8 @@ func (s *Sandbox) serveView(w http.ResponseWriter, r *http.Request) {
 	name := strings.Trim(strings.TrimPrefix(r.URL.Path, viewPath), "/")
 	first, rest, _ := strings.Cut(name, "/")
 	switch {
+	case slices.Contains([]string{"apps", "hubs", "installs"}, first) && s.provider.top == s:
+		s.serveProvider(w, r, name)
 	case r.Method == http.MethodGet && (name == "" || first == "pages"):
 		s.servePage(w, r, rest)
 	case r.Method == http.MethodGet && name == "faults":
