@@ -123,6 +123,12 @@ type Tester interface {
 	Test(ctx context.Context) []Finding
 }
 
+// Connected is implemented by a destination that delivers to accounts of others, which may connect to another hub at any time.
+type Connected interface {
+	// AcquireAt is Acquire for entries that belong to hub. The calls of its permit go to that hub or nowhere: while account is not connected to it there is a Block.
+	AcquireAt(ctx context.Context, hub, account, lane string) (Permit, error)
+}
+
 // Simulated is implemented by a destination whose remote can be simulated, so that people can see what it would send without sending it.
 type Simulated interface {
 	// Schema returns what the simulation needs to know of the remote account, as JSON without secrets, for HubSpot its properties and event definitions. It may read
@@ -213,9 +219,10 @@ type Env struct {
 type Connections interface {
 	// Hub names the remote account that account is connected to, also while it has to connect anew. "": the account is not known, and its entries wait for it.
 	Hub(account string) string
-	// Token returns an access token that is good for a while yet; it may have to ask the remote for one. Its error is one for Acquire or Send to return: made by Block for
-	// all of the account while that is not connected, by RetryAfter while the remote gives no token.
-	Token(ctx context.Context, account string) (config.Secret, error)
+	// Token returns an access token for hub that is good for a while yet; it may have to ask the remote for one. Its error is one for Acquire or Send to return: made by
+	// Block for all of the account while that is not connected to hub, whatever it is connected to now, by RetryAfter while the remote gives no token. A token is for the hub that
+	// was asked for, or there is none: what was meant for one hub never gets another one's, also while somebody connects.
+	Token(ctx context.Context, account, hub string) (config.Secret, error)
 	// Refused says that the remote has answered to token that it is not valid (401). The next Token is another one, or an error.
 	Refused(account string, token config.Secret)
 	// Delivered says that a call in the account went through, for those who look at the connection.
