@@ -83,7 +83,7 @@ type unsorted struct {
 type unsortedBlock struct {
 	id      store.BlockID
 	entries []*entry
-	done    []byte // bitmap
+	done    bitmap
 	next    int
 }
 
@@ -301,8 +301,7 @@ func (a *aside) nextBlock(ctx context.Context, u *unsorted) (*unsortedBlock, err
 	if err != nil {
 		return nil, fmt.Errorf("lane %s of %s, block %d: %w", u.name.Lane, u.name.Destination, stored.ID, err)
 	}
-	b := &unsortedBlock{id: stored.ID, entries: entries, done: make([]byte, (len(entries)+7)/8)}
-	copy(b.done, stored.Done)
+	b := &unsortedBlock{id: stored.ID, entries: entries, done: newBitmap(len(entries), stored.Done)}
 	u.blocks = u.blocks[1:]
 	return b, nil
 }
@@ -333,7 +332,7 @@ func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error
 // sortEntries sorts entries of the lane's block for which there is time, and returns how many. The lane's mark names them meanwhile.
 func (a *aside) sortEntries(ctx, leave context.Context, h *handover, u *unsorted) (finished int, err error) {
 	b := u.block
-	for b.next < len(b.entries)-1 && b.isDone(b.next) {
+	for b.next < len(b.entries)-1 && b.done.has(b.next) {
 		b.next++
 	}
 	end := len(b.entries)
@@ -350,10 +349,10 @@ func (a *aside) sortEntries(ctx, leave context.Context, h *handover, u *unsorted
 		if ctx.Err() != nil || leave.Err() != nil {
 			break
 		}
-		if b.isDone(b.next) {
+		if b.done.has(b.next) {
 			continue
 		}
-		b.done[b.next/8] |= 1 << (b.next % 8)
+		b.done.set(b.next)
 		finished++
 		e := b.entries[b.next]
 		switch {
@@ -369,8 +368,6 @@ func (a *aside) sortEntries(ctx, leave context.Context, h *handover, u *unsorted
 	}
 	return finished, nil
 }
-
-func (b *unsortedBlock) isDone(i int) bool { return b.done[i/8]&(1<<(i%8)) != 0 }
 
 // place numbers the entries of all blocks of a lane for its mark, in order. No hand-over makes a block of so many entries.
 func (b *unsortedBlock) place(i int) uint64 { return uint64(b.id)<<20 + uint64(i) }

@@ -40,7 +40,7 @@ func (r *Router) giveUp(ctx context.Context, damaged *store.DamagedError) error 
 	b := &store.Batch{GivenUp: []store.GivenUp{{Lane: damaged.Lane, Block: damaged.Block.ID, KeptAside: kept, Error: damaged.Cause.Error()}}}
 	unfinished := damaged.Block.Entries
 	for i := range damaged.Block.Entries {
-		if isDone(damaged.Block.Done, i) {
+		if bitmap(damaged.Block.Done).has(i) {
 			unfinished--
 		}
 	}
@@ -84,7 +84,7 @@ func damagedLetters(damaged *store.DamagedError, name store.LaneName, now time.T
 			break // where the next one begins is not known
 		}
 		last = e
-		if isDone(damaged.Block.Done, i) || err != nil || e.erased || e.Event.ID == "" || e.Name.Index < 0 || !json.Valid(e.Event.JSON) {
+		if bitmap(damaged.Block.Done).has(i) || err != nil || e.erased || e.Event.ID == "" || e.Name.Index < 0 || !json.Valid(e.Event.JSON) {
 			continue
 		}
 		letter := deadLetter(nil, e.Name.Offset, e.Event, bytes.Clone(e.record), reasonDamaged, cause, now)
@@ -104,8 +104,6 @@ func damagedLetters(damaged *store.DamagedError, name store.LaneName, now time.T
 	}
 	return letters
 }
-
-func isDone(done []byte, i int) bool { return i/8 < len(done) && done[i/8]&(1<<(i%8)) != 0 }
 
 func (r *Router) laneName(id store.LaneID) store.LaneName {
 	for _, l := range r.store.Lanes() {

@@ -347,11 +347,10 @@ func (s *laneSearch) search(ctx context.Context, left int64) (int64, error) {
 
 // block looks through one block.
 func (s *laneSearch) block(b *store.StoredBlock) error {
-	done := block{done: make([]byte, (b.Entries+7)/8)}
-	copy(done.done, b.Done)
+	done := bitmap(b.Done)
 	if !s.mayHold(b.Data) {
 		for i := range b.Entries {
-			if !done.isDone(i) {
+			if !done.has(i) {
 				s.before++
 			}
 		}
@@ -363,7 +362,7 @@ func (s *laneSearch) block(b *store.StoredBlock) error {
 		return err
 	}
 	for i, e := range entries {
-		if i >= b.Entries || done.isDone(i) || s.window.holds[store.Ref{Block: b.ID, Index: i}] {
+		if i >= b.Entries || done.has(i) || s.window.holds[store.Ref{Block: b.ID, Index: i}] {
 			continue
 		}
 		if s.matches(e.Event, e.eventID(), e.Plan.Key) {

@@ -233,7 +233,7 @@ func (f *forgetting) rewrite(ctx context.Context, lane store.Lane, blocks []stor
 			erased = append(erased, i)
 			switch {
 			case f.finished[store.Ref{Block: b.ID, Index: i}]: // counted
-			case isDone(b.Done, i):
+			case bitmap(b.Done).has(i):
 				f.result.Delivered++
 			case isUnsorted(lane.Name):
 				f.result.Unsorted++

@@ -54,11 +54,11 @@ type lane struct {
 // block is a block with unfinished entries in the window. Once its entries are in the window it is the settler's.
 type block struct {
 	id   store.BlockID
-	done []byte // bitmap of finished entries; the settler's
+	done bitmap // of finished entries; the settler's
 
 	// Guarded by account.mu.
 	left    int
-	passed  []byte   // bitmap of entries that were passed over: they are in the store only; nil: none
+	passed  bitmap   // of entries that were passed over: they are in the store only; nil: none
 	away    int      // how many these are, of those that are left
 	bytes   int      // of the entries that are left in the window
 	size    int      // of the data that they came in
@@ -234,14 +234,12 @@ func (b *block) thinLocked() {
 	})
 }
 
-func (b *block) isDone(i int) bool { return b.done[i/8]&(1<<(i%8)) != 0 }
-
 // takeBack says whether entry i was passed over, which it is no longer.
 func (b *block) takeBack(i int) bool {
-	if b.passed == nil || b.passed[i/8]&(1<<(i%8)) == 0 {
+	if !b.passed.has(i) {
 		return false
 	}
-	b.passed[i/8] &^= 1 << (i % 8)
+	b.passed.clear(i)
 	b.away--
 	return true
 }

@@ -148,7 +148,7 @@ func (r *Router) buryParked(ctx context.Context, l store.Lane, to *Route, blocks
 		}
 		progress := store.Progress{Lane: l.ID, Block: b.ID}
 		for j, e := range entries {
-			if isDone(b.Done, j) {
+			if bitmap(b.Done).has(j) {
 				continue
 			}
 			progress.Finished++

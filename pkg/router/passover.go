@@ -66,9 +66,9 @@ func (s *stream) passLocked(e *entry, now time.Time) {
 	e.persons = nil
 	b := e.block
 	if b.passed == nil {
-		b.passed = make([]byte, len(b.done))
+		b.passed = make(bitmap, len(b.done))
 	}
-	b.passed[e.ref.Index/8] |= 1 << (e.ref.Index % 8)
+	b.passed.set(e.ref.Index)
 	b.away++
 }
 

@@ -243,7 +243,7 @@ func (s *settlement) finish(u *unit, e *entry) {
 		p = &store.Progress{Lane: e.stream.laneID(), Block: b.id, Done: b.done}
 		s.dones[b.id] = p
 	}
-	b.done[e.ref.Index/8] |= 1 << (e.ref.Index % 8)
+	b.done.set(e.ref.Index)
 	p.Finished++
 	if p.Finished == b.left {
 		p.Done = nil

@@ -232,8 +232,7 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("lane %s of %s, block %d: %w", s.name.Lane, s.name.Destination, b.ID, err)
 	}
-	kept := &block{id: b.ID, size: len(b.Data), done: make([]byte, (len(entries)+7)/8)}
-	copy(kept.done, b.Done)
+	kept := &block{id: b.ID, size: len(b.Data), done: newBitmap(len(entries), b.Done)}
 	retries := map[int]store.Retry{}
 	for _, r := range b.Retries {
 		retries[r.Index] = r
@@ -241,7 +240,7 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 	now := time.Now()
 	for i, e := range entries {
 		e.stream, e.ref = s, store.Ref{Block: b.ID, Index: i}
-		if !kept.isDone(i) {
+		if !kept.done.has(i) {
 			e.effective = e.CountsAt().UnixMicro()
 			e.letGo = a.router.forgetsEntry(e)
 		}
@@ -257,7 +256,7 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 		kept = known // the settler knows better what is done
 	}
 	for i, e := range entries {
-		if known == nil && kept.isDone(i) || known != nil && !kept.takeBack(i) {
+		if known == nil && kept.done.has(i) || known != nil && !kept.takeBack(i) {
 			continue
 		}
 		if !s.bulk {
