@@ -3,7 +3,6 @@ package docs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -20,6 +19,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/destinationtest"
 	"eventrouter/pkg/destinations/webhook"
 	"eventrouter/pkg/event"
 )
@@ -278,20 +278,7 @@ func checkAnswer(t *testing.T, row []string, res *http.Response) {
 
 // becomes is an outcome in the words of the page.
 func becomes(err error) string {
-	var reject *destinations.RejectError
-	var retry *destinations.RetryError
-	var block *destinations.BlockError
-	switch {
-	case err == nil:
-		return "delivered"
-	case errors.As(err, &reject):
-		return "dead letter"
-	case errors.As(err, &block):
-		return "blocked"
-	case errors.As(err, &retry):
-		return fmt.Sprint("again after ", retry.After)
-	}
-	return "again"
+	return strings.Replace(destinationtest.Class(err), "rejected", "dead letter", 1)
 }
 
 // TestReceiver: the receiver of the page takes what is signed, and nothing else.

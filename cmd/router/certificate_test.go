@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -100,13 +98,7 @@ func TestExplainOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx, ln) }()
+	r := runService(t, srv, port)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	res, err := client.Post("https://127.0.0.1:"+port+"/s2s/event?token=s2s.web", "application/json", strings.NewReader(`{"event_id":"e1","event_type":"x"}`))
 	if err != nil || res.StatusCode != http.StatusOK {
@@ -116,10 +108,7 @@ func TestExplainOverTLS(t *testing.T) {
 	if out, errText, code := command(t, "explain", "e1", "--config", config); code != 0 || !strings.Contains(out, "with API key web: x") {
 		t.Errorf("status %d\n%s%s", code, out, errText)
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	r.stop()
 
 	strange, strangeKey := certificateFiles(t, in90Days)
 	pair, err := tls.LoadX509KeyPair(strange, strangeKey)

@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"eventrouter/pkg/store"
 	"net/url"
 	"strconv"
 	"time"
+
+	"eventrouter/pkg/store"
 )
 
 func pageQuery(v url.Values) (q store.DeadLetterQuery, limit int, err error) {

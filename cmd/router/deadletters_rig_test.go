@@ -1,19 +1,14 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"iter"
 	"log/slog"
 	"maps"
-	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/tidwall/gjson"
@@ -74,20 +69,7 @@ func (g *lettersRig) start() {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:"+g.port)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx, ln) }()
-	g.run = &running{t: g.t, srv: srv, url: "http://" + ln.Addr().String(), stop: sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			g.t.Error(err)
-		}
-	})}
-	g.t.Cleanup(g.run.stop)
+	g.run = runService(g.t, srv, g.port)
 }
 
 // post posts events and waits until nothing is left to do.
@@ -134,24 +116,7 @@ func (g *lettersRig) listed(member string, args ...string) (all []string) {
 // request asks the router's admin API.
 func (g *lettersRig) request(method, path, body string, header ...string) (int, string) {
 	g.t.Helper()
-	req, err := http.NewRequest(method, "http://127.0.0.1:"+g.port+path, strings.NewReader(body))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	req.Header.Set("X-Admin-Token", plantedAdmin)
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return res.StatusCode, string(answer)
+	return ask(g.t, method, "http://127.0.0.1:"+g.port+path, body, append([]string{"X-Admin-Token", plantedAdmin}, header...)...)
 }
 
 // deadEvents are three events that HubSpot refuses and one that it takes.

@@ -3,10 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
-	"eventrouter/pkg/store"
 	"net/http"
 	"slices"
 	"time"
+
+	"eventrouter/pkg/store"
 )
 
 // lettersSummary is what filters find, counted.

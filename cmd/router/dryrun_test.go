@@ -75,24 +75,7 @@ func (w *watchedHub) made() int {
 // ask posts to a page and returns its answer.
 func (r *running) ask(path, body string, headers ...string) (status int, answer string) {
 	r.t.Helper()
-	req, err := http.NewRequest(http.MethodPost, r.url+path, strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	data, err := io.ReadAll(res.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return res.StatusCode, string(data)
+	return ask(r.t, http.MethodPost, r.url+path, body, append([]string{"Content-Type", "application/json"}, headers...)...)
 }
 
 // try makes a dry run.
@@ -233,20 +216,7 @@ func TestDryRunLeavesNoTrace(t *testing.T) {
 // metrics are those of the router that tell of events, destinations and quotas.
 func (r *running) metrics() string {
 	r.t.Helper()
-	req, err := http.NewRequest(http.MethodGet, r.url+"/metrics", nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("X-Admin-Token", "letmein-admin")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	data, err := io.ReadAll(res.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	_, data := ask(r.t, http.MethodGet, r.url+"/metrics", "", "X-Admin-Token", "letmein-admin")
 	var kept []string
 	for line := range strings.Lines(string(data)) {
 		if strings.HasPrefix(line, "router_") && !strings.Contains(line, "connections") && !strings.HasPrefix(line, "router_quota_remaining") {

@@ -58,19 +58,9 @@ const chromeOnMac = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit
 // browse posts an event as a browser at an address does, behind a proxy.
 func (r *running) browse(address, userAgent, body string, parameters ...string) {
 	r.t.Helper()
-	req, err := http.NewRequest(http.MethodPost, r.url+"/api/v1/event?"+strings.Join(append(parameters, "token=js.web"), "&"), strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("X-Forwarded-For", address)
-	req.Header.Set("User-Agent", userAgent)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		r.t.Fatalf("posting: %s", res.Status)
+	status, answer := ask(r.t, http.MethodPost, r.url+"/api/v1/event?"+strings.Join(append(parameters, "token=js.web"), "&"), body, "X-Forwarded-For", address, "User-Agent", userAgent)
+	if status != http.StatusOK {
+		r.t.Fatalf("posting: %d %s", status, answer)
 	}
 }
 

@@ -132,6 +132,18 @@ func (t *teller) output(o *router.Output) {
 	case what != "" || o.Person != "":
 		t.item("output", cmp.Or(what, "of "+line(o.Person)))
 	}
+	t.became(o)
+	if o.Replays > 0 {
+		t.item("replayed", count(o.Replays, "time"))
+	}
+	if f := o.Before; f != nil {
+		t.item("before", "it was a dead letter from "+at(f.Settled)+": "+line(f.Reason)+", "+line(f.Error))
+	}
+	t.detail(o.Detail)
+}
+
+// became tells where an output is, or what became of it.
+func (t *teller) became(o *router.Output) {
 	settled := ""
 	if o.Settled != nil {
 		settled = at(*o.Settled) + ", " + time.Duration(o.LatencySeconds*float64(time.Second)).Round(time.Millisecond).String() + " after receipt"
@@ -178,13 +190,6 @@ func (t *teller) output(o *router.Output) {
 	default:
 		t.waiting(o, attempts)
 	}
-	if o.Replays > 0 {
-		t.item("replayed", count(o.Replays, "time"))
-	}
-	if f := o.Before; f != nil {
-		t.item("before", "it was a dead letter from "+at(f.Settled)+": "+line(f.Reason)+", "+line(f.Error))
-	}
-	t.detail(o.Detail)
 }
 
 // leadsTo names where a lane leads: the hub by its number, an endpoint by its URL.

@@ -2,12 +2,9 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -68,19 +65,11 @@ func startReloading(t *testing.T, file string, hangups <-chan os.Signal) (*reloa
 		t.Fatal(err)
 	}
 	srv.reloadFrom(first, elsewhere, &level, hangups)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx, ln) }()
-	r.running = &running{t: t, srv: srv, url: "http://" + ln.Addr().String(), stop: sync.OnceFunc(func() {
+	r.running = runService(t, srv, "0")
+	end := r.stop
+	r.stop = sync.OnceFunc(func() {
 		r.ask(http.MethodGet, "/metrics", "")
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		end()
 		for _, secret := range planted {
 			if text := r.logs.String() + r.seen.String(); strings.Contains(text, secret) {
 				at := strings.Index(text, secret)
@@ -90,7 +79,7 @@ func startReloading(t *testing.T, file string, hangups <-chan os.Signal) (*reloa
 		if t.Failed() {
 			t.Logf("log:\n%s", r.logs)
 		}
-	})}
+	})
 	t.Cleanup(r.stop)
 	return r, nil
 }
@@ -107,22 +96,9 @@ func mustReload(t *testing.T, file string) *reloading {
 // ask makes a request with the admin token.
 func (r *reloading) ask(method, path, body string) (int, string) {
 	r.t.Helper()
-	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("X-Admin-Token", r.admin)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	_, _ = r.seen.Write(text)
-	return res.StatusCode, string(text)
+	status, text := ask(r.t, method, r.url+path, body, "X-Admin-Token", r.admin)
+	_, _ = r.seen.Write([]byte(text))
+	return status, text
 }
 
 // reload wants a reload to end with a status, and with these texts in its answer.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -30,7 +29,13 @@ func startService(t *testing.T, cfg *config.Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return runService(t, srv, "0")
+}
+
+// runService runs a router on a port of this machine; "0" is any. It is stopped when the test ends, if not before.
+func runService(t *testing.T, srv *service, port string) *running {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,6 +50,28 @@ func startService(t *testing.T, cfg *config.Config) *running {
 	})}
 	t.Cleanup(r.stop)
 	return r
+}
+
+// ask makes a request, with names of headers and their values, and returns the answer.
+func ask(t *testing.T, method, url, body string, headers ...string) (status int, answer string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(text)
 }
 
 // post sends events of a server and wants them accepted.
@@ -74,18 +101,9 @@ func (r *running) settle() {
 // setByHand changes a contact as a person does in HubSpot.
 func setByHand(t *testing.T, url, email, properties string) {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPatch, url+"/crm/v3/objects/contacts/"+email+"?idProperty=email", bytes.NewBufferString(`{"properties":`+properties+`}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+demoToken)
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("a change by hand: %s", res.Status)
+	status, answer := ask(t, http.MethodPatch, url+"/crm/v3/objects/contacts/"+email+"?idProperty=email", `{"properties":`+properties+`}`,
+		"Authorization", "Bearer "+demoToken, "Content-Type", "application/json")
+	if status != http.StatusOK {
+		t.Fatalf("a change by hand: %d %s", status, answer)
 	}
 }

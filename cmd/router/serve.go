@@ -189,6 +189,19 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		return srv, err
 	}
 	runs := newDryRuns(srv)
+	srv.ingest, err = ingest.New(ingest.Options{
+		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,
+		Refused: srv.router.Refused, Ready: srv.ready,
+		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
+		Admin:   srv.admin(runs, quiet(shared, transport)),
+		DryRun:  runs.page,
+		Place:   srv.geo.Country, Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
+	})
+	return srv, err
+}
+
+// admin are the routes of the admin API. Destinations are tested with parts.
+func (srv *service) admin(runs *dryRuns, parts parts) map[string]fasthttp.RequestHandler {
 	evaluates := &evaluatePage{runs: runs, hidden: func() redactor { return srv.state.Load().redact }}
 	admin := map[string]fasthttp.RequestHandler{
 		"GET " + explainPath:             srv.explainPage,
@@ -199,18 +212,10 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		"POST " + reloadPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.reloadPage)),
 		"POST " + forgetPath:             fasthttpadaptor.NewFastHTTPHandler(http.HandlerFunc(srv.forgetPage)),
 		"POST " + evaluatePath:           fasthttpadaptor.NewFastHTTPHandler(evaluates),
-		"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, quiet(shared, transport)}),
+		"POST /api/v1/destinations/test": fasthttpadaptor.NewFastHTTPHandler(&destinationTest{srv.config, parts}),
 	}
 	srv.letters().addTo(admin)
-	srv.ingest, err = ingest.New(ingest.Options{
-		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,
-		Refused: srv.router.Refused, Ready: srv.ready,
-		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
-		Admin:   admin,
-		DryRun:  runs.page,
-		Place:   srv.geo.Country, Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
-	})
-	return srv, err
+	return admin
 }
 
 // storeOptions are what a configuration says of the store.

@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -19,23 +17,7 @@ import (
 // request makes one and returns the answer's status and body; headers are pairs of name and value.
 func (r *running) request(method, path, body string, headers ...string) (status int, answer string) {
 	r.t.Helper()
-	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return res.StatusCode, string(text)
+	return ask(r.t, method, r.url+path, body, headers...)
 }
 
 // TestPoliciesHoldOnDisk: what a policy forbids, and what is a secret, is in no file, at no time. What is kept is found, so the search works.

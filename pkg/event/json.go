@@ -169,25 +169,14 @@ func (e *Event) AppendView(dst []byte) []byte {
 		}
 	}
 	Members(text(e.JSON), func(key, rawKey, raw string) bool {
+		if e.leavesOut(key, raw) {
+			return true
+		}
 		v := gjson.Result{Raw: raw}
 		if isObject(raw) {
 			v.Type = gjson.JSON
 		}
 		switch key {
-		case FieldAPIKey: // would shadow the router's own
-			return true
-		case FieldEventID:
-			if !idHidden {
-				return true // ID is it, or what stands for it
-			}
-		case FieldHTTPContext:
-			if e.ownContext() {
-				return true // a client must not make up headers
-			}
-		case "event_id":
-			if id := gjson.Parse(raw).String(); !idHidden && (id == "" || id == e.ID) {
-				return true // moved, as in Jitsu
-			}
 		case FieldTimestamp:
 			has.timestamp = true
 		case FieldSource:
@@ -241,6 +230,25 @@ func (e *Event) AppendView(dst []byte) []byte {
 		}
 	}
 	return append(dst, '}')
+}
+
+// leavesOut says whether the view leaves out a member of the client's.
+func (e *Event) leavesOut(key, raw string) bool {
+	switch key {
+	case FieldAPIKey: // would shadow the router's own
+		return true
+	case FieldEventID:
+		return e.Hidden&HideID == 0 // ID is it, or what stands for it
+	case FieldHTTPContext:
+		return e.ownContext() // a client must not make up headers
+	case "event_id":
+		if e.Hidden&HideID != 0 {
+			return false
+		}
+		id := gjson.Parse(raw).String()
+		return id == "" || id == e.ID // moved, as in Jitsu
+	}
+	return false
 }
 
 // fieldContext is the object that holds all context in the compatibility format.

@@ -3,11 +3,12 @@ package router
 import (
 	"context"
 	"errors"
-	"eventrouter/pkg/store"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"eventrouter/pkg/store"
 )
 
 // ForgetQuery names a person who is to be forgotten, by one id at least.

@@ -3,11 +3,12 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/store"
-	"fmt"
-	"strings"
 )
 
 // files has the disk hold nothing of what was erased: neither the logs nor the database, between its rows and in the log beside it.

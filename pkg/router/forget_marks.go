@@ -2,11 +2,12 @@ package router
 
 import (
 	"context"
-	"eventrouter/pkg/store"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"eventrouter/pkg/store"
 )
 
 // mark notes durably who is forgotten, between two batches of the sorter: what it sorts from then on it looks at, and what came before is in the lanes.

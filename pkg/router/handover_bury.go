@@ -2,10 +2,11 @@ package router
 
 import (
 	"bytes"
-	"eventrouter/pkg/event"
-	"eventrouter/pkg/log"
 	"fmt"
 	"runtime/debug"
+
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
 )
 
 // bury makes a record, or an output of it for one destination, a dead letter. ev is the event as it came in; nil: it can not be read. The letter holds the

@@ -1,11 +1,12 @@
 package router
 
 import (
+	"fmt"
+
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/store"
-	"fmt"
 )
 
 // handed is a block in the making.

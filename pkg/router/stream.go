@@ -266,13 +266,7 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 		}
 		e.block, e.base = kept, l.blockedLocked(now)
 		if r, ok := retries[i]; ok {
-			// Where the clock was set back since, neither time may lie as far in the future as it was set back.
-			e.attempts, e.due, e.since, e.blocked = r.Attempt, earlier(r.Due, now.Add(longest(a.route.Retry.MaxDelay))), earlier(r.Since, now), r.Blocked
-			if late := now.Sub(r.Due); late > 0 {
-				e.blocked += late // nobody tried while the router was down
-			} else if a.mended && b.ID > s.passed.reached {
-				e.due = now
-			}
+			s.waitAgainLocked(e, &r, now)
 		}
 		if e.letGo {
 			e.busy = true
@@ -300,4 +294,16 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 	s.keepLocked(kept)
 	kept.thinLocked()
 	return forgotten, nil
+}
+
+// waitAgainLocked has e, which was just loaded, wait as the store says.
+func (s *stream) waitAgainLocked(e *entry, r *store.Retry, now time.Time) {
+	a := s.lane.account
+	// Where the clock was set back since, neither time may lie as far in the future as it was set back.
+	e.attempts, e.due, e.since, e.blocked = r.Attempt, earlier(r.Due, now.Add(longest(a.route.Retry.MaxDelay))), earlier(r.Since, now), r.Blocked
+	if late := now.Sub(r.Due); late > 0 {
+		e.blocked += late // nobody tried while the router was down
+	} else if a.mended && e.ref.Block > s.passed.reached {
+		e.due = now
+	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql/driver"
+
 	"eventrouter/pkg/seal"
 )
 

@@ -2,8 +2,9 @@ package store
 
 import (
 	"database/sql/driver"
-	"eventrouter/pkg/seal"
 	"strings"
+
+	"eventrouter/pkg/seal"
 )
 
 // letterName binds what is sealed of a dead letter to it, and to the part of it that it is.

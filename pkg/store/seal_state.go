@@ -4,10 +4,11 @@ import (
 	"crypto/rand"
 	"database/sql/driver"
 	"errors"
-	"eventrouter/pkg/seal"
 	"fmt"
 	"slices"
 	"strings"
+
+	"eventrouter/pkg/seal"
 )
 
 // sealState is what the table state says of encryption.

@@ -56,7 +56,7 @@ func testOneBad(r *rig) {
 			if i == at {
 				want = "rejected"
 			}
-			if got := class(o.Err); got != want {
+			if got := Class(o.Err); got != want {
 				r.t.Errorf("%s: entry %d is %s (%v), want %s", what, i, got, o.Err, want)
 			}
 		}
@@ -97,7 +97,7 @@ func testBlocked(r *rig) {
 		batch := r.entries(emails...)
 		r.remote.breakCalls(always(a))
 		for i, o := range r.send(context.Background(), batch) {
-			if got := class(o.Err); got != "blocked" {
+			if got := Class(o.Err); got != "blocked" {
 				r.t.Errorf("%s: entry %d is %s (%v), want blocked", what, i, got, o.Err)
 			}
 		}
@@ -120,7 +120,7 @@ func testThrottled(r *rig) {
 		case errors.As(o.Err, &block) && block.Until.Sub(began) >= wait:
 		case errors.As(o.Err, &retry) && retry.After >= wait:
 		default:
-			r.t.Errorf("429: entry %d is %s (%v), want to be tried again after %s", i, class(o.Err), o.Err, wait)
+			r.t.Errorf("429: entry %d is %s (%v), want to be tried again after %s", i, Class(o.Err), o.Err, wait)
 		}
 	}
 	r.remote.breakCalls(nil)

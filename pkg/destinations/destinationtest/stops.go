@@ -136,7 +136,7 @@ func testCutShortWhileSplitting(r *rig) {
 		cancel()
 		r.remote.breakCalls(nil)
 		for i, o := range out {
-			if c := class(o.Err); c == "rejected" && i != 1 || len(c) > 7 && c[:7] == "skipped" {
+			if c := Class(o.Err); c == "rejected" && i != 1 || len(c) > 7 && c[:7] == "skipped" {
 				r.t.Errorf("%s: entry %d is %s (%v)", what, i, c, o.Err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/destinationtest"
 	"eventrouter/pkg/event"
 )
 
@@ -21,7 +22,7 @@ func TestVerdicts(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, yaml)
 			r.at.answers(always(a))
-			if got := class(r.send(r.event(`{"a":"x"}`))[0].Err); got != want {
+			if got := destinationtest.Class(r.send(r.event(`{"a":"x"}`))[0].Err); got != want {
 				t.Errorf("%s %+v: %s, want %s", yaml, a, got, want)
 			}
 		})
@@ -108,8 +109,8 @@ func TestSplitting(t *testing.T) {
 			all = append(all, r.event(fmt.Sprintf(`{"n":%d}`, n)))
 		}
 		for n, o := range r.send(all...) {
-			if want := map[bool]string{false: "delivered", true: "rejected"}[bad[n]]; class(o.Err) != want {
-				t.Errorf("%d, bad %v: event %d is %s (%v)", status, bad, n, class(o.Err), o.Err)
+			if want := map[bool]string{false: "delivered", true: "rejected"}[bad[n]]; destinationtest.Class(o.Err) != want {
+				t.Errorf("%d, bad %v: event %d is %s (%v)", status, bad, n, destinationtest.Class(o.Err), o.Err)
 			}
 		}
 		if n := len(r.at.take()); n > calls {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/destinationtest"
 )
 
 // TestGetsAreNotRedirectedElsewhere: what answers a page to log in, or another one, has not taken an event.
@@ -34,7 +35,7 @@ func TestGetsAreNotRedirectedElsewhere(t *testing.T) {
 		arrived.Store(0)
 		r := real(t, fmt.Sprintf("url: %s/%d\nmethod: GET\nallow_private: true\n", server.URL, code))
 		out := r.send(r.event(`{}`))
-		if got := class(out[0].Err); got != want || (arrived.Load() > 0) != (want == "delivered") {
+		if got := destinationtest.Class(out[0].Err); got != want || (arrived.Load() > 0) != (want == "delivered") {
 			t.Errorf("%d: %s (%v), %d arrived, want %s", code, got, out[0].Err, arrived.Load(), want)
 		}
 	}
@@ -102,7 +103,7 @@ func TestHostileAnswers(t *testing.T) {
 		answer.Store(&text)
 		r := real(t, "url: http://"+listener.Addr().String()+"/\nallow_private: true\nheaders: {Authorization: Bearer s3cr3ts3cr3t}\n")
 		err := r.send(r.event(`{}`))[0].Err
-		if got := class(err); got != want {
+		if got := destinationtest.Class(err); got != want {
 			t.Errorf("%s: %s (%.300v), want %s", name, got, err, want)
 		}
 		if err != nil && (len(err.Error()) > 600 || strings.Contains(err.Error(), "s3cr3ts3cr3t") || strings.ContainsAny(err.Error(), "\x1b\n\x00")) {
@@ -161,7 +162,7 @@ func TestCredentialsOfAnEvent(t *testing.T) {
 		if envelope != "" {
 			ev = r.enveloped(`{"token":"of-the-event","JITSU_ENVELOP":` + envelope + `}`)
 		}
-		if out := r.send(ev); class(out[0].Err) != want {
+		if out := r.send(ev); destinationtest.Class(out[0].Err) != want {
 			t.Errorf("%s %s %d: %v, want %s", yaml, envelope, status, out[0].Err, want)
 		}
 	}

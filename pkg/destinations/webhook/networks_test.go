@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/destinationtest"
 )
 
 func TestNetworks(t *testing.T) {
@@ -76,7 +77,7 @@ func TestPrivateAddressesAreNotCalled(t *testing.T) {
 		before := calls.Load()
 		r := real(t, yaml)
 		out := r.send(r.enveloped(`{"JITSU_ENVELOP":` + envelope + `}`))
-		if got := class(out[0].Err); got != want || (calls.Load() > before) != (want == "delivered") {
+		if got := destinationtest.Class(out[0].Err); got != want || (calls.Load() > before) != (want == "delivered") {
 			t.Errorf("%s %s: %s (%v) with %d calls, want %s", yaml, envelope, got, out[0].Err, calls.Load()-before, want)
 		}
 	}
@@ -121,7 +122,7 @@ func TestRedirects(t *testing.T) {
 		arrived.Store(nil)
 		r := real(t, "url: "+server.URL+path+"\nallow_private: true\nheaders: {Authorization: Bearer abcdef}\nbody: '({a: 1})'\n")
 		out := r.send(r.event(`{}`))
-		if got := class(out[0].Err); got != want {
+		if got := destinationtest.Class(out[0].Err); got != want {
 			t.Errorf("%s: %s (%v), want %s", path, got, out[0].Err, want)
 		}
 		switch in := arrived.Load(); {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/destinationtest"
 	"eventrouter/pkg/event"
 )
 
@@ -85,7 +86,7 @@ func TestWhatCannotBeSent(t *testing.T) {
 		t.Helper()
 		r := newRig(t, yaml)
 		out := r.send(r.event(json))
-		if got := class(out[0].Err); got != "rejected" || out[0].Err.Error() != want || len(r.at.take()) > 0 {
+		if got := destinationtest.Class(out[0].Err); got != "rejected" || out[0].Err.Error() != want || len(r.at.take()) > 0 {
 			t.Errorf("%s\n%s: %s, %v, want %s", yaml, json, got, out[0].Err, want)
 		}
 	}
@@ -263,7 +264,7 @@ func TestEnvelopesThatAreRefused(t *testing.T) {
 		t.Helper()
 		r := newRig(t, "")
 		out := r.send(r.enveloped(`{"JITSU_ENVELOP":` + envelope + `}`))
-		if got := class(out[0].Err); got != "rejected" || out[0].Err.Error() != "JITSU_ENVELOP"+want || len(r.at.take()) > 0 {
+		if got := destinationtest.Class(out[0].Err); got != "rejected" || out[0].Err.Error() != "JITSU_ENVELOP"+want || len(r.at.take()) > 0 {
 			t.Errorf("%s: %s, %v, want %s", envelope, got, out[0].Err, want)
 		}
 	}

@@ -3,7 +3,6 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/destinationtest"
 	"eventrouter/pkg/event"
 )
 
@@ -177,28 +177,10 @@ func (r *rig) sendAll(batch []destinations.Entry) []destinations.Outcome {
 	return r.dest.Send(context.Background(), p, batch)
 }
 
-// class is the class of an outcome, in a word.
-func class(err error) string {
-	var reject *destinations.RejectError
-	var retry *destinations.RetryError
-	var block *destinations.BlockError
-	switch {
-	case err == nil:
-		return "delivered"
-	case errors.As(err, &reject):
-		return "rejected"
-	case errors.As(err, &block):
-		return "blocked"
-	case errors.As(err, &retry):
-		return "again after " + retry.After.String()
-	}
-	return "again"
-}
-
 func classes(out []destinations.Outcome) string {
 	var all []string
 	for _, o := range out {
-		all = append(all, class(o.Err))
+		all = append(all, destinationtest.Class(o.Err))
 	}
 	return strings.Join(all, ", ")
 }
