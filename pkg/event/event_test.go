@@ -103,6 +103,9 @@ func TestNormalize(t *testing.T) {
 	f(`{"a" : 1 , "a" : 2}`, `{"a":2}`)
 	f(`{"x":12345678901234567890,"x":1.10}`, `{"x":1.10}`)
 	f(`{"a\"":1,"a\"":2}`, `{"a\"":2}`)
+	f(`{"a":{"b":1,"b":2},"c":[{"d":1,"d":{"e":1,"e":" "}}],"a":{"b":3,"b":[4, 5],"x":6},"a":{"b":7,"b":8}}`, `{"a":{"b":8},"c":[{"d":{"e":" "}}]}`)
+	f(`{"a":1,"b":{"a":2},"b":3,"a":{"b":{}}}`, `{"a":{"b":{}},"b":3}`)
+	f(` [ { "a" : [ ] , "a" : { } } , 1 , true ] `, `[{"a":{}},1,true]`)
 }
 
 // FuzzNormalize holds Normalize against encoding/json, which also takes the last of duplicates.
@@ -289,6 +292,18 @@ func BenchmarkNormalizeWithoutDuplicates(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		Normalize(payload)
+	}
+}
+
+// BenchmarkNormalizeNested: 50 KiB, nested as deep as ingest takes it, with a duplicate at each depth.
+func BenchmarkNormalizeNested(b *testing.B) {
+	const depth = 120
+	pad := "[" + strings.Repeat("1,", 25<<10/depth-12) + "1]"
+	deep := []byte(strings.Repeat(`{"p":1,"p":`+pad+`,"a":`, depth) + "1" + strings.Repeat("}", depth))
+	b.SetBytes(int64(len(deep)))
+	b.ReportAllocs()
+	for b.Loop() {
+		Normalize(deep)
 	}
 }
 
