@@ -242,14 +242,24 @@ func (x *explainer) search(ctx context.Context) (*Explanation, error) {
 // finished returns the outcomes of what is asked for, newest first. That an id came again and again does not hide what became of the first.
 func (x *explainer) finished(ctx context.Context) ([]store.Outcome, error) {
 	q := store.OutcomeQuery{EventID: x.query.EventID, Person: x.query.Person, APIKey: x.query.APIKey, Limit: x.query.Limit}
-	all, err := x.store.Outcomes(ctx, q)
+	all, err := x.outcomes(ctx, q)
 	if err != nil || q.EventID == "" || len(all) < q.Limit {
 		return all, err
 	}
 	x.notef("the event came often: only the last %d outcomes are told, and those that are no duplicates", q.Limit)
 	q.Except = store.Duplicate
-	others, err := x.store.Outcomes(ctx, q)
+	others, err := x.outcomes(ctx, q)
 	return append(all, others...), err
+}
+
+// outcomes asks the store. What is damaged is told, and hides no other.
+func (x *explainer) outcomes(ctx context.Context, q store.OutcomeQuery) ([]store.Outcome, error) {
+	all, err := x.store.Outcomes(ctx, q)
+	if errors.Is(err, store.ErrDamaged) {
+		x.notef("not all that is known can be told: %v", err)
+		err = nil
+	}
+	return all, err
 }
 
 // meaningOfUnknown says what it can mean that nothing is known.

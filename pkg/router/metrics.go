@@ -194,6 +194,7 @@ var (
 	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", []string{"log"}, nil)
 	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
 	storeProblems = prometheus.NewDesc("router_store_check_problems", "Problems that the last check of the store has found, 10 at most.", nil, nil)
+	storeDamaged  = prometheus.NewDesc("router_store_damaged_rows_total", "Damaged rows of the store that were met.", []string{"table"}, nil)
 	storeChecked  = prometheus.NewDesc("router_store_check_timestamp_seconds", "When the last check of the store ended, in Unix seconds; 0 before the first.", nil, nil)
 	storeCheck    = prometheus.NewDesc("router_store_check_seconds", "How long it took.", nil, nil)
 	jitsuQueue    = prometheus.NewDesc("eventnative_destinations_events_queue_size", "Entries that are not finished.", []string{"destination_type", "destination_id"}, nil)
@@ -211,7 +212,7 @@ var (
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeCheck, jitsuQueue, refusedAPIKey,
+		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeDamaged, storeCheck, jitsuQueue, refusedAPIKey,
 		outcomes, outcomeBytes, outcomesGone, identityCount, identityGone, kvEntries, kvBytes, kvDropped,
 		deadLetters, deadLetterBytes, deadLetterOldest, deadLetterReplays, deadLetterMost,
 	} {
@@ -265,6 +266,9 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge(identityCount, float64(kept.Identities))
 	for bound, n := range map[string]int64{"count": kept.IdentitiesTooMany, "age": kept.IdentitiesTooOld} {
 		ch <- prometheus.MustNewConstMetric(identityGone, prometheus.CounterValue, float64(n), bound)
+	}
+	for table, n := range r.store.DamagedRows() {
+		ch <- prometheus.MustNewConstMetric(storeDamaged, prometheus.CounterValue, float64(n), table)
 	}
 	for destination, use := range r.store.KVUse() {
 		gauge(kvEntries, float64(use.Entries), destination)

@@ -30,6 +30,7 @@ type replayer struct {
 	full     map[string]bool // by destination
 	fullAt   time.Time       // when it was found out
 	resting  time.Time       // not before
+	singly   bool            // one of those that wait is damaged
 }
 
 func newReplayer(r *Router, mark deathMark) *replayer { return &replayer{r: r, mark: mark} }
@@ -65,14 +66,14 @@ func (p *replayer) look(ctx context.Context, now time.Time) (bool, error) {
 			return false, fmt.Errorf("read dead letters that are to be replayed: %w", err)
 		}
 		if len(letters) > 0 {
-			if letters[0].ID < int64(p.suspects.to) {
-				letters = letters[:1] // one of these killed the process: find out which
+			if letters[0].ID < int64(p.suspects.to) || p.singly {
+				letters = letters[:1] // one of these killed the process, or can not be deleted: find out which
 			}
 			p.last, p.waiting = name, letters
 			return true, nil
 		}
 	}
-	p.resting = now.Add(replayRetry)
+	p.resting, p.singly = now.Add(replayRetry), false
 	return false, nil
 }
 
@@ -151,7 +152,27 @@ func (s *sorter) replay(ctx context.Context, until time.Time) error {
 		p.waiting, p.resting = nil, time.Now().Add(fullFor)
 		return nil
 	}
+	if errors.Is(err, store.ErrDamaged) && len(h.batch.Replayed) > 0 {
+		return p.damaged(ctx, h, err)
+	}
 	return err
+}
+
+// damaged goes on without a letter that is damaged so that it can not be deleted: nothing of what was handed over with it counts.
+func (p *replayer) damaged(ctx context.Context, h *handover, cause error) error {
+	h.count = newCounts(h.r, h.table)
+	all := h.batch.Replayed
+	p.waiting = nil
+	if len(all) > 1 {
+		p.singly = true
+		return nil
+	}
+	id := all[0].ID
+	if _, err := p.r.store.UnmarkReplay(ctx, store.DeadLetterQuery{IDs: []int64{id}}); err != nil {
+		return fmt.Errorf("replay dead letter %d, which is damaged (%w): %w", id, cause, err)
+	}
+	p.r.logger.Error("a dead letter is damaged on the disk, so that it can not be deleted, and is not replayed", "id", id, "error", cause.Error())
+	return nil
 }
 
 // hand hands one letter over, unless it is gone or no longer to be.

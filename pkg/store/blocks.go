@@ -74,8 +74,9 @@ func (c *conn) snapshot(fn func() error) error {
 // blockHead is a block's row without its data.
 type blockHead struct {
 	StoredBlock
-	size int
-	crc  uint32
+	size     int
+	crc      uint32
+	finished int // that Done says, if there is one
 }
 
 func (c *conn) readBlocks(ctx context.Context, lane LaneID, after BlockID, maxBytes int64) (blocks []StoredBlock, err error) {
@@ -105,12 +106,13 @@ func (c *conn) readBlocks(ctx context.Context, lane LaneID, after BlockID, maxBy
 }
 
 func (c *conn) readHeads(lane LaneID, after BlockID) (heads []blockHead, err error) {
-	err = c.query(`SELECT b.id, b.entries, b.size, b.bytes, b.crc, p.done FROM blocks b LEFT JOIN progress p ON p.block = b.id
+	err = c.query(`SELECT b.id, b.entries, b.size, b.bytes, b.crc, p.done, p.finished FROM blocks b LEFT JOIN progress p ON p.block = b.id
 		WHERE b.lane = ? AND b.id > ? AND b.id NOT IN (SELECT block FROM damaged) ORDER BY b.id LIMIT ?`, func(row []driver.Value) error {
 		heads = append(heads, blockHead{
 			StoredBlock: StoredBlock{ID: BlockID(toInt(row[0])), Entries: int(toInt(row[1])), Bytes: toInt(row[3]), Done: toBytes(row[5])},
 			size:        int(toInt(row[2])),
 			crc:         uint32(toInt(row[4])),
+			finished:    int(toInt(row[6])),
 		})
 		return nil
 	}, lane, after, headsPerRead)
@@ -133,6 +135,11 @@ func (c *conn) readData(lane LaneID, h *blockHead) error {
 	}, h.ID)
 	if err != nil && code(err) != sqlite3.SQLITE_CORRUPT {
 		return err
+	}
+	if h.Done != nil && popCount(h.Done, h.Entries) != h.finished {
+		// Which of them are finished nobody knows: one that was delivered must not be sent once more behind what came later, nor one that was not be left out.
+		h.Done = nil
+		err = errors.New("the note of which entries are finished is damaged, so that some of them may have been delivered")
 	}
 	if err == nil && blockSum(h.ID, lane, h.Entries, blob) != h.crc {
 		err = errors.New("checksum does not match")

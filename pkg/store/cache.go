@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"database/sql/driver"
+	"fmt"
 	"maps"
 	"time"
 )
@@ -23,19 +24,38 @@ func (s *Store) CacheLoad(key string) (value []byte, at time.Time, ok bool) {
 		return bytes.Clone(v.value), v.at, true
 	}
 	err := s.read(func(c *conn) error {
-		return c.query(`SELECT value, at, sealed FROM cache WHERE key = ?`, func(row []driver.Value) (err error) {
-			value, at = toBytes(row[0]), toTime(row[1])
-			if toInt(row[2]) == 1 {
-				value, err = c.box.Open(nil, value, cacheName(key))
-			}
+		return c.query(`SELECT at, value, sealed, sum FROM cache WHERE key = ?`, func(row []driver.Value) (err error) {
+			at = toTime(row[0])
+			value, err = c.rowCache(key, row)
 			ok = err == nil
 			return err
 		}, key)
 	})
-	if err != nil {
+	switch {
+	case err != nil && s.isDamage(err):
+		s.tellDamaged(damagedCache, err)
+		return nil, time.Time{}, false
+	case err != nil:
 		s.opts.Logger.Warn("read cache", "store", s.path, "key", key, "error", err)
 	}
 	return value, at, ok
+}
+
+// rowCache returns the value of the columns at, value, sealed, sum.
+func (c *conn) rowCache(key string, row []driver.Value) (value []byte, err error) {
+	value = toBytes(row[1])
+	switch {
+	case toInt(row[2]) == 1:
+		if value, err = c.box.Open(nil, value, cacheName(key)); err != nil {
+			err = unopened(err)
+		}
+	case sumDiffers(row[3], cacheSum(key, toInt(row[0]), value)):
+		err = errSum
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cache %s: %w", key, err)
+	}
+	return value, nil
 }
 
 // CacheStore keeps a copy of value under key. It does not wait for the disk: the value is written when no batch waits,
@@ -85,10 +105,11 @@ func (s *Store) putCaches(caches map[string]*cacheValue) error {
 // putCache writes one value; at is in Unix milliseconds.
 func (c *conn) putCache(key string, at int64, value []byte) error {
 	sealed := 0
+	var sum any = cacheSum(key, at, value)
 	if c.box.Seals() {
-		sealed = 1
+		sealed, sum = 1, nil
 		c.sealed = c.box.Seal(c.sealed[:0], value, cacheName(key))
 		value = c.sealed
 	}
-	return c.exec(`INSERT OR REPLACE INTO cache (key, at, value, sealed) VALUES (?, ?, ?, ?)`, key, at, value, sealed)
+	return c.exec(`INSERT OR REPLACE INTO cache (key, at, value, sealed, sum) VALUES (?, ?, ?, ?, ?)`, key, at, value, sealed, sum)
 }

@@ -8,13 +8,14 @@ import (
 )
 
 // Calls returns the calls that are marked and not done, in the order of their ids. At start these are the calls that were
-// out when the last process ended.
+// out when the last process ended. One that is damaged is left out: its entries are as those that wait.
 func (s *Store) Calls() (calls []Call, err error) {
 	err = s.read(func(c *conn) error {
 		return c.query(`SELECT id, lane, ambiguous, age, entries FROM calls ORDER BY id`, func(row []driver.Value) error {
 			refs, err := parseRefs(toString(row[4]))
 			if err != nil {
-				return fmt.Errorf("%w: call %d: %w", ErrDamaged, toInt(row[0]), err)
+				s.tellDamaged(damagedCalls, fmt.Errorf("call %d: %w", toInt(row[0]), err))
+				return nil
 			}
 			calls = append(calls, Call{
 				ID: CallID(toInt(row[0])), Lane: LaneID(toInt(row[1])), Ambiguous: toTime(row[2]), Entries: refs,
@@ -47,13 +48,17 @@ func (s *Store) BlockLanes(calls []Call) (map[BlockID]LaneID, error) {
 	return lanes, err
 }
 
-// Holds returns the holds, by lane and key.
+// Holds returns the holds, by lane and key. One that is damaged is left out.
 func (s *Store) Holds() (holds []Hold, err error) {
 	err = s.read(func(c *conn) error {
-		return c.query(`SELECT lane, key, until, sealed FROM holds ORDER BY lane, key`, func(row []driver.Value) error {
+		return c.query(`SELECT lane, key, until, sealed, sum FROM holds ORDER BY lane, key`, func(row []driver.Value) error {
 			h, err := c.rowHold(row)
-			if err == nil {
+			switch {
+			case err == nil:
 				holds = append(holds, h)
+			case s.isDamage(err):
+				s.tellDamaged(damagedHolds, err)
+				err = nil
 			}
 			return err
 		})
@@ -83,17 +88,19 @@ func (c *conn) rowHold(row []driver.Value) (h Hold, err error) {
 			return h, fmt.Errorf("hold of lane %d: %w", h.Lane, unopened(err))
 		}
 		h.Key = texts[0]
+	} else if sumDiffers(row[4], holdSum(&h)) {
+		return h, fmt.Errorf("hold of lane %d: %w", h.Lane, errSum)
 	}
 	return h, nil
 }
 
-// holdColumns are the columns key and sealed of a hold.
-func (c *conn) holdColumns(h *Hold) (key, sealed any) {
+// holdColumns are the columns key, sealed and sum of a hold.
+func (c *conn) holdColumns(h *Hold) (key, sealed, sum any) {
 	key = c.hashed("hold", h.Key)
 	if hash, ok := key.([]byte); ok {
-		sealed = c.sealTexts(holdName(h.Lane, hash), h.Key)
+		return key, c.sealTexts(holdName(h.Lane, hash), h.Key), nil
 	}
-	return key, sealed
+	return key, nil, holdSum(h)
 }
 
 func (c *conn) rowRetry(block BlockID, row []driver.Value) Retry {

@@ -95,11 +95,11 @@ func FuzzParseRefs(f *testing.F) {
 
 // FuzzLoadHashes: any row in a table of hashes gives a usable window.
 func FuzzLoadHashes(f *testing.F) {
-	f.Add(int64(1), int64(1), int64(0), int64(0), []byte("12345678"))
-	f.Add(int64(-1), int64(-1), int64(-1), int64(3), []byte("123456789"))
-	f.Fuzz(func(t *testing.T, id, num, began, mark int64, hashes []byte) {
+	f.Add(int64(1), int64(1), int64(0), int64(0), []byte("12345678"), int64(-1))
+	f.Add(int64(-1), int64(-1), int64(-1), int64(3), []byte("123456789"), int64(5))
+	f.Fuzz(func(t *testing.T, id, num, began, mark int64, hashes []byte, crc int64) {
 		w := newWindow("seen", 0, 1000)
-		w.loadRowLocked([]driver.Value{id, num, began, mark, hashes}, at)
+		w.loadRowLocked([]driver.Value{id, num, began, mark, hashes, crc}, at, func(error) {})
 		st := w.step(at, [2][]uint64{{1, 2, 3}})
 		w.adopt(&st)
 		if seen, _ := w.has(2); !seen {

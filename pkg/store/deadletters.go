@@ -136,8 +136,10 @@ func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []D
 // letterColumns are what rowDeadLetter reads; letterBodies may follow.
 const (
 	letterColumns = `SELECT d.id, d.destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
-		received, at, attempts, reason, error, outputs, replays, coalesce(r.how, ''), coalesce(r.problem, '')`
+		received, at, attempts, reason, error, outputs, replays, coalesce(r.how, ''), coalesce(r.problem, ''), sum`
 	letterBodies = `, crc, event, original`
+
+	letterColumnCount = 21
 )
 
 func (c *conn) rowDeadLetter(row []driver.Value) (DeadLetter, error) {
@@ -148,20 +150,35 @@ func (c *conn) rowDeadLetter(row []driver.Value) (DeadLetter, error) {
 		APIKey: toString(row[7]), EventID: toString(row[8]), EventType: toString(row[9]), Person: toString(row[10]),
 		Received: toTime(row[11]), At: toTime(row[12]), Attempts: int(toInt(row[13])),
 		Reason:  toString(row[14]),
-		Outputs: int(toInt(row[16])), Replays: int(toInt(row[17])), Replay: parseReplay(toString(row[18])), Problem: c.openNote(row[19], problemName(toInt(row[0]))),
+		Outputs: int(toInt(row[16])), Replays: int(toInt(row[17])), Problem: c.openNote(row[19], problemName(toInt(row[0]))),
 	}
-	if len(row) > 20 {
-		d.Event, d.Original = toBytes(row[21]), toBytes(row[22])
-		if letterSum(d.Event, d.Original) != uint32(toInt(row[20])) {
-			return d, fmt.Errorf("%w: dead letter %d: checksum does not match", ErrDamaged, d.ID)
+	var damage error
+	known := true
+	if d.Replay, known = parseReplay(toString(row[18])); !known {
+		damage = fmt.Errorf("%w: how it is to be replayed can not be read", ErrDamaged)
+	}
+	if sumDiffers(row[20], letterPlaceSum(&d)) {
+		damage = fmt.Errorf("%w: where it belongs: checksum does not match", ErrDamaged)
+	}
+	bodies := len(row) > letterColumnCount
+	if bodies {
+		d.Event, d.Original = toBytes(row[22]), toBytes(row[23])
+		if letterSum(d.Event, d.Original) != uint32(toInt(row[21])) {
+			damage = errSum
 		}
+	}
+	if damage != nil && bodies {
+		return d, fmt.Errorf("dead letter %d: %w", d.ID, damage)
 	}
 	switch err := c.openLetter(&d, row[15]); {
 	case err == nil:
-	case errors.Is(err, ErrKey) || len(row) > 20:
+	case errors.Is(err, ErrKey) || bodies:
 		return d, fmt.Errorf("dead letter %d: %w", d.ID, unopened(err))
 	default: // the others are to be seen, and this one too
 		d.Error = "(" + err.Error() + ")"
+	}
+	if damage != nil {
+		d.Error = "(" + damage.Error() + ") " + d.Error
 	}
 	return d, nil
 }
@@ -188,12 +205,12 @@ func (r *Replay) words() string {
 	return words
 }
 
-// parseReplay is the inverse of words.
-func parseReplay(words string) *Replay {
+// parseReplay is the inverse of words. With a word that it does not know, it returns false, and those that it does.
+func parseReplay(words string) (r *Replay, known bool) {
 	if words == "" {
-		return nil
+		return nil, true
 	}
-	r := &Replay{}
+	r, known = &Replay{}, true
 	for word := range strings.SplitSeq(words, ",") {
 		switch word {
 		case replayAsIs:
@@ -202,9 +219,12 @@ func parseReplay(words string) *Replay {
 			r.Overwrite = true
 		case replayAll:
 			r.All = true
+		case replayOriginal:
+		default:
+			known = false
 		}
 	}
-	return r
+	return r, known
 }
 
 // DeadLetterSummary is what a query finds, counted.

@@ -42,11 +42,11 @@ func (t *tx) putDeadLetter(d *DeadLetter) error {
 	t.letters = true
 	l := t.s.w.storedLetter(d)
 	return t.s.w.exec(`INSERT INTO dead_letters (id, destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person,
-		received, at, attempts, reason, error, outputs, replays, crc, event, original)
+		received, at, attempts, reason, error, outputs, replays, crc, event, original, sum)
 		VALUES ((SELECT CASE WHEN ?1 > 0 AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE id = ?1) THEN ?1 END),
-		?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)`,
+		?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)`,
 		d.ID, d.Destination, d.Hub, d.Account, d.Lane, d.Offset, d.Index, d.APIKey, l.eventID, l.eventType, l.person,
-		d.Received, d.At, d.Attempts, d.Reason, l.error, d.Outputs, d.Replays, l.crc, l.event, l.original)
+		d.Received, d.At, d.Attempts, d.Reason, l.error, d.Outputs, d.Replays, l.crc, l.event, l.original, letterPlaceSum(d))
 }
 
 // putReplayed notes what became of letters that were to be sent again.
@@ -135,13 +135,39 @@ const (
 )
 
 // DropDeadLetters deletes what q finds, all of it with a Limit of 0, also what is to be replayed, and returns how many that were. Each leaves an outcome.
+// Those that are damaged so that they can not be deleted stay: an ErrDamaged names them when all others are gone.
 func (s *Store) DropDeadLetters(ctx context.Context, q DeadLetterQuery) (dropped int64, err error) {
+	var stuck []int64
 	err = s.eachStep(ctx, q, func(ids []int64) error {
-		n, err := s.drop(ctx, ids, droppedByHand, ``)
+		n, stay, err := s.dropEach(ctx, ids, droppedByHand, ``)
 		dropped += n
+		stuck = append(stuck, stay...)
 		return err
 	})
+	if err == nil && len(stuck) > 0 {
+		err = fmt.Errorf("%w: %d dead letters can not be deleted, among them %d: see what a check of the store says", ErrDamaged, len(stuck), stuck[0])
+	}
 	return dropped, err
+}
+
+// dropEach is drop that goes on past letters that are damaged, which it returns.
+func (s *Store) dropEach(ctx context.Context, ids []int64, reason, condition string) (dropped int64, stuck []int64, err error) {
+	dropped, err = s.drop(ctx, ids, reason, condition)
+	switch {
+	case !errors.Is(err, ErrDamaged):
+		return dropped, nil, err
+	case len(ids) == 1:
+		s.tellDamaged(damagedLetters, fmt.Errorf("dead letter %d can not be deleted: %w", ids[0], err))
+		return 0, ids, nil
+	}
+	for _, half := range [][]int64{ids[:len(ids)/2], ids[len(ids)/2:]} {
+		n, stay, err := s.dropEach(ctx, half, reason, condition)
+		dropped, stuck = dropped+n, append(stuck, stay...)
+		if err != nil {
+			return dropped, stuck, err
+		}
+	}
+	return dropped, stuck, nil
 }
 
 // ExpireDeadLetters deletes some of the letters that became dead before a time, the oldest first, but none that are to be replayed. Each leaves an outcome.
@@ -168,7 +194,7 @@ func (s *Store) ExpireDeadLetters(ctx context.Context, before time.Time) (droppe
 		})
 		if err == nil && len(ids) > 0 {
 			more = more || len(ids) == lettersPerStep
-			dropped[destination], err = s.drop(ctx, ids, droppedTooOld, ` AND id NOT IN (SELECT letter FROM replays WHERE how <> '')`)
+			dropped[destination], _, err = s.dropEach(ctx, ids, droppedTooOld, ` AND id NOT IN (SELECT letter FROM replays WHERE how <> '')`)
 		}
 		if err != nil {
 			return dropped, more, err

@@ -136,14 +136,14 @@ func (s *Store) eachIdentity(ctx context.Context, each func(*Identity) error) er
 		}
 		n := 0
 		err := s.read(func(c *conn) error {
-			return c.query(`SELECT api_key, kind, value, email, server, seen, sealed FROM identities WHERE (api_key, kind, value) > (?, ?, ?)
+			return c.query(`SELECT api_key, kind, value, email, server, seen, sealed, sum FROM identities WHERE (api_key, kind, value) > (?, ?, ?)
 				ORDER BY api_key, kind, value LIMIT ?`, func(row []driver.Value) error {
 				n++
 				last = [3]driver.Value{row[0], row[1], row[2]}
 				id, err := c.rowIdentity(row)
-				if err != nil {
+				if err != nil && !s.isDamage(err) {
 					return err
-				}
+				} // what is damaged goes by what stands there all the same
 				return each(&id)
 			}, last[0], last[1], last[2], identitiesPerRead)
 		})

@@ -63,7 +63,8 @@ func (t *tx) eraseHashes() (err error) {
 }
 
 func eraseKnown(c *conn, gone map[uint64]bool) (rows []hashRow, err error) {
-	err = c.query(`SELECT id, hashes FROM known`, func(row []driver.Value) error {
+	var sums []int64
+	err = c.query(`SELECT id, hashes, bucket, began, mark FROM known`, func(row []driver.Value) error {
 		old := toBytes(row[1])
 		left := make([]byte, 0, len(old))
 		for ; len(old) >= 8; old = old[8:] {
@@ -73,12 +74,13 @@ func eraseKnown(c *conn, gone map[uint64]bool) (rows []hashRow, err error) {
 		}
 		if len(left) < len(toBytes(row[1]))&^7 {
 			rows = append(rows, hashRow{toInt(row[0]), left})
+			sums = append(sums, hashesSum(toInt(row[0]), toInt(row[2]), toInt(row[3]), int(toInt(row[4])), left))
 		}
 		return nil
 	})
-	for _, r := range rows {
+	for i, r := range rows {
 		if err == nil {
-			err = c.exec(`UPDATE known SET hashes = ? WHERE id = ?`, r.hashes, r.id)
+			err = c.exec(`UPDATE known SET hashes = ?, crc = ? WHERE id = ?`, r.hashes, sums[i], r.id)
 		}
 	}
 	return rows, err

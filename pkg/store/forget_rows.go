@@ -165,12 +165,12 @@ func (s *Store) EraseKV(ctx context.Context, destination string, names func(text
 		var gone []KV
 		more = false
 		err := s.read(func(c *conn) error {
-			return c.query(`SELECT id, key, value FROM kv WHERE destination = ? AND id > ? ORDER BY id LIMIT ?`, func(row []driver.Value) error {
+			return c.query(`SELECT id, key, value, expires, sum FROM kv WHERE destination = ? AND id > ? ORDER BY id LIMIT ?`, func(row []driver.Value) error {
 				more, after = true, toInt(row[0])
-				key, value, err := c.rowKV(destination, row[1], row[2])
-				if err != nil {
+				key, value, err := c.rowKV(destination, row[1], row[2], row[3], row[4])
+				if err != nil && !s.isDamage(err) {
 					return err
-				}
+				} // what is damaged goes by what stands there all the same
 				if names(key) || names(value) {
 					gone = append(gone, KV{Destination: destination, Key: key})
 				}

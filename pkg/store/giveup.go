@@ -68,7 +68,7 @@ func (t *tx) giveUpOne(g *GivenUp) error {
 	var entries, bytes, finished int64
 	err := t.s.w.query(`SELECT b.entries, b.bytes, p.finished FROM blocks b LEFT JOIN progress p ON p.block = b.id
 		WHERE b.id = ? AND b.lane = ? AND b.id NOT IN (SELECT block FROM damaged)`, func(row []driver.Value) error {
-		found, entries, bytes, finished = true, toInt(row[0]), toInt(row[1]), toInt(row[2])
+		found, entries, bytes, finished = true, toInt(row[0]), toInt(row[1]), min(max(toInt(row[2]), 0), toInt(row[0]))
 		return nil
 	}, g.Block, g.Lane)
 	if err != nil {

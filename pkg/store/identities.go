@@ -43,7 +43,7 @@ func newIdentityCache(perMap int) *identityCache {
 	return &identityCache{perMap: perMap, young: make(map[idKey]cachedIdentity)}
 }
 
-// Identity returns what is remembered of an id.
+// Identity returns what is remembered of an id. A row that is damaged is as one that is not there.
 func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 	key := idKey{apiKey, kind, value}
 	cached, version, ok := s.identities.get(key)
@@ -52,11 +52,15 @@ func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 	}
 	var found cachedIdentity
 	err := s.read(func(c *conn) error {
-		return c.query(`SELECT api_key, kind, value, email, server, seen, sealed FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
+		return c.query(`SELECT api_key, kind, value, email, server, seen, sealed, sum FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
 			if toInt(row[5]) == 0 { // of a person who is forgotten: see MarkForgotten
 				return nil
 			}
 			id, err := c.rowIdentity(row)
+			if err != nil && s.isDamage(err) {
+				s.tellDamaged(damagedIdentities, err)
+				return nil
+			}
 			found = cachedIdentity{email: id.Email, server: id.Server, seen: toMillis(id.Seen), found: true}
 			return err
 		}, apiKey, kind, c.hashed("identity", kind, value))
@@ -70,7 +74,7 @@ func (s *Store) Identity(apiKey, kind, value string) (Identity, bool, error) {
 	return found.identity(key), found.found, nil
 }
 
-// rowIdentity reads the columns api_key, kind, value, email, server, seen, sealed.
+// rowIdentity reads the columns api_key, kind, value, email, server, seen, sealed, sum. With an ErrDamaged it returns what stands there.
 func (c *conn) rowIdentity(row []driver.Value) (Identity, error) {
 	id := Identity{
 		APIKey: toString(row[0]), Kind: toString(row[1]), Value: toString(row[2]), Email: toString(row[3]), Server: toInt(row[4]) == 1, Seen: toTime(row[5]),
@@ -81,17 +85,19 @@ func (c *conn) rowIdentity(row []driver.Value) (Identity, error) {
 			return id, fmt.Errorf("identity of API key %s: %w", id.APIKey, unopened(err))
 		}
 		id.Value, id.Email = texts[0], texts[1]
+	} else if sumDiffers(row[7], identitySum(&id)) {
+		return id, fmt.Errorf("identity of API key %.100s: %w", id.APIKey, errSum)
 	}
 	return id, nil
 }
 
-// identityColumns are the columns value, email and sealed of an identity. A look-up by them is one by hashed with the same words.
-func (c *conn) identityColumns(id *Identity) (value, email, sealed any) {
+// identityColumns are the columns value, email, sealed and sum of an identity. A look-up by them is one by hashed with the same words.
+func (c *conn) identityColumns(id *Identity) (value, email, sealed, sum any) {
 	value, email = c.hashed("identity", id.Kind, id.Value), c.hashed("email", id.Email)
 	if hash, ok := value.([]byte); ok {
-		sealed = c.sealTexts(identityName(id.APIKey, id.Kind, hash), id.Value, id.Email)
+		return value, email, c.sealTexts(identityName(id.APIKey, id.Kind, hash), id.Value, id.Email), nil
 	}
-	return value, email, sealed
+	return value, email, nil, identitySum(id)
 }
 
 func (c *identityCache) get(key idKey) (_ cachedIdentity, version uint64, ok bool) {
@@ -163,13 +169,13 @@ func (t *tx) putIdentities(identities []Identity) error {
 			server = 1
 		}
 		replaced := false
-		value, email, sealed := t.s.w.identityColumns(&id)
-		err := t.s.w.query(`INSERT INTO identities (api_key, kind, value, email, server, seen, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET email = excluded.email, server = excluded.server, seen = excluded.seen, sealed = excluded.sealed
+		value, email, sealed, sum := t.s.w.identityColumns(&id)
+		err := t.s.w.query(`INSERT INTO identities (api_key, kind, value, email, server, seen, sealed, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET email = excluded.email, server = excluded.server, seen = excluded.seen, sealed = excluded.sealed, sum = excluded.sum
 			WHERE excluded.server >= server RETURNING 1`, func([]driver.Value) error {
 			replaced = true
 			return nil
-		}, id.APIKey, id.Kind, value, email, server, id.Seen, sealed)
+		}, id.APIKey, id.Kind, value, email, server, id.Seen, sealed, sum)
 		if err != nil {
 			return err
 		}

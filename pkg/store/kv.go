@@ -47,12 +47,16 @@ func (s *Store) LimitKV(entries int, bytes int64) {
 	s.kv.maxBytes.Store(bytes)
 }
 
-// KV returns the value of a destination's key; false when there is none, or its time is over.
+// KV returns the value of a destination's key; false when there is none, its time is over, or its row is damaged.
 func (s *Store) KV(destination, key string) (v KV, ok bool, err error) {
 	err = s.read(func(c *conn) error {
-		return c.query(`SELECT value, expires, key FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) (err error) {
+		return c.query(`SELECT value, expires, key, sum FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) (err error) {
 			v = KV{Destination: destination, Expires: toTime(row[1])}
-			v.Key, v.Value, err = c.rowKV(destination, row[2], row[0])
+			v.Key, v.Value, err = c.rowKV(destination, row[2], row[0], row[1], row[3])
+			if err != nil && s.isDamage(err) {
+				s.tellDamaged(damagedKV, err)
+				v.Value, err = "", nil
+			}
 			return err
 		}, destination, c.hashed("kv", destination, key))
 	})
@@ -62,11 +66,15 @@ func (s *Store) KV(destination, key string) (v KV, ok bool, err error) {
 	return v, true, nil
 }
 
-// rowKV returns key and value of an entry by what is stored of them.
-func (c *conn) rowKV(destination string, storedKey, storedValue driver.Value) (key, value string, err error) {
+// rowKV returns key and value of an entry by what is stored of them. With the ErrDamaged of a plain one it returns what stands there.
+func (c *conn) rowKV(destination string, storedKey, storedValue, expires, sum driver.Value) (key, value string, err error) {
 	hash, sealed := storedKey.([]byte)
 	if !sealed {
-		return toString(storedKey), toString(storedValue), nil
+		key, value = toString(storedKey), toString(storedValue)
+		if sumDiffers(sum, kvSum(destination, key, value, toInt(expires))) {
+			err = fmt.Errorf("$kv of %s: %w", destination, errSum)
+		}
+		return key, value, err
 	}
 	texts, err := c.openTexts(storedValue, kvName(destination, hash), 2)
 	if err != nil {
@@ -75,13 +83,13 @@ func (c *conn) rowKV(destination string, storedKey, storedValue driver.Value) (k
 	return texts[0], texts[1], nil
 }
 
-// kvColumns are what is stored of key and value.
-func (c *conn) kvColumns(destination, key, value string) (storedKey, storedValue any) {
+// kvColumns are what is stored of key and value, and the column sum; expires in Unix milliseconds.
+func (c *conn) kvColumns(destination, key, value string, expires int64) (storedKey, storedValue, sum any) {
 	storedKey = c.hashed("kv", destination, key)
 	if hash, ok := storedKey.([]byte); ok {
-		return storedKey, c.sealTexts(kvName(destination, hash), key, value)
+		return storedKey, c.sealTexts(kvName(destination, hash), key, value), nil
 	}
-	return key, value
+	return key, value, kvSum(destination, key, value, expires)
 }
 
 // KVUse says what each destination keeps, by its name. Entries whose time is over count until they are pruned.
@@ -180,7 +188,7 @@ func (t *tx) putEntry(v *KV) error {
 	if err != nil {
 		return err
 	}
-	key, value := c.kvColumns(v.Destination, v.Key, v.Value)
+	key, value, sum := c.kvColumns(v.Destination, v.Key, v.Value, toMillis(v.Expires))
 	u := st.of(&t.s.kv, v.Destination)
 	if id != 0 {
 		u.Entries, u.Bytes = u.Entries-1, u.Bytes-size
@@ -190,10 +198,10 @@ func (t *tx) putEntry(v *KV) error {
 	case v.Value == "":
 		err = c.exec(`DELETE FROM kv WHERE id = ?`, id)
 	case id != 0:
-		err = c.exec(`UPDATE kv SET id = ?, written = ?, expires = ?, size = ?, value = ? WHERE id = ?`, st.next, t.now, v.Expires, v.size(), value, id)
+		err = c.exec(`UPDATE kv SET id = ?, written = ?, expires = ?, size = ?, value = ?, sum = ? WHERE id = ?`, st.next, t.now, v.Expires, v.size(), value, sum, id)
 	default:
-		err = c.exec(`INSERT INTO kv (id, destination, key, written, expires, size, value) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			st.next, v.Destination, key, t.now, v.Expires, v.size(), value)
+		err = c.exec(`INSERT INTO kv (id, destination, key, written, expires, size, value, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			st.next, v.Destination, key, t.now, v.Expires, v.size(), value, sum)
 	}
 	if v.Value != "" {
 		u.Entries, u.Bytes = u.Entries+1, u.Bytes+v.size()

@@ -80,7 +80,7 @@ func (s *Store) readMemories(c *conn, hashes []uint64, places []placedMemory, fo
 			row = memoryRow{id: id}
 			switch err := c.memoryRow(&row); {
 			case errors.Is(err, ErrDamaged):
-				s.opts.Logger.Error("what is remembered of some identities can not be read and is left out", "error", err.Error())
+				s.tellDamaged(damagedMemories, err)
 			case err != nil:
 				return nil, err
 			}

@@ -71,11 +71,9 @@ func resealCache(t *tx, key []driver.Value) (bytes int, err error) {
 	c := t.s.w
 	var at int64
 	var value []byte
-	err = c.query(`SELECT at, value, sealed FROM cache WHERE key = ?`, func(row []driver.Value) (err error) {
-		at, value = toInt(row[0]), toBytes(row[1])
-		if toInt(row[2]) == 1 {
-			value, err = c.box.Open(nil, value, cacheName(toString(key[0])))
-		}
+	err = c.query(`SELECT at, value, sealed, sum FROM cache WHERE key = ?`, func(row []driver.Value) (err error) {
+		at = toInt(row[0])
+		value, err = c.rowCache(toString(key[0]), row)
 		return err
 	}, key[0])
 	if err != nil {
@@ -142,46 +140,46 @@ func resealExport(t *tx, key []driver.Value) (bytes int, err error) {
 func resealIdentity(t *tx, key []driver.Value) (bytes int, err error) {
 	c := t.s.w
 	var id Identity
-	err = c.query(`SELECT api_key, kind, value, email, server, seen, sealed FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
+	err = c.query(`SELECT api_key, kind, value, email, server, seen, sealed, sum FROM identities WHERE api_key = ? AND kind = ? AND value = ?`, func(row []driver.Value) error {
 		id, err = c.rowIdentity(row)
 		return err
 	}, key[0], key[1], key[2])
 	if err != nil {
 		return 0, err
 	}
-	value, email, sealed := c.identityColumns(&id)
-	return 0, c.exec(`UPDATE identities SET value = ?, email = ?, sealed = ? WHERE api_key = ? AND kind = ? AND value = ?`, value, email, sealed, key[0], key[1], key[2])
+	value, email, sealed, sum := c.identityColumns(&id)
+	return 0, c.exec(`UPDATE identities SET value = ?, email = ?, sealed = ?, sum = ? WHERE api_key = ? AND kind = ? AND value = ?`, value, email, sealed, sum, key[0], key[1], key[2])
 }
 
 func resealKV(t *tx, key []driver.Value) (bytes int, err error) {
 	c, id := t.s.w, toInt(key[0])
-	var storedKey, storedValue any
-	err = c.query(`SELECT destination, key, value FROM kv WHERE id = ?`, func(row []driver.Value) error {
-		key, value, err := c.rowKV(toString(row[0]), row[1], row[2])
+	var storedKey, storedValue, sum any
+	err = c.query(`SELECT destination, key, value, expires, sum FROM kv WHERE id = ?`, func(row []driver.Value) error {
+		key, value, err := c.rowKV(toString(row[0]), row[1], row[2], row[3], row[4])
 		if err == nil {
 			bytes = len(value)
-			storedKey, storedValue = c.kvColumns(toString(row[0]), key, value)
+			storedKey, storedValue, sum = c.kvColumns(toString(row[0]), key, value, toInt(row[3]))
 		}
 		return err
 	}, id)
 	if err != nil {
 		return 0, err
 	}
-	return bytes, c.exec(`UPDATE kv SET key = ?, value = ? WHERE id = ?`, storedKey, storedValue, id)
+	return bytes, c.exec(`UPDATE kv SET key = ?, value = ?, sum = ? WHERE id = ?`, storedKey, storedValue, sum, id)
 }
 
 func resealHold(t *tx, key []driver.Value) (bytes int, err error) {
 	c := t.s.w
 	var h Hold
-	err = c.query(`SELECT lane, key, until, sealed FROM holds WHERE lane = ? AND key = ?`, func(row []driver.Value) error {
+	err = c.query(`SELECT lane, key, until, sealed, sum FROM holds WHERE lane = ? AND key = ?`, func(row []driver.Value) error {
 		h, err = c.rowHold(row)
 		return err
 	}, key[0], key[1])
 	if err != nil {
 		return 0, err
 	}
-	stored, sealed := c.holdColumns(&h)
-	return 0, c.exec(`UPDATE holds SET key = ?, sealed = ? WHERE lane = ? AND key = ?`, stored, sealed, key[0], key[1])
+	stored, sealed, sum := c.holdColumns(&h)
+	return 0, c.exec(`UPDATE holds SET key = ?, sealed = ?, sum = ? WHERE lane = ? AND key = ?`, stored, sealed, sum, key[0], key[1])
 }
 
 func resealLetter(t *tx, key []driver.Value) (bytes int, err error) {

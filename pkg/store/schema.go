@@ -270,6 +270,15 @@ ALTER TABLE identities ADD COLUMN sealed BLOB;  -- value and email, which are ha
 ALTER TABLE holds ADD COLUMN sealed BLOB;       -- likewise key
 ALTER TABLE cache ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;  -- 1: value is
 
+-- Checksums of what plain rows say: see sum.go. NULL, or -1: the row is sealed, and so authenticated, or from before.
+ALTER TABLE seen ADD COLUMN crc INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE known ADD COLUMN crc INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE identities ADD COLUMN sum INTEGER;
+ALTER TABLE kv ADD COLUMN sum INTEGER;
+ALTER TABLE holds ADD COLUMN sum INTEGER;
+ALTER TABLE cache ADD COLUMN sum INTEGER;
+ALTER TABLE dead_letters ADD COLUMN sum INTEGER;  -- of where it belongs; crc is that of its records
+
 -- Persons who are forgotten, as keyed hashes. What the logs hold of them below these positions is not delivered.
 CREATE TABLE forgotten (
 	hash          BLOB PRIMARY KEY,

@@ -257,7 +257,7 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	now := time.Now()
-	if err := errors.Join(s.seen.load(s.w, now), s.known.load(s.w, now), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w),
+	if err := errors.Join(s.seen.load(s.w, now, s.teller(damagedSeen)), s.known.load(s.w, now, s.teller(damagedKnown)), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w),
 		s.letters.load(s.w), s.loadForgotten()); err != nil {
 		return err
 	}

@@ -262,8 +262,8 @@ func (t *tx) putCalls(calls []Call, done []CallID) error {
 func (t *tx) putHolds(holds []Hold, before time.Time) error {
 	for i := range holds {
 		h := &holds[i]
-		key, sealed := t.s.w.holdColumns(h)
-		if err := t.s.w.exec(`INSERT OR REPLACE INTO holds (lane, key, until, sealed) VALUES (?, ?, ?, ?)`, h.Lane, key, h.Until, sealed); err != nil {
+		key, sealed, sum := t.s.w.holdColumns(h)
+		if err := t.s.w.exec(`INSERT OR REPLACE INTO holds (lane, key, until, sealed, sum) VALUES (?, ?, ?, ?, ?)`, h.Lane, key, h.Until, sealed, sum); err != nil {
 			return err
 		}
 	}

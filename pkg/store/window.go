@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql/driver"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -173,8 +174,9 @@ func (w *window) write(c *conn, st *windowStep) error {
 		if len(st.added[mark]) == 0 {
 			continue
 		}
-		err := c.exec(`INSERT OR REPLACE INTO `+w.table+` (id, bucket, began, mark, hashes) VALUES (?, ?, ?, ?, ?)`,
-			st.tails[mark].id, st.bucket.num, st.bucket.began, mark, st.tails[mark].hashes)
+		err := c.exec(`INSERT OR REPLACE INTO `+w.table+` (id, bucket, began, mark, hashes, crc) VALUES (?, ?, ?, ?, ?, ?)`,
+			st.tails[mark].id, st.bucket.num, st.bucket.began, mark, st.tails[mark].hashes,
+			hashesSum(st.tails[mark].id, st.bucket.num, toMillis(st.bucket.began), mark, st.tails[mark].hashes))
 		if err != nil {
 			return err
 		}
@@ -215,16 +217,16 @@ func (w *window) trim() {
 	}
 }
 
-// load reads the window from its table.
-func (w *window) load(c *conn, now time.Time) error {
+// load reads the window from its table. Of a row that is damaged it takes the hashes, of which most are right, as of the bucket before and without a mark; tell is called for it.
+func (w *window) load(c *conn, now time.Time, tell func(error)) error {
 	n, err := c.queryInt(`SELECT sum(length(hashes)) / 8 FROM ` + w.table)
 	if err != nil {
 		return err
 	}
 	w.mu.Lock()
 	w.reserveLocked(min(int(n), w.max+w.part))
-	err = c.query(`SELECT id, bucket, began, mark, hashes FROM `+w.table+` ORDER BY id`, func(row []driver.Value) error {
-		w.loadRowLocked(row, now)
+	err = c.query(`SELECT id, bucket, began, mark, hashes, crc FROM `+w.table+` ORDER BY id`, func(row []driver.Value) error {
+		w.loadRowLocked(row, now, tell)
 		return nil
 	})
 	w.mu.Unlock()
@@ -236,13 +238,21 @@ func (w *window) load(c *conn, now time.Time) error {
 	return nil
 }
 
-func (w *window) loadRowLocked(row []driver.Value, now time.Time) {
+func (w *window) loadRowLocked(row []driver.Value, now time.Time, tell func(error)) {
 	id, num, mark, hashes := toInt(row[0]), toInt(row[1]), int(toInt(row[3])&1), toBytes(row[4])
+	began := toTime(row[2])
+	if sumDiffers(row[5], hashesSum(id, num, toInt(row[2]), int(toInt(row[3])), hashes)) {
+		tell(fmt.Errorf("row %d: %w", id, errSum))
+		num, mark, began = 1, 0, now
+		if n := len(w.buckets); n > 0 {
+			num, began = w.buckets[n-1].num, w.buckets[n-1].began
+		}
+	}
 	if len(w.buckets) == 0 {
 		w.firstRow = id
 	}
 	if n := len(w.buckets); n == 0 || w.buckets[n-1].num != num {
-		w.buckets = append(w.buckets, bucket{num: num, began: toTime(row[2]), firstRow: id})
+		w.buckets = append(w.buckets, bucket{num: num, began: began, firstRow: id})
 		w.tails = [2]hashRow{}
 	}
 	w.nextRow, w.nextBucket = id+1, num+1

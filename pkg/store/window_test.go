@@ -157,7 +157,7 @@ func TestWindowMatchesModel(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := reloaded.load(c, time.Now()); err != nil {
+		if err := reloaded.load(c, time.Now(), func(err error) { t.Error(err) }); err != nil {
 			t.Fatal(err)
 		}
 		c.close()

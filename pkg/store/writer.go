@@ -34,7 +34,8 @@ type request struct {
 // one is being written share the next transaction, in the order in which they came.
 //
 // When ctx ends before the writing began, b is not written and ctx's error is returned; after that Commit waits for the
-// outcome. ErrBatch: b is at fault and others are not. ErrFull: the disk is full, try again later.
+// outcome. ErrBatch: b is at fault and others are not. ErrFull: the disk is full, try again later. ErrDamaged: b is about something that can not be read, and
+// nothing of it was written.
 func (s *Store) Commit(ctx context.Context, b *Batch) error {
 	req := &request{batch: b, done: make(chan struct{})}
 	buf := blobs.Get().(*[]byte)
@@ -236,13 +237,13 @@ func (s *Store) take() []*request {
 	return group
 }
 
-// writeGroup writes group in the transaction that is open. When that fails for one batch's fault, they are written singly,
+// writeGroup writes group in the transaction that is open. When that fails for one batch's fault, or for what it touches is damaged, they are written singly,
 // so that only that one fails.
 func (s *Store) writeGroup(group []*request) {
 	began := time.Now()
 	err := s.transact(group)
 	s.stats.commitNanos.Add(int64(time.Since(began)))
-	if err == nil || len(group) == 1 || !errors.Is(err, ErrBatch) {
+	if err == nil || len(group) == 1 || !errors.Is(err, ErrBatch) && !errors.Is(err, ErrDamaged) {
 		answer(group, err)
 		return
 	}
@@ -296,6 +297,8 @@ func (s *Store) end(err error) error {
 	switch code(err) {
 	case -1, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
 		return fmt.Errorf("%w: %w", ErrBatch, err)
+	case sqlite3.SQLITE_CORRUPT: // what is rolled back has done no harm, and others need not touch what is damaged
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case sqlite3.SQLITE_FULL:
 		s.stats.fullAt.Store(time.Now().UnixNano())
 		return fmt.Errorf("%w: %w", ErrFull, err)
@@ -335,6 +338,7 @@ type counters struct {
 	identities                    atomic.Int64 // when they were last gone through
 	identitiesTooOld              atomic.Int64
 	identitiesTooMany             atomic.Int64
+	damaged                       damagedRows
 	walDamaged                    atomic.Int64 // 1: the write-ahead log was damaged when it was opened
 	fullAt                        atomic.Int64 // when a write found the disk full, Unix nanoseconds; 0: the last one did not
 }
