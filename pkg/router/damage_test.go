@@ -135,3 +135,100 @@ func (g *rig) settleLog() {
 		}
 	}
 }
+
+// TestDamagedMemories: bytes of what is only remembered change on the disk. The router starts, writes nothing to whom it does not mean, and says what it does not know any more.
+func TestDamagedMemories(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g := newRig(t, newRemote(), nil)
+		g.start()
+		g.post(`{"id":"first","event_type":"user_identify","user":{"id":"u1","email":"ann@b.co","v":1}}`)
+		g.drain()
+		g.stop()
+		db, err := sql.Open("sqlite", filepath.Join(g.dir, "store", "router.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.Exec(`UPDATE identities SET email = 'amn@b.co'; UPDATE outcomes SET data = zeroblob(length(data)); UPDATE seen SET began = 0; UPDATE known SET mark = 1 - mark, bucket = 77;
+			UPDATE memories SET data = zeroblob(length(data)); UPDATE cache SET value = x'7b'`)
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		g.start()
+		g.post(`{"id":"first","event_type":"user_identify","user":{"id":"u1","email":"ann@b.co","v":9}}`, // a duplicate still
+			`{"id":"unknown","event_type":"user_identify","user":{"id":"u1","v":2}}`, identify("bob@b.co", 3))
+		g.drain()
+		for key, want := range map[string]string{"amn@b.co": "", "ann@b.co": "1", "bob@b.co": "3"} {
+			g.want(key, g.writes(key), want)
+		}
+		x, err := g.router.Explain(context.Background(), ExplainQuery{EventID: "first"})
+		if err != nil || !strings.Contains(strings.Join(x.Notes, "\n"), "can not be read") {
+			t.Errorf("explained as %+v, %v", x, err)
+		}
+		g.post(`{"event_type":"user_identify","user":{"id":"u1","email":"ann@b.co","v":4}}`) // teaches it anew
+		g.drain()
+		g.post(`{"event_type":"user_identify","user":{"id":"u1","v":5}}`)
+		g.drain()
+		g.want("ann", g.writes("ann@b.co"), "1 4 5")
+		for _, table := range []string{"identities", "outcomes", "seen", "known"} {
+			if g.store.DamagedRows()[table] == 0 {
+				t.Errorf("nothing is counted of %s", table)
+			}
+		}
+		g.stop()
+	})
+}
+
+// TestDamagedLetterIsReplayedNot: letters of which the mark, the place or the record is damaged stay, and say so; the others are sent.
+func TestDamagedLetterIsReplayedNot(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		r := newRemote()
+		refuses := true
+		r.answer = func(c call) []error {
+			if refuses {
+				return []error{destinations.Reject(errors.New("400"))}
+			}
+			return nil
+		}
+		g := newRig(t, r, nil)
+		g.start()
+		for n := range 5 {
+			g.post(identify(fmt.Sprintf("p%d@b.co", n), n))
+			g.drain()
+		}
+		g.stop()
+		refuses = false
+		g.open()
+		if n, err := g.store.MarkReplay(context.Background(), store.DeadLetterQuery{}, store.Replay{AsIs: true}); n != 5 || err != nil {
+			t.Fatal(n, err)
+		}
+		g.closeFiles()
+		db, err := sql.Open("sqlite", filepath.Join(g.dir, "store", "router.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.Exec(`UPDATE replays SET how = 'bs_is' WHERE letter = 1; UPDATE dead_letters SET lane = 'events' WHERE id = 2; UPDATE dead_letters SET event = zeroblob(length(event)) WHERE id = 3;
+			UPDATE replays SET destination = 'crl' WHERE letter = 4`)
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		g.start()
+		g.drain()
+		time.Sleep(time.Hour)
+		for n, want := range []string{"", "", "", "3", "4"} {
+			g.want(fmt.Sprint("p", n), g.writes(fmt.Sprintf("p%d@b.co", n)), want)
+		}
+		left, err := g.store.DeadLetters(context.Background(), store.DeadLetterQuery{})
+		if err != nil || len(left) != 3 {
+			t.Errorf("%d are left, %v", len(left), err)
+		}
+		for _, d := range left {
+			if d.ID > 3 || !strings.Contains(d.Problem, "damaged") {
+				t.Errorf("left is %+v", d)
+			}
+		}
+		if g.store.ReplaysLeft()["crm"] != 0 {
+			t.Errorf("to be replayed still: %v", g.store.ReplaysLeft())
+		}
+		g.stop()
+	})
+}

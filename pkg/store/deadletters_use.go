@@ -2,6 +2,8 @@ package store
 
 import (
 	"database/sql/driver"
+	"fmt"
+	"maps"
 	"sync"
 	"time"
 )
@@ -40,10 +42,30 @@ func (l *letters) adopt(use lettersInUse) {
 	l.mu.Unlock()
 }
 
-func (l *letters) load(c *conn) error {
+func (l *letters) load(c *conn, tell func(error)) error {
 	use, err := c.letterUse()
+	if err == nil && len(use.marked) > 0 {
+		use.marked, err = c.recountMarks(use.marked, tell)
+	}
 	l.adopt(use)
 	return err
+}
+
+// recountMarks mends the counts of marks where they are not those that there are: what is replayed goes by them.
+func (c *conn) recountMarks(counted map[string]int64, tell func(error)) (marked map[string]int64, err error) {
+	marked = make(map[string]int64, len(counted))
+	err = c.query(`SELECT destination, count(*) FROM replays WHERE how <> '' GROUP BY destination`, func(row []driver.Value) error {
+		marked[toString(row[0])] = toInt(row[1])
+		return nil
+	})
+	if err != nil || maps.Equal(marked, counted) {
+		return marked, err
+	}
+	tell(fmt.Errorf("%w: the counts of those that are to be replayed are not right", ErrDamaged))
+	if err := c.exec(`DELETE FROM replay_use`); err != nil {
+		return marked, err
+	}
+	return marked, c.exec(`INSERT INTO replay_use SELECT destination, count(*) FROM replays WHERE how <> '' GROUP BY destination`)
 }
 
 func (c *conn) letterUse() (use lettersInUse, err error) {

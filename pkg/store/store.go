@@ -258,7 +258,7 @@ func (s *Store) open() (err error) {
 	}
 	now := time.Now()
 	if err := errors.Join(s.seen.load(s.w, now, s.teller(damagedSeen)), s.known.load(s.w, now, s.teller(damagedKnown)), s.memories.load(s.w), s.outcomes.load(s.w), s.kv.load(s.w),
-		s.letters.load(s.w), s.loadForgotten()); err != nil {
+		s.letters.load(s.w, s.teller(damagedLetters)), s.loadForgotten()); err != nil {
 		return err
 	}
 	last, err := s.w.queryInt(`SELECT max(id) FROM calls`)
