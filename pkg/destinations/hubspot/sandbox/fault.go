@@ -45,7 +45,7 @@ type fault struct {
 }
 
 // Inject adds a fault; of several that match a call the oldest acts. clear removes it. One of the whole sandbox acts on the calls of every
-// hub, and before those of a hub.
+// hub, and before those of a hub. Those of a hub act on oauth/token, too, when its code or refresh token is in the form.
 func (s *Sandbox) Inject(f Fault) (clear func()) {
 	in := s.inject(f)
 	return func() {

@@ -56,6 +56,12 @@ const (
 	codeLife         = 5 * time.Minute
 )
 
+// maxTokenSeconds bounds what the life of access tokens can be set to: a day.
+const maxTokenSeconds = 24 * 60 * 60
+
+// tokenLife is the life of access tokens.
+func (o *Options) tokenLife() time.Duration { return cmp.Or(o.AccessTokenLife, defaultTokenLife) }
+
 // complete fills in defaults and checks the app.
 func (a *App) complete() error {
 	a.Name, a.ID = cmp.Or(a.Name, a.ClientID), cmp.Or(a.ID, defaultAppID)

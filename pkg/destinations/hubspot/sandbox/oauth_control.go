@@ -121,6 +121,7 @@ func (s *Sandbox) Consent(link, hubID string, grant bool) (redirect string, err 
 	if c.resolve(u.EscapedPath()); c.route == nil || c.route.name != "oauth/authorize" {
 		return "", errors.New("the link is none to /oauth/authorize")
 	}
+	s = s.provider.top
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	location, refusal := s.st.consent(c)

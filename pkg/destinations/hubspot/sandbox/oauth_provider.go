@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -33,8 +34,7 @@ type provider struct {
 // hubEntry is a hub; its sandbox is made when it is first asked for.
 type hubEntry struct {
 	Hub
-	initial Options
-	box     *Sandbox
+	box *Sandbox
 }
 
 type installKey struct{ client, hub string }
@@ -123,7 +123,7 @@ func (p *provider) addHubLocked(h Hub) error {
 	if p.hubs[h.ID] != nil {
 		return errors.New("hub " + h.ID + " exists")
 	}
-	e := &hubEntry{Hub: h, initial: h.apply(p.top.initial)}
+	e := &hubEntry{Hub: h}
 	p.hubs[h.ID], p.order = e, append(p.order, e)
 	return nil
 }
@@ -137,7 +137,7 @@ func (p *provider) hub(id string) *Sandbox {
 		return nil
 	}
 	if e.box == nil {
-		e.box = newHub(e.initial, p)
+		e.box = newHub(e.apply(p.top.initial), p)
 	}
 	return e.box
 }
@@ -151,6 +151,19 @@ func (p *provider) owner(token string) string {
 		return ""
 	}
 	return t.install.hub
+}
+
+// formOwner is the hub whose code or refresh token a form holds, or "".
+func (p *provider) formOwner(c *call) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if code := p.codes[c.form.Get("code")]; code != nil {
+		return code.hub
+	}
+	if in := p.refresh[cmp.Or(c.form.Get("refresh_token"), c.form.Get("token"))]; in != nil {
+		return in.hub
+	}
+	return ""
 }
 
 // isOAuth reports whether a token is an app's access token, known or not.

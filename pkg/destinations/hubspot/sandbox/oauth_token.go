@@ -72,10 +72,7 @@ func (st *state) oauthToken(c *call) answer {
 	if e != nil {
 		return st.refuse(e)
 	}
-	life := st.opts.AccessTokenLife
-	if life == 0 {
-		life = defaultTokenLife
-	}
+	life := st.opts.tokenLife()
 	return tokenAnswer(in, p.accessLocked(in, life), life)
 }
 

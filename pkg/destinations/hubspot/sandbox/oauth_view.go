@@ -10,7 +10,7 @@ import (
 )
 
 // maxHubs is how many hubs one call may add.
-const maxHubs = 100_000
+const maxHubs = 10_000
 
 // postedHubs is one hub, or count of them with the ids from first on.
 type postedHubs struct {

@@ -24,6 +24,10 @@ type optionsView struct {
 	KeepOldEmail    bool          `json:"keep_old_email"`
 	TokenInfo       bool          `json:"token_info"`
 	LifecycleStage  string        `json:"lifecycle_stage"`
+	// Of apps. What tokens are like is read from the options of the whole sandbox, not from a hub's.
+	AppBurst            int   `json:"app_burst"` // 0: no limit
+	AccessTokenSeconds  int64 `json:"access_token_seconds"`
+	RotateRefreshTokens bool  `json:"rotate_refresh_tokens"`
 
 	AutoContactFromEvent         bool `json:"auto_contact_from_event"`
 	AcceptUnknownEventProperties bool `json:"accept_unknown_event_properties"`
@@ -41,6 +45,7 @@ func (o *Options) view() optionsView {
 		EventsPerSecond: o.EventsPerSecond, LagMS: o.Lag.Milliseconds(), Enterprise: !o.NoEnterprise,
 		MissingScopes: append([]string{}, o.MissingScopes...), Required: append([]Requirement{}, o.Required...),
 		KeepOldEmail: o.KeepOldEmail, TokenInfo: !o.NoTokenInfo, LifecycleStage: o.LifecycleStage,
+		AppBurst: o.appBurst(), AccessTokenSeconds: int64(o.tokenLife() / time.Second), RotateRefreshTokens: o.RotateRefreshTokens,
 		AutoContactFromEvent: o.AutoContactFromEvent, AcceptUnknownEventProperties: o.AcceptUnknownEventProperties, StrictUUID: o.StrictUUID,
 		BadEvents: badEventNames[o.BadEvents],
 	}
@@ -52,8 +57,10 @@ func (v *optionsView) apply(o *Options) error {
 	switch {
 	case v.HubID != o.HubID:
 		return errors.New("hub_id can not be changed")
-	case v.Burst < 0 || v.Daily < 0 || v.EventsPerSecond < 0:
-		return errors.New("burst, daily and events_per_second must not be negative; 0 is no limit")
+	case v.Burst < 0 || v.Daily < 0 || v.EventsPerSecond < 0 || v.AppBurst < 0:
+		return errors.New("burst, daily, events_per_second and app_burst must not be negative; 0 is no limit")
+	case v.AccessTokenSeconds < 1 || v.AccessTokenSeconds > maxTokenSeconds:
+		return fmt.Errorf("access_token_seconds must be from 1 to %d", maxTokenSeconds)
 	case v.BurstWindowMS < 1 || v.BurstWindowMS > most:
 		return fmt.Errorf("burst_window_ms must be from 1 to %d", most)
 	case v.LagMS < 0 || v.LagMS > most:
@@ -82,6 +89,10 @@ func (v *optionsView) apply(o *Options) error {
 	o.EventsPerSecond, o.Lag = v.EventsPerSecond, time.Duration(v.LagMS)*time.Millisecond
 	o.NoEnterprise, o.NoTokenInfo = !v.Enterprise, !v.TokenInfo
 	o.MissingScopes, o.Required = v.MissingScopes, v.Required
+	if o.AppBurst = v.AppBurst; v.AppBurst == 0 {
+		o.AppBurst = -1
+	}
+	o.AccessTokenLife, o.RotateRefreshTokens = time.Duration(v.AccessTokenSeconds)*time.Second, v.RotateRefreshTokens
 	o.KeepOldEmail, o.LifecycleStage = v.KeepOldEmail, v.LifecycleStage
 	o.AutoContactFromEvent, o.AcceptUnknownEventProperties, o.StrictUUID = v.AutoContactFromEvent, v.AcceptUnknownEventProperties, v.StrictUUID
 	o.BadEvents = BadEvents(slices.Index(badEventNames, v.BadEvents))

@@ -230,24 +230,34 @@ func readBody(r io.Reader, size int64) ([]byte, error) {
 
 // do answers one call at the hub that it is for, by a fault when one matches there or in the whole sandbox.
 func (s *Sandbox) do(ctx context.Context, c *call) (answer, error) {
-	f := s.takeFault(c)
-	if hub := s.hubOf(c); hub != s {
-		if f == nil {
-			f = hub.takeFault(c)
-		}
-		return hub.process(ctx, c, f)
+	f, hub := s.takeFault(c), s.hubOf(c)
+	if about := s.tokenHub(c, hub); f == nil && about != s {
+		f = about.takeFault(c)
 	}
-	return s.process(ctx, c, f)
+	return hub.process(ctx, c, f)
 }
 
-// hubOf finds the hub by the call's token: an app's access token is good in one hub.
+// hubOf finds the hub by the call's token: an app's access token is good in one hub. The identity provider is at the first one.
 func (s *Sandbox) hubOf(c *call) *Sandbox {
-	if token := c.token(); s.provider.top == s && isOAuth(token) && (c.route == nil || c.route.policy != openPolicy) {
+	if c.route != nil && c.route.policy == openPolicy {
+		return s.provider.top
+	}
+	if token := c.token(); s.provider.top == s && isOAuth(token) {
 		if hub := s.provider.hub(s.provider.owner(token)); hub != nil {
 			return hub
 		}
 	}
 	return s
+}
+
+// tokenHub is the hub whose code or refresh token a form holds: its faults act on that call, too. Otherwise it is the hub given.
+func (s *Sandbox) tokenHub(c *call, otherwise *Sandbox) *Sandbox {
+	if s.provider.top == s && c.form != nil {
+		if hub := s.provider.hub(s.provider.formOwner(c)); hub != nil {
+			return hub
+		}
+	}
+	return otherwise
 }
 
 // process answers a call here, by the fault if there is one.

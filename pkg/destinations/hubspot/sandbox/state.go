@@ -46,9 +46,9 @@ func newState(o *Options, p *provider) *state {
 		opts:        o,
 		provider:    p,
 		contacts:    newContactBook(),
-		properties:  newRegistry[property](),
+		properties:  newRegistry[property](len(defaultProperties())),
 		groups:      map[string]string{},
-		definitions: newRegistry[definition](),
+		definitions: newRegistry[definition](0),
 		burned:      map[string]bool{},
 		events:      newEventLog(),
 		quota:       newQuota(o),
@@ -217,7 +217,9 @@ type registry[T any] struct {
 	truth, view map[string]*T
 }
 
-func newRegistry[T any]() registry[T] { return registry[T]{map[string]*T{}, map[string]*T{}} }
+func newRegistry[T any](size int) registry[T] {
+	return registry[T]{make(map[string]*T, size), make(map[string]*T, size)}
+}
 
 // put makes v known and visible at once.
 func (r *registry[T]) put(name string, v *T) { r.truth[name], r.view[name] = v, v }
