@@ -16,6 +16,8 @@ var allowed = map[string][]string{
 	"pkg/store":  {"pkg/seal"},
 	"pkg/redact": {},
 
+	"pkg/endusers": {"pkg/config"},
+
 	"pkg/ingest/segment": {},
 
 	"pkg/upload": {},

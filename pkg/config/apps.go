@@ -30,18 +30,29 @@ type App struct {
 	Proxy          Proxy
 	// AppEvents are `app_events`, undecoded: package appevents compiles them. They do not exist when absent.
 	AppEvents Settings
+	// Schemas are the files that app_events name, by their names as they stand there.
+	Schemas map[string]string
+	// RateLimit is `rate_limit`: what one account may post with tokens; default 50 a second, and 500 at once.
+	RateLimit RateLimit
 	Pos       Pos
 }
 
 // EndUserTokens is `tokens` of an app: whose signed tokens speak for an account, the one that they name as `sub`.
 type EndUserTokens struct {
-	Keys     []string      // keys: public keys in PEM, RSA of 2048 bits and more, P-256, P-384, P-521 or Ed25519
-	KeyFiles []string      // key_files: files with such keys
+	// Keys are `keys` and what stands in `key_files`: public keys in PEM, RSA of 2048 bits and more, P-256, P-384, P-521 or Ed25519. Package endusers reads them.
+	Keys     []KeyText
 	JWKSURL  string        // jwks_url: where a JSON Web Key Set stands
 	Audience string        // audience: that a token must name; "": any, and tokens without one
 	Issuer   string        // issuer: that a token must name; "": any
 	Skew     time.Duration // skew: by which clocks may differ; default 60s
 	MaxAge   time.Duration // max_age: longest from iat to exp; default 24h
+}
+
+// KeyText is a text that should hold public keys, with its place.
+type KeyText struct {
+	Text string
+	Path string // such as apps.crm.tokens.keys[0]
+	Pos  Pos
 }
 
 // Portal is `portal` of an app: the page where an account connects and chooses.
@@ -86,6 +97,7 @@ type app struct {
 	Portal         portal        `yaml:"portal"`
 	Proxy          appProxy      `yaml:"proxy"`
 	AppEvents      Settings      `yaml:"app_events"`
+	RateLimit      rateLimit     `yaml:"rate_limit"`
 }
 
 type endUserTokens struct {
@@ -126,6 +138,8 @@ func DefaultApp(name string) App {
 		Tokens: EndUserTokens{Skew: time.Minute, MaxAge: 24 * time.Hour},
 		Portal: Portal{Title: name},
 		Proxy:  Proxy{Timeout: 30 * time.Second, MaxBytes: 10 << 20},
+
+		RateLimit: RateLimit{EventsPerSecond: 50, Burst: 500},
 	}
 }
 
@@ -166,13 +180,17 @@ func (l *loader) app(name string, s Settings) App {
 		Tokens: endUserTokens{Skew: a.Tokens.Skew, MaxAge: a.Tokens.MaxAge},
 		Portal: portal{Title: a.Portal.Title},
 		Proxy:  appProxy{Timeout: a.Proxy.Timeout, MaxBytes: Size(a.Proxy.MaxBytes)},
+
+		RateLimit: rateLimit(a.RateLimit),
 	}
 	l.decodeInto(s, &raw)
 	a.Type, a.ClientID, a.ClientSecret, a.RedirectURL = raw.Type, string(raw.ClientID), raw.ClientSecret, raw.RedirectURL
 	a.Scopes, a.OptionalScopes, a.ReturnURLs = raw.Scopes, raw.OptionalScopes, raw.ReturnURLs
 	a.AuthorizeURL, a.BaseURL, a.APIVersion = raw.AuthorizeURL, strings.TrimRight(raw.BaseURL, "/"), string(raw.APIVersion)
 	a.LinkAge, a.StateAge, a.Notify, a.AppEvents = raw.LinkAge, raw.StateAge, raw.Notify, raw.AppEvents
-	a.Tokens = EndUserTokens{raw.Tokens.Keys, raw.Tokens.KeyFiles, raw.Tokens.JWKSURL, raw.Tokens.Audience, raw.Tokens.Issuer, raw.Tokens.Skew, raw.Tokens.MaxAge}
+	a.RateLimit = RateLimit(raw.RateLimit)
+	a.Schemas = l.schemas(a.AppEvents)
+	a.Tokens = EndUserTokens{l.keyTexts(s, raw.Tokens), raw.Tokens.JWKSURL, raw.Tokens.Audience, raw.Tokens.Issuer, raw.Tokens.Skew, raw.Tokens.MaxAge}
 	a.Portal = Portal{Parents: raw.Portal.Parents, Title: raw.Portal.Title, Options: l.portalOptions(raw.Portal.Options)}
 	a.Proxy = Proxy{raw.Proxy.Allow, raw.Proxy.Timeout, int64(raw.Proxy.MaxBytes)}
 	l.checkApp(s, a)
@@ -229,6 +247,11 @@ func (l *loader) checkApp(s Settings, a App) {
 	check(a.Tokens.Skew >= 0 && a.Tokens.Skew <= time.Hour, "tokens.skew", "must be from 0s to 1h")
 	check(a.Tokens.MaxAge > 0, "tokens.max_age", "must be more than 0")
 	check(a.Tokens.JWKSURL == "" || isWebURL(a.Tokens.JWKSURL), "tokens.jwks_url", "must be an http or https URL")
+	if a.Tokens.JWKSURL != "" && a.Tokens.Audience == "" {
+		l.warn(s, "tokens.jwks_url", "without tokens.audience any token that a key from there has signed, for whatever purpose, speaks for the account that it names as sub")
+	}
+	check(a.RateLimit.EventsPerSecond >= 0, "rate_limit.events_per_second", "must not be negative; 0 is no limit")
+	check(a.RateLimit.EventsPerSecond == 0 || a.RateLimit.Burst > 0, "rate_limit.burst", "must be more than 0")
 	for _, p := range a.Portal.Parents {
 		u, err := url.Parse(p)
 		check(err == nil && isWebURL(p) && u.Path == "" && u.RawQuery == "", "portal.parents", "%s must be an origin, such as https://app.example.com", p)

@@ -122,6 +122,7 @@ func (l *loader) load() {
 	l.geo(raw.Geo)
 	l.apiKeys(Settings(raw.APIKeys))
 	l.checkIDs()
+	l.nameApps(Settings(raw.Apps))
 	l.destinations(Settings(raw.Destinations))
 	l.apps(Settings(raw.Apps))
 	l.warnUnfed()
