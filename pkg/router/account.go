@@ -52,7 +52,10 @@ func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
 	return a, nil
 }
 
-// workedOf returns when a call to a hub last went through.
+// ticks is t, a time of this process, as nanoseconds from 1 on: by the monotonic clock, so that it may be compared also where the clock was set meanwhile.
+func (r *Router) ticks(t time.Time) int64 { return int64(t.Sub(r.made)) + 1 }
+
+// workedOf returns when a call to a hub last went through, in ticks; 0: none has.
 func (r *Router) workedOf(destination, hub string) *atomic.Int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -77,6 +77,7 @@ type unsorted struct {
 	read     store.BlockID // last one that was read
 	blocks   []store.StoredBlock
 	block    *unsortedBlock // begun; nil: none
+	setBack  time.Time      // when an event was first found whose receipt is yet to come; zero: the last one's is not
 }
 
 // unsortedBlock is a block that is being sorted.
@@ -275,8 +276,16 @@ func (u *unsorted) rest(now time.Time) time.Duration {
 	if u.wait == 0 {
 		return 0
 	}
-	// No longer than that where the clock was set back.
-	return min(u.block.entries[u.block.next].Event.Received.Add(u.wait).Sub(now), u.wait)
+	left := u.block.entries[u.block.next].Event.Received.Add(u.wait).Sub(now)
+	if left <= u.wait {
+		u.setBack = time.Time{}
+		return left
+	}
+	// The clock was set back: what was received before that waits once, all of it together.
+	if u.setBack.IsZero() {
+		u.setBack = now
+	}
+	return u.setBack.Add(u.wait).Sub(now)
 }
 
 // nextBlock takes the next block of a lane; nil when there is none.

@@ -249,7 +249,7 @@ func (l *lane) pauseLocked(err error, u *unit, now time.Time) {
 	s.failing.add(u)
 	worked := l.account.worked.Load()
 	switch {
-	case s.failing.one() && worked >= max(s.since.UnixNano(), s.cleared):
+	case s.failing.one() && worked >= max(l.account.router.ticks(s.since), s.cleared):
 		// Other lanes of the hub go through: so far it was that one's own matter.
 		l.blockedFor -= s.outage
 		s.outage, s.cleared = 0, worked+1
@@ -296,6 +296,14 @@ func (a *account) probe(now time.Time) {
 	}
 }
 
+// onClock is stored, a time of the clock on the wall, by the clock that nobody can set and that now has beside it: as far from now as it is.
+func onClock(stored, now time.Time) time.Time {
+	if stored.IsZero() {
+		return stored
+	}
+	return now.Add(stored.Sub(now))
+}
+
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
@@ -305,7 +313,7 @@ func earlier(a, b time.Time) time.Time {
 
 // worksLocked ends a stoppage after a call that began at began went through; with it an account-wide block of the other lanes.
 func (l *lane) worksLocked(began, now time.Time) {
-	l.account.worked.Store(max(l.account.worked.Load(), began.UnixNano()))
+	l.account.worked.Store(max(l.account.worked.Load(), l.account.router.ticks(began)))
 	for _, lane := range l.account.lanes {
 		s := lane.stop
 		if lane == l && lane.before != nil { // what blocked it in an earlier run is over

@@ -190,7 +190,8 @@ func (l *lane) resume(calls []store.Call, holds []store.Hold, of map[store.Block
 	for _, h := range holds {
 		if h.Lane == l.live.laneID() {
 			// No longer than that where the clock was set back.
-			l.account.personLocked(h.Key).queues[l.index].hold = earlier(h.Until, time.Now().Add(l.spec.LateAfter))
+			now := time.Now()
+			l.account.personLocked(h.Key).queues[l.index].hold = earlier(onClock(h.Until, now), now.Add(l.spec.LateAfter))
 		}
 	}
 }

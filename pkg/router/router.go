@@ -95,7 +95,7 @@ type Router struct {
 
 	mu         sync.Mutex // guards the fields below; nothing waits or writes with it held
 	accounts   map[accountName]*account
-	worked     map[accountName]*atomic.Int64 // by destination and hub: when the last call began that went through, in Unix nanoseconds
+	worked     map[accountName]*atomic.Int64 // by destination and hub: when the last call began that went through, in ticks
 	retiring   map[accountName]*account      // of former routes, with calls in flight: the account that is in force begins when they have ended
 	leaving    map[string]*aside             // the same of asides, by destination, for which all its accounts wait too
 	wanted     []Route                       // by Reload, until the sorter takes them up; nil: none
@@ -106,6 +106,7 @@ type Router struct {
 	errands    []func()                      // for the sorter, between two batches
 	forgetting *forgetting                   // the last person to be forgotten
 	ending     <-chan struct{}               // closed when Run is told to stop, or something has failed
+	made       time.Time                     // see ticks
 	start      func(*account)                // starts the account's goroutines; nil until Run
 	startAside func(*aside)
 }
@@ -116,8 +117,8 @@ type accountName struct{ destination, hub, account string }
 // New makes a router. It touches neither the network nor the disk and starts nothing.
 func New(o Options) (*Router, error) {
 	r := &Router{
-		live:  newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
-		store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
+		live: newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
+		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
 		rerouted: make(chan struct{}, 1), forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}

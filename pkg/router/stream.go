@@ -299,8 +299,10 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 // waitAgainLocked has e, which was just loaded, wait as the store says.
 func (s *stream) waitAgainLocked(e *entry, r *store.Retry, now time.Time) {
 	a := s.lane.account
-	// Where the clock was set back since, neither time may lie as far in the future as it was set back.
-	e.attempts, e.due, e.since, e.blocked = r.Attempt, earlier(r.Due, now.Add(longest(a.route.Retry.MaxDelay))), earlier(r.Since, now), r.Blocked
+	// Where the clock was set back since, neither time may lie as far in the future as it was set back. If it is set later both stay where they are.
+	e.attempts, e.blocked = r.Attempt, r.Blocked
+	e.due = earlier(onClock(r.Due, now), now.Add(longest(a.route.Retry.MaxDelay)))
+	e.since = earlier(onClock(r.Since, now), now)
 	if late := now.Sub(r.Due); late > 0 {
 		e.blocked += late // nobody tried while the router was down
 	} else if a.mended && e.ref.Block > s.passed.reached {

@@ -61,7 +61,7 @@ func (s *Store) checkpoint(now time.Time) {
 		s.uncheckpointed = now // a reader is at work
 	case code(err) == sqlite3.SQLITE_FULL:
 		s.uncheckpointed = now
-		s.stats.fullAt.Store(now.UnixNano())
+		s.stats.fullAt.Store(&now)
 	default:
 		s.fail(fmt.Errorf("checkpoint: %w", err))
 	}

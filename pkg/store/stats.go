@@ -66,7 +66,7 @@ func fileSize(path string) int64 {
 // counted as free, or a write found it full in the last seconds. Commit works on below the floor: what was acknowledged must
 // get in. It makes one system call.
 func (s *Store) Full() bool {
-	if at := s.stats.fullAt.Load(); at != 0 && time.Since(time.Unix(0, at)) < fullFor {
+	if at := s.stats.fullAt.Load(); at != nil && time.Since(*at) < fullFor {
 		return true
 	}
 	if s.opts.MinFreeBytes <= 0 {
@@ -92,7 +92,7 @@ func (s *Store) measure() error {
 		return err
 	}
 	s.stats.freePages.Store(free)
-	s.stats.fullAt.Store(0)
+	s.stats.fullAt.Store(nil)
 	return nil
 }
 

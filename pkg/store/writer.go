@@ -300,7 +300,8 @@ func (s *Store) end(err error) error {
 	case sqlite3.SQLITE_CORRUPT: // what is rolled back has done no harm, and others need not touch what is damaged
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case sqlite3.SQLITE_FULL:
-		s.stats.fullAt.Store(time.Now().UnixNano())
+		now := time.Now()
+		s.stats.fullAt.Store(&now)
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	default:
 		return s.fail(err)
@@ -339,6 +340,6 @@ type counters struct {
 	identitiesTooOld              atomic.Int64
 	identitiesTooMany             atomic.Int64
 	damaged                       damagedRows
-	walDamaged                    atomic.Int64 // 1: the write-ahead log was damaged when it was opened
-	fullAt                        atomic.Int64 // when a write found the disk full, Unix nanoseconds; 0: the last one did not
+	walDamaged                    atomic.Int64              // 1: the write-ahead log was damaged when it was opened
+	fullAt                        atomic.Pointer[time.Time] // when a write found the disk full; nil: the last one did not
 }

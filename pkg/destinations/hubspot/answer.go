@@ -386,6 +386,9 @@ func (a *answer) retryAfter(now time.Time) time.Duration {
 		return min(max(0, time.Duration(min(s, 1e6)*float64(time.Second))), maxRetryAfter)
 	}
 	if at, err := http.ParseTime(text); err == nil {
+		if sent, err := http.ParseTime(a.header.Get("Date")); err == nil { // by the remote's clock, which may be another than ours
+			now = sent
+		}
 		return min(max(0, at.Sub(now)), maxRetryAfter)
 	}
 	return 0

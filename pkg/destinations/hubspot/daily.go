@@ -25,6 +25,7 @@ type day struct {
 	zone      *time.Location
 	date      string // what the counts are about
 	used      int    // calls of this router, those in flight included
+	before    dayUsed
 	inFlight  int
 	remaining int           // of the account; -1: unknown, or there is no limit
 	start     int           // what remained for us when the day began; -1: unknown, or there is no limit
@@ -33,6 +34,12 @@ type day struct {
 	changed   chan struct{} // closed when an answer came
 	keep      func([]byte)  // nil: no cache
 	kept      time.Time
+}
+
+// dayUsed is what was used of the day that was in force before this one.
+type dayUsed struct {
+	date string
+	used int
 }
 
 func newDay() *day {
@@ -176,7 +183,15 @@ func (d *day) turnLocked(now time.Time) {
 	if d.date != "" {
 		d.unsure = true
 	}
-	d.date, d.used, d.remaining, d.start = date, 0, -1, -1
+	// A day that comes again, as the clock was set, goes on with what it had. Set back, the calls since may have been its own.
+	used := 0
+	if date == d.before.date {
+		if used = d.before.used; date < d.date {
+			used += d.used
+		}
+	}
+	d.before = dayUsed{d.date, d.used}
+	d.date, d.used, d.remaining, d.start = date, used, -1, -1
 }
 
 func (d *day) localLocked(now time.Time) time.Time {

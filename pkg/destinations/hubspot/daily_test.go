@@ -137,3 +137,45 @@ func TestAnUnusedPermitIsGivenBack(t *testing.T) {
 		}
 	})
 }
+
+// TestDayWithAClockThatJumps: a clock that is set over midnight, and back, gives no budget twice.
+func TestDayWithAClockThatJumps(t *testing.T) {
+	d, budget := newDay(), terms{share: 1, daily: 10}
+	evening := time.Date(2026, 3, 1, 23, 30, 0, 0, time.UTC)
+	f := func(what string, at time.Time, calls, want int) {
+		t.Helper()
+		made := 0
+		for range calls {
+			if _, changed, err := d.take(at, budget); err == nil && changed == nil {
+				made++
+				d.end(at, nil)
+				d.works()
+			}
+		}
+		if made != want {
+			t.Errorf("%s: %d of %d calls are made, want %d", what, made, calls, want)
+		}
+	}
+	f("in the evening", evening, 6, 6)
+	f("an hour forward", evening.Add(time.Hour), 3, 3)
+	f("and back", evening, 10, 1)
+	f("forward again", evening.Add(time.Hour), 10, 7)
+	f("a day later", evening.Add(24*time.Hour), 10, 0)
+	f("two days later", evening.Add(25*time.Hour), 20, 10)
+}
+
+// TestNewNamesWithAClockThatJumps: nor does it give another day's share of new names to browsers.
+func TestNewNamesWithAClockThatJumps(t *testing.T) {
+	c, set := &newAccount(newDay()).definitions, &EventsSettings{NewPerAccount: 100, BrowserNewPerDay: 2}
+	morning := time.Date(2026, 3, 2, 0, 30, 0, 0, time.UTC)
+	for i, at := range []struct {
+		time.Time
+		allowed bool
+	}{{morning, true}, {morning, true}, {morning, false}, {morning.Add(-time.Hour), false}, {morning, false}, {morning.Add(24 * time.Hour), true}} {
+		if got := c.allow(set, true, at.Time); got != at.allowed {
+			t.Errorf("name %d at %s: allowed %v", i, at.Time, got)
+		} else if got {
+			c.count(true, at.Time)
+		}
+	}
+}

@@ -186,7 +186,7 @@ func (c *definitionCache) allow(set *EventsSettings, browser bool, now time.Time
 	if c.made >= set.NewPerAccount {
 		return false
 	}
-	return !browser || c.day != now.UTC().Format(time.DateOnly) || c.browser < set.BrowserNewPerDay
+	return !browser || c.browser < set.BrowserNewPerDay || c.dayBegins(now)
 }
 
 // count notes that a definition was made.
@@ -197,10 +197,16 @@ func (c *definitionCache) count(browser bool, now time.Time) {
 	if !browser {
 		return
 	}
-	if day := now.UTC().Format(time.DateOnly); day != c.day {
-		c.day, c.browser = day, 0
+	if c.dayBegins(now) {
+		c.day, c.browser = now.UTC().Format(time.DateOnly), 0
 	}
 	c.browser++
+}
+
+// dayBegins says whether now is of another day than c.day. The day before is not: the clock was set back.
+func (c *definitionCache) dayBegins(now time.Time) bool {
+	day, next := now.UTC().Format(time.DateOnly), now.UTC().AddDate(0, 0, 1).Format(time.DateOnly)
+	return c.day != day && c.day != next
 }
 
 // refuse remembers that a name could not be made, and since when.

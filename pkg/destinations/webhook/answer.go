@@ -93,7 +93,7 @@ func (d *Destination) judge(ctx context.Context, c *call, a *answer, err error) 
 	case c.target.foreign, c.target.made && slices.Contains(ofURL, a.status), slices.Contains(ofCredentials, a.status) && d.provesItself(c.target):
 		general = false
 	}
-	wait := retryAfter(a.header.Get("Retry-After"), time.Now())
+	wait := retryAfter(a.header, time.Now())
 	switch {
 	case a.status >= 200 && a.status < 300:
 		return verdict{}
@@ -199,15 +199,23 @@ func shorten(s string) string {
 }
 
 // retryAfter reads how long to wait: seconds or a date; 0: it does not say.
-func retryAfter(text string, now time.Time) time.Duration {
-	text = strings.TrimSpace(text)
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(text, 10, 64); err == nil {
 		return time.Duration(min(seconds, uint64(maxWait/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(now), 0), maxWait)
+		return min(max(at.Sub(sentAt(h, now)), 0), maxWait)
 	}
 	return 0
+}
+
+// sentAt is when an answer was sent, by the clock of the remote, which may be another than ours; now where it does not say.
+func sentAt(h http.Header, now time.Time) time.Time {
+	if at, err := http.ParseTime(h.Get("Date")); err == nil {
+		return at
+	}
+	return now
 }
 
 // final says whether an outcome lets later events of its key go on.

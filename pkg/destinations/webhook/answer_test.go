@@ -53,6 +53,9 @@ func TestVerdicts(t *testing.T) {
 	f("", answered{status: 503, header: wait(" 120 ")}, "again after 2m0s")
 	f("", answered{status: 429, header: wait("Sat, 01 Jan 2000 00:00:30 GMT")}, "again after 30s") // a bubble begins at 2000
 	f("", answered{status: 429, header: wait("Fri, 31 Dec 1999 00:00:30 GMT")}, "again")
+	ahead := wait("Sat, 01 Jan 2000 01:00:30 GMT") // by a clock that is an hour ahead of ours
+	ahead.Set("Date", "Sat, 01 Jan 2000 01:00:00 GMT")
+	f("", answered{status: 429, header: ahead}, "again after 30s")
 	f("", answered{status: 429, header: wait("86400")}, "again after 1h0m0s")
 	f("", answered{status: 429, header: wait("99999999999999999999999")}, "again")
 	f("", answered{status: 429, header: wait("18446744073709551615")}, "again after 1h0m0s")

@@ -95,7 +95,7 @@ func FuzzAnswers(f *testing.F) {
 		if err := out[0].Err; err != nil && (strings.Contains(err.Error(), "0123456789abcdef") || len(err.Error()) > 1000) {
 			t.Errorf("status %d: %v", status, err)
 		}
-		if d := retryAfter(wait, time.Now()); d < 0 || d > maxWait {
+		if d := retryAfter(map[string][]string{"Retry-After": {wait}}, time.Now()); d < 0 || d > maxWait {
 			t.Errorf("%q: wait %s", wait, d)
 		}
 	})
