@@ -82,7 +82,7 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 			problems = append(problems, config.Problem{Pos: d.Settings.Pos(), Path: path, Text: text})
 		}
 	}()
-	route = router.Route{Name: d.Name, Type: d.Type, Lanes: d.Lanes, Retry: d.Retry}
+	route = router.Route{Name: d.Name, Type: d.Type, Connection: d.Connection, UnknownTTL: d.UnknownAccountTTL, Lanes: d.Lanes, Retry: d.Retry}
 	if d.OnlyTokens != nil {
 		route.APIKeys = map[string]bool{}
 		for _, id := range d.OnlyTokens {
@@ -146,6 +146,9 @@ func reuse(route *router.Route, d config.Destination, earlier router.Route, was 
 	if d.Filter == was.Filter {
 		route.Filter = earlier.Filter
 	}
+	if d.Account == was.Account {
+		route.Account = earlier.Account
+	}
 }
 
 // compile puts the destination's transform and filters into route.
@@ -179,6 +182,15 @@ func (p parts) compile(d config.Destination, path string, route *router.Route) (
 		}
 	}
 	var err error
+	if d.Account != "" {
+		const key = ".account"
+		account, err := router.CompileAccount(d.Account, options)
+		fail(d.AccountPos, key, err)
+		if account != nil {
+			warn(d.AccountPos, key, account.Warnings())
+			route.Account = account
+		}
+	}
 	route.Match, err = filters.CompileMatch(d.Match)
 	fail(d.Match.Pos(), ".filter", err)
 	if d.Filter != "" {

@@ -179,6 +179,9 @@ func (l *loader) apiKey(s Settings) {
 		}
 	}
 	l.checkOrigins(s, raw.Origins)
+	if account := string(raw.Account); len(account) > 256 || strings.TrimSpace(account) != account || strings.ContainsFunc(account, unicode.IsControl) {
+		l.fail(s, "account", "must be at most 256 bytes of characters that print, without spaces around them")
+	}
 	k := APIKey{
 		ID: id, ClientSecret: raw.ClientSecret.current(), ServerSecret: raw.ServerSecret.current(), Origins: raw.Origins,
 		OldClientSecrets: raw.ClientSecret.old(), OldServerSecrets: raw.ServerSecret.old(),

@@ -132,7 +132,7 @@ func (l *loader) destination(name string, s Settings) Destination {
 	}
 	dest.Type = l.destinationType(name, s)
 	raw := destination{
-		Lanes: lanes{Size(dest.Lanes.MaxBytes), dest.Lanes.MaxAge, dest.Lanes.OnFull},
+		Lanes: lanes{Size(dest.Lanes.MaxBytes), dest.Lanes.MaxAge, ""},
 		Retry: retry(dest.Retry), DataLayout: dataLayout{TransformEnabled: true}, UnknownAccountTTL: dest.UnknownAccountTTL,
 	}
 	rest := s
@@ -140,6 +140,17 @@ func (l *loader) destination(name string, s Settings) Destination {
 		rest.node = s.node.without(dest.Type) // destinationSettings takes it
 	}
 	l.decodeInto(rest, &raw)
+	if raw.Connection != "" && dest.Type != "hubspot" {
+		l.fail(s, "connection", "is for destinations of type hubspot")
+	}
+	if raw.Connection != "" && raw.Lanes.OnFull == Refuse {
+		l.fail(s, "lanes.on_full", "can not be %s with `connection`: one account whose lane is full would have the events of all refused; leave it out, which means %s", Refuse, DeadLetterOldest)
+	}
+	if raw.Lanes.OnFull == "" {
+		if raw.Lanes.OnFull = dest.Lanes.OnFull; raw.Connection != "" {
+			raw.Lanes.OnFull = DeadLetterOldest
+		}
+	}
 	l.checkDestination(s, raw)
 	dest.OnlyTokens = l.onlyTokens(Settings(raw.OnlyTokens))
 	dest.Staged = raw.Staged

@@ -59,6 +59,9 @@ func TestApps(t *testing.T) {
 	}
 	const good = "client_id: c, client_secret: s, redirect_url: \"https://a.example/connect/crm/callback\", scopes: [oauth]"
 	f("{crm: {"+good+"}}", ", connection: crm, account: \"{{.tenant}}\"")
+	f("{crm: {"+good+"}}", ", connection: crm, lanes: {on_full: dead_letter_oldest}")
+	f("{crm: {"+good+"}}", ", connection: crm, lanes: {on_full: refuse}", "destinations.crm.lanes.on_full: can not be refuse with `connection`")
+	f("{crm: {"+good+"}}", "}, out: {type: webhook, connection: crm", "destinations.out.connection: is for destinations of type hubspot")
 	f("{crm: {"+good+", notify: hooks, proxy: {allow: [contacts.read, \"ANY /crm/objects/2026-03/contacts/*\"]}}}", "")
 	f("{crm: {}}", "", "apps.crm.client_id: is required", "apps.crm.client_secret: is required", "apps.crm.redirect_url: must be this router's", "apps.crm.scopes: is required")
 	f("{}", ", connection: crm", `destinations.crm.connection: "crm" is none of apps`)

@@ -192,7 +192,11 @@ type playing struct {
 
 // sort does what the sorter does with one event.
 func (p *playing) sort(ev *event.Event) {
-	duplicate := p.s.reader.Take(ev)
+	routes := make([]*router.Route, len(p.s.targets))
+	for i, t := range p.s.targets {
+		routes[i] = &t.route
+	}
+	duplicate := p.s.reader.Take(ev, routes)
 	p.s.opts.Enricher.Enrich(ev)
 	if p.s.opts.Redact.Active() {
 		p.values = append(p.values, p.s.opts.Redact.Values(ev.JSON, ev.AppendView(nil))...)
@@ -213,11 +217,15 @@ func (p *playing) decide(t *target, place int, ev *event.Event) Result {
 	if res.NotFed != "" {
 		return res
 	}
+	ev, undone := p.s.reader.Own(&t.route, ev)
 	view := ev.AppendView(nil)
 	kv := newOverlay(t.kv, p.s.opts.Now)
-	decisions := t.route.Decide(nil, ev, filters.World{KV: kv, Log: func(level, line string) {
-		res.Logs = append(res.Logs, Line{level, line})
-	}})
+	decisions := []router.Decision{undone}
+	if undone.Status == "" {
+		decisions = t.route.Decide(nil, ev, filters.World{KV: scopedKV{kv, ev.Account}, Log: func(level, line string) {
+			res.Logs = append(res.Logs, Line{level, line})
+		}})
+	}
 	if !slices.ContainsFunc(decisions, failedTransform) {
 		kv.settle(t.kv)
 	}
@@ -242,6 +250,22 @@ func (p *playing) decide(t *target, place int, ev *event.Event) Result {
 	}
 	return res
 }
+
+// scopedKV is what scripts keep while they see events of one account.
+type scopedKV struct {
+	filters.KV
+	account string
+}
+
+func (k scopedKV) Load(key string) (string, bool, error) {
+	return k.KV.Load(router.ScopedKey(k.account, key))
+}
+
+func (k scopedKV) Store(key, json string, ttl time.Duration) error {
+	return k.KV.Store(router.ScopedKey(k.account, key), json, ttl)
+}
+
+func (k scopedKV) Delete(key string) error { return k.KV.Delete(router.ScopedKey(k.account, key)) }
 
 // shownEvent is an output as it may be shown: without the credentials that a transform puts into its envelope.
 func shownEvent(ev *event.Event) []byte {

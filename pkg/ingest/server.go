@@ -278,7 +278,7 @@ func (s *Server) envelope(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src a
 		front: s, addr: clientAddr(ctx, s.config().TrustedProxies), userAgent: ctx.UserAgent(), server: src.server, policies: s.policiesOf(ctx),
 	}
 	ev := event.Event{
-		APIKey: src.key.id, Received: received, Class: e.class, Server: src.server, Source: e.source, SourceIP: b.addressText(b.who.addr),
+		APIKey: src.key.id, Account: src.key.account, Received: received, Class: e.class, Server: src.server, Source: e.source, SourceIP: b.addressText(b.who.addr),
 	}
 	if s.config().HTTPContext {
 		ip, cookie := s.at(b.who.policies.ip, b.who.addr), s.at(b.who.policies.cookie, b.who.addr)

@@ -20,6 +20,7 @@ import (
 // source is an API key as requests need it.
 type source struct {
 	id      string
+	account string // whose its events are; "": it does not say
 	origins []originRule
 	feeds   bool // at least one destination
 
@@ -71,7 +72,7 @@ func newSourceTable(keys []config.APIKey, dests []config.Destination, m *metrics
 	}
 	for _, k := range keys {
 		src := &source{
-			id: k.ID, feeds: feedsAny(k.ID, dests), enforceOrigins: k.EnforceOrigins,
+			id: k.ID, account: k.Account, feeds: feedsAny(k.ID, dests), enforceOrigins: k.EnforceOrigins,
 			limit: newRateLimit(k.RateLimit, now), rotates: len(k.OldClientSecrets)+len(k.OldServerSecrets) > 0,
 		}
 		if before != nil && src.limit != nil {

@@ -216,7 +216,7 @@ func (a *aside) run(ctx, leave context.Context) error {
 		}
 		defer u.mark.close()
 	}
-	h := newHandover(a.r, &table{routes: []*Route{a.route}, asides: []*aside{a}})
+	h := newHandover(a.r, &table{routes: []*Route{a.route}, asides: []*aside{a}}) // who owns an event is known before it is put off
 	var measure share
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

@@ -46,9 +46,10 @@ func eventIDs(ev *event.Event, each func(id store.PersonID, names bool) bool) {
 		}
 	}
 	var space [1]identityKey
+	scope := scopeOf(ev)
 	id := func(kind string, v gjson.Result, names bool) bool {
-		for _, key := range appendKey(space[:0], ev.APIKey, kind, v) {
-			return each(store.PersonID{Kind: kind, APIKey: ev.APIKey, Value: key.value}, names)
+		for _, key := range appendKey(space[:0], scope, kind, v) {
+			return each(store.PersonID{Kind: kind, APIKey: scope, Value: key.value}, names)
 		}
 		return true
 	}
@@ -75,11 +76,11 @@ func (has hasID) belongsRecord(record []byte) bool {
 
 // belongsEntry says whether an entry is of a person: by its event, by that which came in, or by the identities that order it.
 func (has hasID) belongsEntry(e *entry) bool {
-	if has.belongs(e.Event) || has.belongsRecord(e.original) || has.key(e.Event.APIKey, e.Plan.Key) || has.key(e.Event.APIKey, e.Plan.ID) {
+	if has.belongs(e.Event) || has.belongsRecord(e.original) || has.key(scopeOf(e.Event), e.Plan.Key) || has.key(scopeOf(e.Event), e.Plan.ID) {
 		return true
 	}
 	for _, also := range e.Plan.Also {
-		if has.key(e.Event.APIKey, also) {
+		if has.key(scopeOf(e.Event), also) {
 			return true
 		}
 	}
@@ -98,7 +99,7 @@ func (has hasID) letter(d *store.DeadLetter) bool {
 
 // blank is what is left of an event that was of a person: that it was there, and what it is asked for by.
 func blank(ev *event.Event, id string) *event.Event {
-	left := &event.Event{APIKey: ev.APIKey, Received: ev.Received, Class: ev.Class, Server: ev.Server, JSON: []byte(`{}`)}
+	left := &event.Event{APIKey: ev.APIKey, Account: ev.Account, Received: ev.Received, Class: ev.Class, Server: ev.Server, JSON: []byte(`{}`)}
 	eventType := ev.Type()
 	names := func(text string) (found bool) {
 		eventIDs(ev, func(own store.PersonID, _ bool) bool {
@@ -170,6 +171,17 @@ func (h *handover) forgets(rec log.Record, ev *event.Event) bool {
 		return true
 	})
 	return true
+}
+
+// forgetsAny is forgets of what any route gets of the event.
+func (h *handover) forgetsAny(rec log.Record, ev *event.Event) bool {
+	found := h.forgets(rec, ev)
+	for _, o := range h.owners {
+		if len(h.accounts) > 0 && o.event != nil && o.event != ev {
+			found = h.forgets(rec, o.event) || found
+		}
+	}
+	return found
 }
 
 // lookUp is ev with the e-mail that the memory knows of its user ids, where it carries none. Nothing is taught.

@@ -43,6 +43,8 @@ type handover struct {
 	kvs      []*kv           // likewise; nil: it does not use $kv
 	consoles []*console
 
+	owners    []owner         // of the event in hand, by route
+	accounts  []string        // that routes have read in it, sorted
 	decisions []Decision      // of the event in hand, by one route
 	spent     []time.Duration // in scripts, by route
 	shares    []share
@@ -55,6 +57,7 @@ type handover struct {
 	replay *replaying // of the letter in hand; nil: there is none
 }
 
+// identityKey names an id in a scope: see scopeOf.
 type identityKey struct{ apiKey, kind, value string }
 
 func newHandover(r *Router, t *table) *handover {
@@ -62,6 +65,7 @@ func newHandover(r *Router, t *table) *handover {
 		r: r, table: t, count: newCounts(r, t), detached: map[accountName]*account{}, seen: map[uint64]bool{}, known: map[uint64]bool{},
 		lanes: map[*stream]*handed{}, unsorted: map[*unsorted]*handed{},
 		spent: make([]time.Duration, len(t.routes)), shares: make([]share, len(t.routes)), recording: r.records(),
+		owners: make([]owner, len(t.routes)),
 	}
 	h.identities = personMemory{stored: h.storedIdentity, learned: map[identityKey]store.Identity{}}
 	h.newWorlds()
@@ -105,8 +109,9 @@ func (h *handover) add(rec log.Record, until time.Time) (taken bool) {
 // sortNew sorts an event that was not sorted before, unless the same one was. Of a dead letter that is what became one: its id was noted then, so that its copies
 // count as duplicates of it.
 func (h *handover) sortNew(rec log.Record, ev *event.Event) {
+	h.whose(ev)
 	id := h.eventHash(ev)
-	if h.forgets(rec, ev) {
+	if h.forgetsAny(rec, ev) {
 		if !h.seen[id] && !h.r.store.Seen(id) { // should its client send it again
 			h.seen[id] = true
 			h.batch.Seen = append(h.batch.Seen, id)
@@ -126,8 +131,8 @@ func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 		h.batch.Seen = append(h.batch.Seen, id)
 	}
 	h.count.sorted++
-	h.identities.resolve(ev)
-	if h.r.enricher.Enrich(ev) {
+	h.resolved(ev)
+	if h.enriched(ev) {
 		h.count.bots[ev.APIKey]++
 	}
 	routed := false
@@ -136,6 +141,11 @@ func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 			continue
 		}
 		routed = true
+		ev, undone := h.own(i, ev)
+		if undone.Status != "" {
+			h.settle(i, route, rec, ev, &undone)
+			continue
+		}
 		h.r.watcher.Routed(route.Name, uint64(rec.Offset), ev)
 		if a := h.table.asides[i]; a != nil && a.active.Load() {
 			h.setAside(i, a, rec, ev)
@@ -153,7 +163,19 @@ func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 
 // eventHash is what an event is known again by. Ids of browsers are apart: one that is guessed must not keep a server's event from counting.
 func (h *handover) eventHash(ev *event.Event) uint64 {
-	return h.r.store.Hash(eventKind(ev), ev.APIKey, ev.ID)
+	if ev.Account == "" && len(h.accounts) == 0 {
+		return h.r.store.Hash(eventKind(ev), ev.APIKey, ev.ID)
+	}
+	return h.r.store.Hash(eventKey(ev, h.accounts)...)
+}
+
+// eventKey is the parts of an event's hash; accounts are those that routes read in it. Ids of one account's events say nothing of another's.
+func eventKey(ev *event.Event, accounts []string) []string {
+	key := []string{eventKind(ev), ev.APIKey, ev.ID}
+	if ev.Account != "" || len(accounts) > 0 {
+		key = append(append(key, ev.Account), accounts...)
+	}
+	return key
 }
 
 func eventKind(ev *event.Event) string {
@@ -194,7 +216,7 @@ func (h *handover) route(i int, route *Route, rec log.Record, ev *event.Event) {
 	defer h.buryPanic(route, rec, ev)
 	defer h.hold(ev)()
 	began := time.Now() // what the sorter waits for counts as the scripts' own time
-	if kv := h.kvs[i]; kv != nil && !kv.hold(h.stop) {
+	if kv := h.kvs[i]; kv != nil && !kv.hold(h.stop, ev.Account) {
 		h.failed = context.Canceled
 		return
 	}

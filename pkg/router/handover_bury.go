@@ -41,6 +41,7 @@ func (h *handover) poison(rec log.Record, deaths int) {
 	if ev.Decode(rec.Data) != nil {
 		ev = nil
 	} else {
+		h.accounts = h.accounts[:0] // what reads them may be what kills the process
 		if h.forgets(rec, ev) {
 			h.skipForgotten(rec, ev)
 			return

@@ -44,7 +44,7 @@ func (h *handover) record(route *Route, rec log.Record, id string, d Decision) {
 	ev := d.Event
 	o := store.Outcome{
 		Received: ev.Received, Settled: h.now, APIKey: ev.APIKey, EventID: id, EventType: ev.Type(), Person: strings.ToLower(ev.UserEmail()),
-		Offset: uint64(rec.Offset), Index: d.Index, Status: d.Status, Reason: d.Reason,
+		Offset: uint64(rec.Offset), Index: d.Index, Status: d.Status, Reason: d.Reason, Account: ev.Account,
 	}
 	if route != nil {
 		o.Destination = route.Name

@@ -67,6 +67,8 @@ type table struct {
 	routes []*Route
 	asides []*aside // by route, nil for most; the sorter's own once Run has begun, which changes them with Router.mu held
 	byName map[string]int
+
+	connected bool // a route delivers to accounts
 }
 
 // index returns the place of a destination's route, -1 when it has none.
@@ -89,6 +91,7 @@ func (r *Router) nextTableLocked(old *table, routes []Route) *table {
 	for i := range routes {
 		route := routes[i]
 		t.routes[i], t.byName[route.Name] = &route, i
+		t.connected = t.connected || route.Connection != ""
 		j := old.index(route.Name)
 		route.filtering = make(chan struct{}, 1)
 		if j >= 0 && (same(route.Transform, old.routes[j].Transform) || same(route.Filter, old.routes[j].Filter)) {
@@ -109,12 +112,12 @@ func (r *Router) nextTableLocked(old *table, routes []Route) *table {
 
 // sameDestination says whether the lanes of a destination can go on as they are.
 func sameDestination(a, b *Route) bool {
-	return a.Type == b.Type && a.Retry == b.Retry && same(a.Destination, b.Destination)
+	return a.Type == b.Type && a.Connection == b.Connection && a.Retry == b.Retry && same(a.Destination, b.Destination)
 }
 
 // sameSorting says whether two routes of one destination make the same of each event, with the same limits.
 func sameSorting(a, b *Route) bool {
-	return a.Enrichment == b.Enrichment && same(a.Transform, b.Transform) && a.Match == b.Match && same(a.Filter, b.Filter) && a.Lanes == b.Lanes && (a.APIKeys == nil) == (b.APIKeys == nil) && maps.Equal(a.APIKeys, b.APIKeys)
+	return a.Enrichment == b.Enrichment && a.Account == b.Account && a.UnknownTTL == b.UnknownTTL && same(a.Transform, b.Transform) && a.Match == b.Match && same(a.Filter, b.Filter) && a.Lanes == b.Lanes && (a.APIKeys == nil) == (b.APIKeys == nil) && maps.Equal(a.APIKeys, b.APIKeys)
 }
 
 // same compares two values of an interface type; those that can not be compared differ.
@@ -246,7 +249,7 @@ func (h *handover) reroute(t *table) {
 			spent[i], shares[i] = h.spent[j], h.shares[j]
 		}
 	}
-	h.table, h.spent, h.shares = t, spent, shares
+	h.table, h.spent, h.shares, h.owners = t, spent, shares, make([]owner, len(t.routes))
 	h.count = newCounts(h.r, t)
 	h.newWorlds()
 }

@@ -110,10 +110,15 @@ func (h *handover) fromOriginal(i int, rec log.Record, ev *event.Event) (problem
 	route, d := h.table.routes[i], h.replay.source
 	defer h.buryPanic(route, rec, ev)
 	ev.JSON = event.Normalize(ev.JSON)
+	ev, undone := h.whoseAgain(route, ev)
+	if undone.Status != "" {
+		h.settleAgain(i, rec, ev, []Decision{undone})
+		return ""
+	}
 	h.recall(ev)
 	defer h.hold(ev)()
 	kv := h.kvs[i]
-	if kv != nil && !kv.hold(h.stop) {
+	if kv != nil && !kv.hold(h.stop, ev.Account) {
 		h.failed = context.Canceled
 		return ""
 	}
@@ -136,6 +141,13 @@ func (h *handover) fromOriginal(i int, rec log.Record, ev *event.Event) (problem
 	return ""
 }
 
+// whoseAgain is what a route gets of an event that it got before, by what it reads now.
+func (h *handover) whoseAgain(route *Route, ev *event.Event) (*event.Event, Decision) {
+	var o owner
+	o.event, o.skip, o.err = route.Whose(ev)
+	return o.event, o.decision()
+}
+
 func otherOutputs(d *store.DeadLetter, now int) string {
 	was := fmt.Sprint(d.Outputs)
 	if d.Outputs == 0 {
@@ -154,6 +166,11 @@ func (h *handover) asItWas(i int, rec log.Record, ev *event.Event) (problem stri
 	}
 	if d.Lane == "" && d.Original == nil { // that is the event as it was accepted
 		ev.JSON = event.Normalize(ev.JSON)
+		var undone Decision
+		if ev, undone = h.whoseAgain(route, ev); undone.Status != "" {
+			h.settleAgain(i, rec, ev, []Decision{undone})
+			return ""
+		}
 		h.recall(ev)
 	}
 	defer h.hold(ev)()

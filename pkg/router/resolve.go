@@ -54,13 +54,13 @@ func (m *personMemory) resolve(ev *event.Event) {
 		*anonymous = gjson.Result{} // all people behind one address with equal browsers share it
 	}
 	var space [len(userIDs) + 2]identityKey
-	keys := space[:0]
+	keys, scope := space[:0], scopeOf(ev)
 	for i := range ids {
-		keys = appendKey(keys, ev.APIKey, userIDs[i].kind, ids[i])
+		keys = appendKey(keys, scope, userIDs[i].kind, ids[i])
 	}
 	if previous := previousID(ev); previous.Exists() {
-		keys = appendKey(keys, ev.APIKey, kindUser, previous) // an alias does not say of which kind it is
-		keys = appendKey(keys, ev.APIKey, kindAnonymous, previous)
+		keys = appendKey(keys, scope, kindUser, previous) // an alias does not say of which kind it is
+		keys = appendKey(keys, scope, kindAnonymous, previous)
 		m.share(ev, keys)
 		return
 	}

@@ -39,13 +39,15 @@ type kv struct {
 	destination string
 	free        chan struct{} // scripting.kv
 	held        bool
+	account     string         // whose the event in hand is
 	pending     []store.KV     // by the evaluation in hand
 	written     []store.KV     // by the batch, in order
 	last        map[string]int // by key, into written
 }
 
-// hold takes the destination's $kv for this hand-over; false: the router stops.
-func (k *kv) hold(stop <-chan struct{}) bool {
+// hold takes the destination's $kv for this hand-over, and for events of an account; false: the router stops.
+func (k *kv) hold(stop <-chan struct{}, account string) bool {
+	k.account = account
 	k.pending = k.pending[:0]
 	if k.held {
 		return true
@@ -89,8 +91,20 @@ func (k *kv) appendTo(dst []store.KV) []store.KV {
 	return dst
 }
 
+// scoped is the key under which the store has it: scripts meet what events of the same account have left, and nothing else.
+func (k *kv) scoped(key string) string { return ScopedKey(k.account, key) }
+
+// ScopedKey is the key under which the store has what scripts keep under key while they see events of an account; "": of none.
+func ScopedKey(account, key string) string {
+	if account == "" {
+		return key
+	}
+	return account + "\x00" + key
+}
+
 // Load implements [filters.KV]. A store that can not be read fails, and with it the router: no event is a dead letter for that.
 func (k *kv) Load(key string) (string, bool, error) {
+	key = k.scoped(key)
 	for i := len(k.pending) - 1; i >= 0; i-- {
 		if v := &k.pending[i]; v.Key == key {
 			return v.Value, alive(v), nil
@@ -113,7 +127,7 @@ func alive(v *store.KV) bool {
 
 // Store implements [filters.KV].
 func (k *kv) Store(key, json string, ttl time.Duration) error {
-	v := store.KV{Destination: k.destination, Key: key, Value: json}
+	v := store.KV{Destination: k.destination, Key: k.scoped(key), Value: json}
 	if ttl > 0 {
 		v.Expires = time.Now().Add(ttl)
 	}
@@ -123,7 +137,7 @@ func (k *kv) Store(key, json string, ttl time.Duration) error {
 
 // Delete implements [filters.KV].
 func (k *kv) Delete(key string) error {
-	k.pending = append(k.pending, store.KV{Destination: k.destination, Key: key})
+	k.pending = append(k.pending, store.KV{Destination: k.destination, Key: k.scoped(key)})
 	return nil
 }
 

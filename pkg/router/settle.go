@@ -366,7 +366,7 @@ func deadLetter(route *Route, offset uint64, ev *event.Event, record []byte, rea
 		d.Destination = route.Name
 	}
 	if ev != nil {
-		d.APIKey, d.EventID, d.EventType, d.Person, d.Received = ev.APIKey, ev.ID, ev.Type(), strings.ToLower(ev.UserEmail()), ev.Received
+		d.Account, d.APIKey, d.EventID, d.EventType, d.Person, d.Received = ev.Account, ev.APIKey, ev.ID, ev.Type(), strings.ToLower(ev.UserEmail()), ev.Received
 	}
 	return d
 }

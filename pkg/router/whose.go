@@ -1,0 +1,196 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/filters"
+	"eventrouter/pkg/store"
+)
+
+// MaxAccount is how many bytes the name of an account may have.
+const MaxAccount = 256
+
+// noAccount is why events of nobody's account are skipped by a destination that delivers to accounts.
+const noAccount = "no account"
+
+// reasonAccount is of dead letters: of which account an event is could not be found out.
+const reasonAccount = "account"
+
+// AccountOf reads from an event whose it is. It is not for concurrent use.
+type AccountOf struct {
+	source string
+	value  *filters.Value
+}
+
+// CompileAccount compiles the expression of a destination's `account`. Its error is a [filters.SyntaxError].
+func CompileAccount(source string, o filters.Options) (*AccountOf, error) {
+	v, err := filters.CompileValue(source, o)
+	if err != nil {
+		return nil, err
+	}
+	return &AccountOf{source, v}, nil
+}
+
+// Warnings returns what works but is hardly meant.
+func (a *AccountOf) Warnings() []string { return a.value.Warnings() }
+
+// Eval returns the account that an event names; "": none.
+func (a *AccountOf) Eval(ev *event.Event) (account string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = caught(p)
+		}
+	}()
+	v, err := a.value.Eval(filters.NewView(ev))
+	switch {
+	case err != nil:
+		return "", err
+	case v.Type == gjson.Number:
+		return v.Raw, nil
+	case !v.Exists() || v.Type == gjson.Null:
+		return "", nil
+	case v.Type != gjson.String:
+		return "", errors.New("account is neither a text nor a number")
+	}
+	account = strings.TrimSpace(v.Str)
+	return strings.Clone(account), CheckAccount(account)
+}
+
+// CheckAccount says what is wrong with the name of an account.
+func CheckAccount(account string) error {
+	switch {
+	case len(account) > MaxAccount:
+		return fmt.Errorf("account is longer than %d bytes", MaxAccount)
+	case !utf8.ValidString(account) || strings.ContainsFunc(account, unicode.IsControl):
+		return errors.New("account holds a character that does not print")
+	}
+	return nil
+}
+
+// scopeOf is within which events teach each other whose ids are whose: an API key, of each of its accounts apart. No account can be named so that it gets into another one's: ids of
+// API keys hold no NUL.
+func scopeOf(ev *event.Event) string {
+	if ev.Account == "" {
+		return ev.APIKey
+	}
+	return ev.APIKey + "\x00" + ev.Account
+}
+
+// Whose returns the event as a route that delivers to accounts gets it, with its account: that of its token or API key, else, of what a server posted, the one that the route's
+// expression reads. skip is why the route does not get it; "": it does. An error makes it a dead letter. It is for events that are not resolved yet: what is known of its person depends on
+// its account.
+func (r *Route) Whose(ev *event.Event) (own *event.Event, skip string, err error) {
+	if r.Connection == "" {
+		return ev, "", nil
+	}
+	if ev.Account == "" && ev.Server && r.Account != nil {
+		account, err := r.Account.Eval(ev)
+		if err != nil {
+			return ev, "", err
+		}
+		if account != "" {
+			named := *ev
+			named.Account = account
+			ev = &named
+		}
+	}
+	if ev.Account == "" {
+		return ev, noAccount, nil
+	}
+	return ev, "", nil
+}
+
+// owner is what a route gets of the event in hand.
+type owner struct {
+	event *event.Event // with its account and person
+	skip  string
+	err   error
+}
+
+// whose asks each route that gets the event of which account it is. They do not know yet whose person it is about: see resolved.
+func (h *handover) whose(ev *event.Event) {
+	h.accounts = h.accounts[:0]
+	if !h.table.connected {
+		return
+	}
+	for i, route := range h.table.routes {
+		o := &h.owners[i]
+		*o = owner{event: ev}
+		if route.Connection == "" || !route.takes(ev) {
+			continue
+		}
+		began := time.Now()
+		o.event, o.skip, o.err = route.Whose(ev)
+		if route.Account != nil {
+			h.spent[i] += time.Since(began)
+		}
+		if o.event == ev {
+			continue
+		}
+		// Routes that read the same account share the event.
+		if j := slices.IndexFunc(h.owners[:i], func(other owner) bool { return other.event != nil && other.event.Account == o.event.Account }); j >= 0 {
+			o.event = h.owners[j].event
+			continue
+		}
+		h.accounts = append(h.accounts, o.event.Account)
+	}
+	slices.Sort(h.accounts)
+}
+
+// resolved has all that routes get of an event know its person. Of each account other events have taught who that is.
+func (h *handover) resolved(ev *event.Event) {
+	if len(h.accounts) == 0 {
+		h.identities.resolve(ev)
+		return
+	}
+	for i := range h.owners {
+		o := h.owners[i].event
+		if o == nil || o == ev || slices.ContainsFunc(h.owners[:i], func(other owner) bool { return other.event == o }) {
+			continue
+		}
+		h.identities.resolve(o)
+	}
+	if slices.ContainsFunc(h.owners, func(o owner) bool { return o.event == ev && o.skip == "" }) {
+		h.identities.resolve(ev)
+	}
+}
+
+// enriched adds to all that routes get of an event what is found out of each.
+func (h *handover) enriched(ev *event.Event) (bot bool) {
+	bot = h.r.enricher.Enrich(ev)
+	for _, o := range h.owners {
+		if len(h.accounts) > 0 && o.event != nil && o.event != ev {
+			o.event.Added = ev.Added
+		}
+	}
+	return bot
+}
+
+// own is what the route i gets of ev, and whether it gets it: else it is noted why not.
+func (h *handover) own(i int, ev *event.Event) (*event.Event, Decision) {
+	if !h.table.connected {
+		return ev, Decision{}
+	}
+	o := h.owners[i]
+	return o.event, o.decision()
+}
+
+// decision is why a route does not get the event; its status is "" where it does.
+func (o *owner) decision() Decision {
+	switch {
+	case o.err != nil:
+		return dead(0, o.event, reasonOf(o.err, reasonAccount), fmt.Errorf("account: %w", o.err))
+	case o.skip != "":
+		return Decision{Event: o.event, Status: store.Skipped, Reason: o.skip}
+	}
+	return Decision{}
+}
