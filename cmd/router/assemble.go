@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/connections"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/enrich"
 	"eventrouter/pkg/filters"
@@ -28,8 +29,10 @@ type parts struct {
 	shared    *destinations.Shared
 	transport http.RoundTripper
 	enricher  *enrich.Enricher
-	types     map[string]destinations.Factory // nil: destinationTypes
-	limit     time.Duration                   // of one evaluation of a script; 0: the default
+	// connections are the customers' accounts; nil: there are none, as when a configuration is only checked.
+	connections *connections.Service
+	types       map[string]destinations.Factory // nil: destinationTypes
+	limit       time.Duration                   // of one evaluation of a script; 0: the default
 
 	// earlier is what routes made for another configuration with the same other parts: what is the same is not made again, so that all that it knows goes on,
 	// and what is at work with it need not begin anew.
@@ -61,6 +64,7 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 	var problems, warnings config.Problems
 	for _, d := range cfg.Destinations {
 		route, w, more := p.route(d)
+		route.Notices = noticesFor(cfg, d.Name)
 		warnings, problems = append(warnings, w...), append(problems, more...)
 		if len(more) == 0 && !d.Staged {
 			made = append(made, route)
@@ -108,7 +112,7 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	} else {
 		route.Destination, err = factory(d.Settings, destinations.Env{
 			Name: d.Name, Log: p.logger, Transport: p.transport,
-			Cache: p.cache, Shared: p.shared, Metrics: p.metrics,
+			Cache: p.cache, Shared: p.shared, Metrics: p.metrics, Connections: p.connectionsOf(d),
 		})
 	}
 	switch {

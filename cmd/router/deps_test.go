@@ -33,6 +33,8 @@ var allowed = map[string][]string{
 	"pkg/enrich":       {"pkg/config", "pkg/event"},
 	"pkg/router":       {"pkg/config", "pkg/destinations", "pkg/enrich", "pkg/event", "pkg/filters", "pkg/log", "pkg/redact", "pkg/store"},
 
+	"pkg/connections": {"pkg/config", "pkg/destinations", "pkg/event", "pkg/seal", "pkg/store"},
+
 	"pkg/dryrun": {"pkg/destinations", "pkg/enrich", "pkg/event", "pkg/filters", "pkg/redact", "pkg/router", "pkg/store"},
 
 	// A destination knows its contract, the leaves and the language of expressions, never the router; a double of a remote knows nothing of ours.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/connections"
 	"eventrouter/pkg/router"
 )
 
@@ -193,6 +194,9 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 		result.Status, result.Changes = "unchanged", []string{}
 		return result, nil
 	}
+	if err := connections.Check(cfg.Apps, cfg.Server.Encryption.Keys); err != nil {
+		return result, err
+	}
 	p := srv.parts
 	p.earlier = &assembled{now.cfg, now.routes}
 	made, _, err := routes(cfg, p)
@@ -200,6 +204,9 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 		return result, err
 	}
 	if err := srv.router.Reload(made); err != nil {
+		return result, err
+	}
+	if err := srv.connected.SetApps(cfg.Apps); err != nil {
 		return result, err
 	}
 	srv.router.LimitDeadLetters(letterBounds(cfg.Server))

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/term"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/connections"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/enrich"
 	"eventrouter/pkg/eventscache"
@@ -111,6 +112,7 @@ type service struct {
 	store      *store.Store
 	router     *router.Router
 	encryption *encryption
+	connected  *connections.Service
 	geo        *enrich.Geo // nil: there are no databases
 	enricher   *enrich.Enricher
 	ingest     *ingest.Server
@@ -163,10 +165,13 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if srv.certificate, err = certificateOf(cfg, ingest.CertificateOptions{Registerer: srv.registry, Logger: logger}); err != nil {
 		return srv, err
 	}
+	if srv.connected, err = newConnections(srv, cfg, transport); err != nil {
+		return srv, err
+	}
 	shared := &destinations.Shared{}
 	srv.parts = parts{
 		logger: logger, metrics: destinations.NewMetrics(srv.registry), cache: storeCache{srv.store}, shared: shared, transport: transport,
-		enricher: srv.enricher,
+		enricher: srv.enricher, connections: srv.connected,
 	}
 	made, _, err := routes(cfg, srv.parts)
 	if err != nil {
@@ -195,7 +200,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
 		Admin:   srv.admin(runs, quiet(shared, transport)),
 		DryRun:  runs.page,
-		Place:   srv.geo.Country, Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
+		Place:   srv.geo.Country, Mounts: srv.connectionMounts(), Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err
 }
@@ -243,6 +248,7 @@ func (srv *service) run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return srv.router.Run(ctx) })
 	g.Go(func() error { return srv.store.CheckNowAndThen(ctx) })
 	g.Go(func() error { return srv.encryption.run(ctx) })
+	g.Go(func() error { return srv.connected.Run(ctx) })
 	g.Go(func() error { return srv.store.ExpireIdentitiesNowAndThen(ctx) })
 	if srv.certificate != nil {
 		g.Go(func() error { return srv.certificate.Run(ctx) })

@@ -49,3 +49,15 @@ func (s *Server) ServerKey(ctx *fasthttp.RequestCtx) (id string, ok bool) {
 	}
 	return src.key.id, true
 }
+
+// ServerOrAdmin says whether a request carries a server secret, or may see admin pages; otherwise it refuses the request. A handler of a [Mount] may call it.
+func (s *Server) ServerOrAdmin(ctx *fasthttp.RequestCtx) bool {
+	b := acquireBatch()
+	defer b.release()
+	if _, r := s.sources.Load().authenticate(b.token(ctx), serverSecret); r == nil || s.refuseAdmin(ctx) == nil {
+		return true
+	} else {
+		s.refuse(ctx, nil, r)
+		return false
+	}
+}

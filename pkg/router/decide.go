@@ -3,6 +3,7 @@ package router
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
@@ -140,8 +141,13 @@ func (r *Route) plan(d *Decision) {
 	}
 }
 
-// takes says whether the route gets an event.
-func (r *Route) takes(ev *event.Event) bool { return r.APIKeys == nil || r.APIKeys[ev.APIKey] }
+// takes says whether the route gets an event. What the router itself tells of goes only to those who ask for it.
+func (r *Route) takes(ev *event.Event) bool {
+	if event.IsNoticeKey(ev.APIKey) {
+		return slices.Contains(r.Notices, ev.APIKey)
+	}
+	return r.APIKeys == nil || r.APIKeys[ev.APIKey]
+}
 
 // keeps asks the filters: that without code, and then the template, unless the transform named a table itself.
 func (r *Route) keeps(out *filters.Output) (filters.Result, error) {

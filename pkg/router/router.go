@@ -38,6 +38,7 @@ type Transform interface {
 type Route struct {
 	Name, Type  string
 	APIKeys     map[string]bool // ids of the API keys whose events it gets; nil: all
+	Notices     []string        // event.NoticeKey of what it is told of; nil: nothing
 	Connection  string          // the app whose accounts it delivers to; "": it has one account, of its own settings
 	Account     *AccountOf      // reads whose an event is, if a server posted it and neither token nor API key say it; nil: nothing does
 	UnknownTTL  time.Duration   // how long events of an account that is not connected wait; 0: as long as it takes

@@ -92,6 +92,14 @@ var otherTables = []*sealedTable{
 		name: "exports", start: []any{int64(0)}, wanted: byType, reseal: resealExport,
 		rows: `SELECT id, substr(query, 1, 5) FROM exports WHERE id > ? ORDER BY id LIMIT ?`,
 	},
+	{
+		name: "connections", start: []any{int64(0)}, wanted: byType, reseal: resealConnection,
+		rows: `SELECT id, substr(sealed, 1, 5) FROM connections WHERE id > ? ORDER BY id LIMIT ?`,
+	},
+	{
+		name: "connecting", start: []any{[]byte{0}}, wanted: byType, reseal: resealConnecting,
+		rows: `SELECT id, substr(sealed, 1, 5) FROM connecting WHERE id > ? ORDER BY id LIMIT ?`,
+	},
 }
 
 // Reseal has everything in the store sealed, or plain, as Options.Keys say, some rows at a time while the store is used. When it returns nil, KeysLeft is one. It does nothing where

@@ -286,6 +286,49 @@ CREATE TABLE forgotten (
 	position      INTEGER NOT NULL,
 	bulk_position INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- Customers' accounts that apps are connected to. sealed holds the tokens and what the account chose; times are 0 where nothing was.
+CREATE TABLE connections (
+	id            INTEGER PRIMARY KEY,
+	app           TEXT NOT NULL,
+	account       TEXT NOT NULL,
+	hub           TEXT NOT NULL,
+	status        TEXT NOT NULL,     -- connected, reconnect_needed
+	reason        TEXT NOT NULL,     -- why it is not connected
+	scopes        TEXT NOT NULL,     -- granted, spaces between
+	since         INTEGER NOT NULL,  -- when the account connected this hub first
+	granted       INTEGER NOT NULL,  -- when its people granted it last
+	changed       INTEGER NOT NULL,  -- when the status did last
+	expires       INTEGER NOT NULL,  -- the access token
+	last_delivery INTEGER NOT NULL,
+	last_error    TEXT NOT NULL,
+	last_error_at INTEGER NOT NULL,
+	sealed        BLOB NOT NULL
+);
+CREATE UNIQUE INDEX connections_account ON connections (app, account);
+CREATE INDEX connections_hub ON connections (app, hub);
+
+-- People who are at HubSpot to connect an account. id is a hash of what they come back with; a row is gone once they did.
+CREATE TABLE connecting (
+	id      BLOB PRIMARY KEY,
+	app     TEXT NOT NULL,
+	account TEXT NOT NULL,
+	expires INTEGER NOT NULL,
+	sealed  BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX connecting_account ON connecting (app, account, expires);
+CREATE INDEX connecting_expires ON connecting (expires);
+
+-- Changes of connections that the team is to be told of, until the log has them.
+CREATE TABLE connection_notices (
+	id      INTEGER PRIMARY KEY AUTOINCREMENT,
+	app     TEXT NOT NULL,
+	account TEXT NOT NULL,
+	hub     TEXT NOT NULL,
+	status  TEXT NOT NULL,
+	reason  TEXT NOT NULL,
+	at      INTEGER NOT NULL
+);
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.

@@ -24,19 +24,21 @@ var ErrKey = seal.ErrKey
 
 // Kinds of seal.Name. One is never used for something else.
 const (
-	sealedBlock    = 'b' // id, lane, entries
-	sealedOutcomes = 'o' // id, count
-	sealedMemories = 'm' // id; heads
-	sealedRetry    = 'r' // block, entry
-	sealedKV       = 'k' // destination, hash of the key
-	sealedIdentity = 'i' // API key, kind, hash of the value
-	sealedHold     = 'h' // lane; hash of the key
-	sealedLetter   = 'd' // offset, output, time; destination and part
-	sealedProblem  = 'p' // letter
-	sealedExport   = 'e' // id; column
-	sealedCache    = 'c' // key
-	sealedHashKey  = 's' //
-	sealedLookup   = 'l' //
+	sealedBlock      = 'b' // id, lane, entries
+	sealedOutcomes   = 'o' // id, count
+	sealedMemories   = 'm' // id; heads
+	sealedRetry      = 'r' // block, entry
+	sealedKV         = 'k' // destination, hash of the key
+	sealedIdentity   = 'i' // API key, kind, hash of the value
+	sealedHold       = 'h' // lane; hash of the key
+	sealedLetter     = 'd' // offset, output, time; destination and part
+	sealedProblem    = 'p' // letter
+	sealedExport     = 'e' // id; column
+	sealedCache      = 'c' // key
+	sealedConnection = 'a' // app, account, hub
+	sealedConnecting = 'g' // id
+	sealedHashKey    = 's' //
+	sealedLookup     = 'l' //
 )
 
 func blockName(id BlockID, lane LaneID, entries int) seal.Name {

@@ -181,7 +181,7 @@ func (s *Store) openSealing() error {
 // isEmpty says whether nothing was ever put into the store.
 func (s *Store) isEmpty() (bool, error) {
 	sql := `SELECT (SELECT next_block > 1 OR position > 0 OR bulk_position > 0 FROM state)`
-	for _, table := range []string{"identities", "kv", "dead_letters", "holds", "outcomes", "memories", "retries", "exports", "seen", "known", "forgotten", "lanes"} {
+	for _, table := range []string{"identities", "kv", "dead_letters", "holds", "outcomes", "memories", "retries", "exports", "seen", "known", "forgotten", "lanes", "connections", "connecting"} {
 		sql += ` OR EXISTS (SELECT 1 FROM ` + table + `)`
 	}
 	used, err := s.w.queryInt(sql)

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/connections"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/ingest"
+)
+
+const (
+	maxConnectBody     = 1 << 20 // HubSpot's events about an app
+	maxConnectionsBody = 64 << 10
+)
+
+// newConnections reads the customers' accounts. transport is for calls about tokens; nil: the network.
+func newConnections(srv *service, cfg *config.Config, transport http.RoundTripper) (*connections.Service, error) {
+	if transport == nil {
+		transport = http.DefaultTransport
+	}
+	return connections.New(connections.Options{
+		Apps: cfg.Apps, Store: srv.store, Keys: cfg.Server.Encryption.Keys, Transport: transport,
+		Append: srv.log.Append, Registerer: srv.registry, Logger: srv.logger,
+	})
+}
+
+// connectionMounts are the pages of connections: those for browsers and HubSpot, and the API for servers.
+func (srv *service) connectionMounts() []ingest.Mount {
+	pages, api := fasthttpadaptor.NewFastHTTPHandler(srv.connected.Handler()), fasthttpadaptor.NewFastHTTPHandler(srv.connected.API())
+	return []ingest.Mount{
+		{Prefix: connections.PagesPath, MaxBody: maxConnectBody, Handler: pages},
+		{Prefix: connections.APIPath, MaxBody: maxConnectionsBody, Handler: func(ctx *fasthttp.RequestCtx) {
+			if srv.ingest.ServerOrAdmin(ctx) {
+				api(ctx)
+			}
+		}},
+	}
+}
+
+// noticesFor are what a destination is told of: changes of connections of the apps that name it.
+func noticesFor(cfg *config.Config, destination string) (keys []string) {
+	for _, a := range cfg.Apps {
+		if a.Notify == destination {
+			keys = append(keys, event.NoticeKey(a.Name))
+		}
+	}
+	return keys
+}
+
+// connectionsOf are the accounts that a destination delivers to; nil: it has one of its own.
+func (p parts) connectionsOf(d config.Destination) destinations.Connections {
+	switch {
+	case d.Connection == "":
+		return nil
+	case p.connections == nil:
+		return noConnections{}
+	}
+	return p.connections.For(d.Connection)
+}
+
+// noConnections are those of a configuration that is only checked.
+type noConnections struct{}
+
+var errNoConnections = errors.New("accounts are connected to a router that runs")
+
+func (noConnections) Hub(string) string { return "" }
+func (noConnections) Token(context.Context, string, string) (config.Secret, error) {
+	return "", errNoConnections
+}
+func (noConnections) Refused(string, config.Secret)       {}
+func (noConnections) Delivered(string)                    {}
+func (noConnections) Choices(string) destinations.Choices { return destinations.Choices{} }

@@ -1,0 +1,157 @@
+package connections
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Paths that Handler and API answer.
+const (
+	PagesPath = "/connect/"
+	APIPath   = "/api/v1/connections"
+)
+
+const (
+	defaultPage = 100
+	maxPage     = 1000
+	maxAsk      = 64 << 10 // bytes of a body that asks for a link
+)
+
+// problem is a refusal, as all answers of the router's are.
+type problem struct {
+	Message string `json:"message"`
+}
+
+func answerJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // to a buffer of the server's
+}
+
+// Handler answers the pages below PagesPath: start, callback and hubspot of each app. They are for browsers and for HubSpot, and ask for no key.
+func (s *Service) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protect(w.Header())
+		name, pageName, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, PagesPath), "/")
+		ap := s.app(name)
+		if ap == nil {
+			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+			return
+		}
+		switch r.Method + " " + pageName {
+		case "GET start":
+			s.start(w, r, ap)
+		case "GET callback":
+			s.callback(w, r, ap)
+		case "POST hubspot":
+			s.webhook(w, r, ap)
+		default:
+			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+		}
+	})
+}
+
+// API answers APIPath, for those who have shown a server secret, which the caller has checked.
+func (s *Service) API() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		switch {
+		case strings.TrimSuffix(r.URL.Path, "/") != APIPath:
+			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+		case r.Method == http.MethodPost:
+			s.linkPage(w, r)
+		case r.Method == http.MethodGet || r.Method == http.MethodHead:
+			s.listPage(w, r)
+		case r.Method == http.MethodDelete:
+			s.disconnectPage(w, r)
+		default:
+			w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
+			answerJSON(w, http.StatusMethodNotAllowed, problem{"use GET, POST or DELETE"})
+		}
+	})
+}
+
+// linkPage answers POST with an install link.
+func (s *Service) linkPage(w http.ResponseWriter, r *http.Request) {
+	var ask struct {
+		App       string `json:"app"`
+		Account   string `json:"account"`
+		ReturnURL string `json:"return_url"`
+	}
+	dec := json.NewDecoder(io.LimitReader(r.Body, maxAsk))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&ask); err != nil {
+		answerJSON(w, http.StatusBadRequest, problem{`the body must be JSON like {"app":"crm","account":"a1"}, and may have a return_url`})
+		return
+	}
+	address, expires, err := s.Link(ask.App, ask.Account, ask.ReturnURL)
+	if err != nil {
+		answerJSON(w, statusOf(err), problem{err.Error()})
+		return
+	}
+	answerJSON(w, http.StatusOK, struct {
+		URL       string    `json:"url"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}{address, expires})
+}
+
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, ErrNoApp), errors.Is(err, ErrNotConnected):
+		return http.StatusNotFound
+	case errors.Is(err, ErrAccount), errors.Is(err, ErrReturnURL), errors.Is(err, ErrNoOption):
+		return http.StatusBadRequest
+	}
+	return http.StatusServiceUnavailable
+}
+
+// listPage answers GET with connections, a page at a time.
+func (s *Service) listPage(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	limit := defaultPage
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxPage {
+			answerJSON(w, http.StatusBadRequest, problem{"limit must be from 1 to 1000"})
+			return
+		}
+		limit = n
+	}
+	var after [2]string
+	if text := q.Get("after"); text != "" {
+		data, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil || json.Unmarshal(data, &after) != nil {
+			answerJSON(w, http.StatusBadRequest, problem{"after must be what an answer had as next"})
+			return
+		}
+	}
+	answer := struct {
+		Connections []Connection `json:"connections"`
+		Next        string       `json:"next,omitempty"`
+	}{Connections: []Connection{}}
+	found, more := s.List(q.Get("app"), q.Get("account"), after, limit)
+	answer.Connections = append(answer.Connections, found...)
+	if more {
+		last := found[len(found)-1]
+		data, _ := json.Marshal([2]string{last.App, last.Account}) // of strings: can not fail
+		answer.Next = base64.RawURLEncoding.EncodeToString(data)
+	}
+	answerJSON(w, http.StatusOK, answer)
+}
+
+// disconnectPage answers DELETE.
+func (s *Service) disconnectPage(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	done, err := s.Disconnect(r.Context(), q.Get("app"), q.Get("account"))
+	if err != nil {
+		answerJSON(w, statusOf(err), problem{err.Error()})
+		return
+	}
+	answerJSON(w, http.StatusOK, done)
+}

@@ -1,0 +1,226 @@
+package connections
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"eventrouter/pkg/config"
+)
+
+const (
+	// callTime is how long one call about tokens may take. A refresh is not cut short when the router stops, so this is also how long it may take to stop.
+	callTime  = 15 * time.Second
+	maxAnswer = 1 << 20
+	maxToken  = 4096 // HubSpot says 512
+)
+
+// refusal is an answer of HubSpot's that gives no token. Nothing of the answer's text is in it: that may repeat what was sent.
+type refusal struct {
+	status      int
+	code        string        // one of knownCodes; "": it named none
+	correlation string        // by which HubSpot finds the call
+	after       time.Duration // what Retry-After said; 0: nothing
+}
+
+// knownCodes are those by which HubSpot says why it gives no token.
+var knownCodes = map[string]bool{
+	"BAD_REFRESH_TOKEN": true, "BAD_HUB": true, "BAD_AUTH_CODE": true, "BAD_CLIENT_ID": true, "BAD_CLIENT_SECRET": true, "BAD_REDIRECT_URI": true, "BAD_GRANT_TYPE": true,
+	"BAD_CODE_VERIFIER": true,
+}
+
+func (r *refusal) Error() string {
+	text := fmt.Sprintf("hubspot answered %d", r.status)
+	if r.code != "" {
+		text += " " + r.code
+	}
+	if r.correlation != "" {
+		text += " (correlation id " + r.correlation + ")"
+	}
+	return text
+}
+
+// revoked says that the account's people, or HubSpot, took away what they had granted.
+func (r *refusal) revoked() bool { return r.code == "BAD_REFRESH_TOKEN" || r.code == "BAD_HUB" }
+
+// ours says that the app's configuration is wrong, and no account is at fault.
+func (r *refusal) ours() bool {
+	return r.code != "" && !r.revoked() && r.code != "BAD_AUTH_CODE" && r.code != "BAD_CODE_VERIFIER"
+}
+
+// grant is what HubSpot answers with tokens.
+type grant struct {
+	access, refresh config.Secret
+	lifetime        time.Duration
+	hub             string   // "" where it was not said
+	scopes          []string // nil where they were not said
+}
+
+// answerOfToken is as HubSpot writes it. v1 says neither hub nor scopes with the tokens.
+type answerOfToken struct {
+	AccessToken  string      `json:"access_token"`
+	RefreshToken string      `json:"refresh_token"`
+	ExpiresIn    json.Number `json:"expires_in"`
+	HubID        json.Number `json:"hub_id"`
+	Scopes       []string    `json:"scopes"`
+	Scope        string      `json:"scope"`
+}
+
+// token asks for tokens with one of the grant types. Errors are a *refusal, or of the network; none has anything secret in it.
+func (s *Service) token(ctx context.Context, ap *app, form url.Values) (*grant, error) {
+	form.Set("client_id", ap.cfg.ClientID)
+	form.Set("client_secret", string(ap.cfg.ClientSecret))
+	data, err := s.post(ctx, ap, "token", form)
+	if err != nil {
+		return nil, err
+	}
+	var a answerOfToken
+	if err := json.Unmarshal(data, &a); err != nil {
+		return nil, errors.New("hubspot's answer with the tokens is no JSON as it is documented") // err may quote them
+	}
+	seconds, err := strconv.ParseFloat(a.ExpiresIn.String(), 64)
+	switch {
+	case !soundToken(a.AccessToken):
+		return nil, errors.New("hubspot's answer has no access token, or one that fits in no header")
+	case err != nil || seconds < 1 || seconds > 366*24*3600:
+		return nil, errors.New("hubspot's answer does not say how long the access token is good")
+	}
+	g := &grant{
+		access: config.Secret(a.AccessToken), refresh: config.Secret(a.RefreshToken), lifetime: time.Duration(seconds * float64(time.Second)),
+		hub: hubName(a.HubID), scopes: a.Scopes,
+	}
+	if g.scopes == nil && a.Scope != "" {
+		g.scopes = strings.Fields(a.Scope)
+	}
+	return g, nil
+}
+
+func soundToken(text string) bool {
+	return text != "" && len(text) <= maxToken && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+var digits = regexp.MustCompile(`^[1-9][0-9]{0,18}$`)
+
+// hubName is a hub's id as text; "" for what is none.
+func hubName(n json.Number) string {
+	if text := n.String(); digits.MatchString(text) {
+		return text
+	}
+	return ""
+}
+
+// describe asks what an access token is good for, where the answer that brought it did not say.
+func (s *Service) describe(ctx context.Context, ap *app, g *grant) error {
+	if g.hub != "" && g.scopes != nil {
+		return nil
+	}
+	var data []byte
+	var err error
+	if ap.cfg.APIVersion == "v1" {
+		data, err = s.call(ctx, http.MethodGet, ap.cfg.BaseURL+"/oauth/v1/access-tokens/"+url.PathEscape(string(g.access)), nil)
+	} else {
+		data, err = s.post(ctx, ap, "token/introspect", url.Values{
+			"token": {string(g.access)}, "token_type_hint": {"access_token"}, "client_id": {ap.cfg.ClientID}, "client_secret": {string(ap.cfg.ClientSecret)},
+		})
+	}
+	if err != nil {
+		return err
+	}
+	var a answerOfToken
+	if err := json.Unmarshal(data, &a); err != nil {
+		return errors.New("hubspot's answer about the token is no JSON as it is documented")
+	}
+	if g.hub == "" {
+		g.hub = hubName(a.HubID)
+	}
+	if g.scopes == nil {
+		g.scopes = a.Scopes
+	}
+	if g.hub == "" {
+		return errors.New("hubspot does not say which account the token is of")
+	}
+	return nil
+}
+
+// revoke takes a refresh token away.
+func (s *Service) revoke(ctx context.Context, ap *app, refresh config.Secret) error {
+	if ap.cfg.APIVersion == "v1" {
+		_, err := s.call(ctx, http.MethodDelete, ap.cfg.BaseURL+"/oauth/v1/refresh-tokens/"+url.PathEscape(string(refresh)), nil)
+		return err
+	}
+	_, err := s.post(ctx, ap, "token/revoke", url.Values{
+		"token": {string(refresh)}, "token_type_hint": {"refresh_token"}, "client_id": {ap.cfg.ClientID}, "client_secret": {string(ap.cfg.ClientSecret)},
+	})
+	return err
+}
+
+func (s *Service) post(ctx context.Context, ap *app, path string, form url.Values) ([]byte, error) {
+	return s.call(ctx, http.MethodPost, ap.cfg.BaseURL+"/oauth/"+ap.cfg.APIVersion+"/"+path, form)
+}
+
+// call makes one call and returns the body of a 2xx. It follows no redirect: what it sends is secret.
+func (s *Service) call(ctx context.Context, method, address string, form url.Values) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, errors.New("base_url makes no request") // err quotes the address
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "eventrouter")
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	res, err := s.opts.Transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("hubspot can not be reached: %w", withoutURL(err))
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("hubspot's answer breaks off: %w", withoutURL(err))
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return nil, refused(res, data)
+	}
+	return data, nil
+}
+
+// withoutURL is err without the address that was called, which may have a token in it.
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return u.Err
+	}
+	return err
+}
+
+var correlationID = regexp.MustCompile(`^[0-9a-f-]{8,40}$`)
+
+// refused reads why there is no token.
+func refused(res *http.Response, body []byte) *refusal {
+	r := &refusal{status: res.StatusCode}
+	var said struct {
+		Status        string `json:"status"`
+		CorrelationID string `json:"correlationId"`
+	}
+	if json.Unmarshal(body, &said) == nil {
+		if res.StatusCode < 500 && knownCodes[said.Status] {
+			r.code = said.Status
+		}
+		if correlationID.MatchString(said.CorrelationID) {
+			r.correlation = said.CorrelationID
+		}
+	}
+	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		r.after = min(time.Duration(seconds)*time.Second, 24*time.Hour)
+	}
+	return r
+}
