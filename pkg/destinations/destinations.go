@@ -207,6 +207,8 @@ type Env struct {
 	Shared *Shared
 	// Metrics are the counters that destinations share; never nil.
 	Metrics *Metrics
+	// App is the name of the app whose accounts Connections are.
+	App string
 	// Connections are the accounts that the destination delivers to; nil: it has one, of its own settings.
 	Connections Connections
 	// Simulation says that Transport is what Simulated.Simulate returned, which knows no lag: nothing is waited for that a remote needs time for. Details of

@@ -95,7 +95,7 @@ func (d *Destination) loadDetails(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	a, err := d.client.do(ctx, p, request{endpoint: endpointAccountDetails, method: http.MethodGet, url: d.baseURL + d.paths.account})
+	a, err := d.do(ctx, p, request{endpoint: endpointAccountDetails, method: http.MethodGet, url: d.baseURL + d.paths.account})
 	if err != nil || a.status != http.StatusOK {
 		return
 	}

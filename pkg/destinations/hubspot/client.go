@@ -96,8 +96,44 @@ type lostError struct {
 func (e *lostError) Error() string { return "no answer from HubSpot: " + e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
-// do makes one call and uses up p. Its error is a *lostError, or, when no call was made, that of ctx or a misuse of ours.
-func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) {
+// do makes one call and uses up p. Its error is a *lostError, or, when no call was made, that of ctx, a misuse of ours, or an outcome for who has no token.
+//
+// In a customer's account a token that HubSpot refuses is tried once more as another one: it may have been revoked, or replaced, a moment ago.
+func (d *Destination) do(ctx context.Context, p *permit, r request) (*answer, error) {
+	if d.connections == nil {
+		return d.client.do(ctx, p, r, d.client.token)
+	}
+	for again := false; ; again = true {
+		token, err := d.connections.Token(ctx, d.of, d.hubID)
+		if err != nil {
+			p.Release()
+			return nil, err
+		}
+		a, err := d.client.do(ctx, p, r, token)
+		switch {
+		case err != nil:
+			return nil, err
+		case a.status == http.StatusUnauthorized:
+			d.connections.Refused(d.of, token)
+		case a.status >= 200 && a.status < 300 && r.delivers():
+			d.connections.Delivered(d.of)
+		}
+		if a.status != http.StatusUnauthorized || again {
+			return a, nil
+		}
+		if p, err = d.acquire(ctx, p.window, d.termsOf(p.window)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// delivers says whether the call writes what an event says.
+func (r *request) delivers() bool {
+	return r.endpoint == endpointUpsert || r.endpoint == endpointUpdate || r.endpoint == endpointSend
+}
+
+// do makes one call with a token and uses up p.
+func (c *client) do(ctx context.Context, p *permit, r request, token config.Secret) (*answer, error) {
 	if err := ctx.Err(); err != nil {
 		p.Release()
 		return nil, err
@@ -111,7 +147,7 @@ func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) 
 		p.Release()
 		return nil, fmt.Errorf("make the request: %w", destinations.PlainError(err))
 	}
-	req.Header.Set("Authorization", "Bearer "+string(c.token))
+	req.Header.Set("Authorization", "Bearer "+string(token))
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", destinations.UserAgent())
 	if r.body != nil {
@@ -119,7 +155,7 @@ func (c *client) do(ctx context.Context, p *permit, r request) (*answer, error) 
 	}
 	p.begin()
 	began := time.Now()
-	a, err := c.exchange(req)
+	a, err := c.exchange(req, token)
 	status := 0
 	if a != nil {
 		status = a.status
@@ -174,7 +210,7 @@ func (c *client) limit(w *window, a *answer, wait time.Duration) {
 }
 
 // exchange sends req and reads the whole answer.
-func (c *client) exchange(req *http.Request) (*answer, error) {
+func (c *client) exchange(req *http.Request, token config.Secret) (*answer, error) {
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -195,11 +231,11 @@ func (c *client) exchange(req *http.Request) (*answer, error) {
 	}
 	if res.StatusCode >= http.StatusMultiStatus {
 		// Its words go into errors and details. Something in front of HubSpot may repeat the request in them.
-		body = bytes.ReplaceAll(body, []byte(c.token), []byte(c.token.String()))
+		body = bytes.ReplaceAll(body, []byte(token), []byte(token.String()))
 	}
 	a := &answer{status: res.StatusCode, header: res.Header, body: body}
 	if !c.simulation {
-		a.correlation = shorten(strings.ReplaceAll(res.Header.Get("X-HubSpot-Correlation-Id"), string(c.token), c.token.String()))
+		a.correlation = shorten(strings.ReplaceAll(res.Header.Get("X-HubSpot-Correlation-Id"), string(token), token.String()))
 	}
 	return a, nil
 }

@@ -27,6 +27,7 @@ type contactSend struct {
 	known   map[string]*known
 	claims  map[claim]string // the id of the write that fills it
 	lag     lag
+	off     destinations.Choices // what the account has switched off
 	sources map[source]string // in a simulation: the JSON that values are made of; nil: nobody asks
 }
 
@@ -35,6 +36,7 @@ func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []des
 	if d.simulation {
 		s.sources = map[source]string{}
 	}
+	s.off = d.choices()
 	var err error
 	if s.schema, err = d.contactSchema(ctx, ps); err == nil {
 		err = s.checkKey(ctx)
@@ -121,7 +123,7 @@ func (s *contactSend) deliver(ctx context.Context, writes []*write, round int) {
 // call sends the writes. fault is what it met that is not about them.
 func (s *contactSend) call(ctx context.Context, p *permit, writes []*write) (a *answer, fault error) {
 	endpoint, url := s.d.contactsCall()
-	a, err := s.d.client.do(ctx, p, request{
+	a, err := s.d.do(ctx, p, request{
 		endpoint: endpoint, method: http.MethodPost, url: url,
 		body: appendBatch(make([]byte, 0, 512*len(writes)), s.d.contacts.key, writes),
 	})

@@ -27,7 +27,7 @@ func (s *eventSend) deliver(ctx context.Context, all []*occurrence, round int) {
 		s.settle(entriesOf(all), err)
 		return
 	}
-	a, err := s.d.client.do(ctx, p, request{
+	a, err := s.d.do(ctx, p, request{
 		endpoint: endpointSend, method: http.MethodPost, url: s.d.eventsURL + s.d.paths.send,
 		body: appendSend(make([]byte, 0, 512*len(all)), all),
 	})

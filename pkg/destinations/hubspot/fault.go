@@ -55,6 +55,9 @@ func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 	now := time.Now()
 	switch a.status {
 	case http.StatusUnauthorized:
+		if d.connections != nil {
+			return destinations.Block(fmt.Errorf("HubSpot refuses the tokens of account %s: it may have to connect anew: %w", d.of, a.err()), destinations.AccountScope, time.Time{})
+		}
 		return destinations.Block(fmt.Errorf("check access_token: %w", a.err()), destinations.AccountScope, time.Time{})
 	case http.StatusForbidden:
 		return destinations.Block(a.forbidden(), destinations.LaneScope, time.Time{})
@@ -137,7 +140,7 @@ func (d *Destination) call(ctx context.Context, ps *permits, r request, accept .
 	if err != nil {
 		return nil, err
 	}
-	a, err := d.client.do(ctx, p, r)
+	a, err := d.do(ctx, p, r)
 	if err := d.fault(d.account.crm, a, err, false); err != nil {
 		return nil, err
 	}

@@ -116,6 +116,10 @@ type Destination struct {
 	metrics *destinations.Metrics
 	client  *client
 	account *account
+	// connections and of are of an account of a customer: where its tokens come from, and its name. nil and "": the token is the settings'.
+	connections destinations.Connections
+	of          string
+
 	tier    standing
 	// simulation: the remote is a stand-in without lag, and details tell more.
 	simulation bool
@@ -130,7 +134,7 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	if err := s.Decode(&set); err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
-	problems = problems.With(set.check(s))
+	problems = problems.With(set.check(s, env.Connections != nil))
 	log := env.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -166,6 +170,9 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 	if d.eventsURL == "" {
 		d.eventsURL = d.baseURL
 	}
+	if env.Connections != nil {
+		return newAccounts(d, env), nil
+	}
 	today := destinations.Of(env.Shared, d.cacheKey("day"), newDay)
 	today.remember(d.cache, d.cacheKey("day"))
 	d.account = destinations.Of(env.Shared, d.accountKey(set.AccessToken), func() *account { return newAccount(today) })
@@ -175,9 +182,16 @@ func New(s config.Settings, env destinations.Env) (destinations.Destination, err
 }
 
 // check reports everything that is wrong with the settings.
-func (set *Settings) check(s config.Settings) (ps config.Problems) {
+func (set *Settings) check(s config.Settings, connected bool) (ps config.Problems) {
 	fail := func(key, format string, args ...any) { ps = append(ps, s.Problem(key, format, args...)) }
 	switch {
+	case connected:
+		if set.AccessToken != "" {
+			fail("access_token", "must be absent with `connection`: each account has a token of its own")
+		}
+		if set.HubID != "" {
+			fail("hub_id", "must be absent with `connection`: each account has a hub of its own")
+		}
 	case set.AccessToken == "" && set.APIKey != "":
 		fail("api_key", "HubSpot switched API keys off on 2022-11-30; make a private app or a service key in HubSpot and write its token as access_token")
 	case set.AccessToken == "":
@@ -186,6 +200,7 @@ func (set *Settings) check(s config.Settings) (ps config.Problems) {
 		fail("access_token", "holds a character that no token has (a space or a line break?)")
 	}
 	switch {
+	case connected:
 	case set.HubID == "":
 		fail("hub_id", "'hub_id' is required parameter: the number of the HubSpot account")
 	case !isDigits(string(set.HubID)):
@@ -242,8 +257,10 @@ func (d *Destination) accountKey(token config.Secret) string {
 }
 
 // cacheKey names a value in the router's cache.
-func (d *Destination) cacheKey(what string) string {
-	return strings.Join([]string{"hubspot", d.baseURL, d.hubID, what}, "|")
+func (d *Destination) cacheKey(what string) string { return d.cacheKeyOf(d.hubID, what) }
+
+func (d *Destination) cacheKeyOf(hubID, what string) string {
+	return strings.Join([]string{"hubspot", d.baseURL, hubID, what}, "|")
 }
 
 // Lanes implements [destinations.Destination].
@@ -275,14 +292,48 @@ func (d *Destination) Send(ctx context.Context, p destinations.Permit, batch []d
 	ps := &permits{d: d, first: held}
 	defer ps.release()
 	refreshed := d.refresh(ctx)
-	if batch[0].Plan.Lane == laneEvents {
-		d.sendEvents(ctx, ps, batch, out)
-	} else {
-		d.sendContacts(ctx, ps, batch, out)
-	}
+	d.sendWanted(ctx, ps, batch, out)
 	ps.release() // the refresh may need it
 	<-refreshed
 	return out
+}
+
+// sendWanted sends what the account has not switched off.
+func (d *Destination) sendWanted(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
+	send := d.sendContacts
+	if batch[0].Plan.Lane == laneEvents {
+		send = d.sendEvents
+	}
+	off := d.choices().EventTypes
+	if len(off) == 0 {
+		send(ctx, ps, batch, out)
+		return
+	}
+	var wanted []destinations.Entry
+	var places []int
+	for i := range batch {
+		if off[batch[i].Event.Type()] {
+			out[i].Err = destinations.Skip(switchedOff)
+			continue
+		}
+		wanted, places = append(wanted, batch[i]), append(places, i)
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	sent := make([]destinations.Outcome, len(wanted))
+	send(ctx, ps, wanted, sent)
+	for n, i := range places {
+		out[i] = sent[n]
+	}
+}
+
+// choices are what the account does not want.
+func (d *Destination) choices() destinations.Choices {
+	if d.connections == nil {
+		return destinations.Choices{}
+	}
+	return d.connections.Choices(d.of)
 }
 
 // refresh loads what has become stale, beside the calls of a Send, which go by the old until it is there. The channel is closed when

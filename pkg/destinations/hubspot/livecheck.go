@@ -99,7 +99,7 @@ func (c *liveCheck) call(ctx context.Context, r request) *answer {
 			c.noPermit(err)
 			return nil
 		}
-		a, err := c.d.client.do(ctx, p, r)
+		a, err := c.d.do(ctx, p, r)
 		if err != nil {
 			c.end(checkAccount, fmt.Sprintf("%s does not answer: %s", c.d.baseURL, lostText(err)),
 				"check base_url, and that this machine may reach it (DNS, proxy, firewall)")

@@ -121,6 +121,10 @@ func (r *reading) take(name string, v gjson.Result, p *property) {
 	empty := absent(v)
 	switch {
 	case empty && !c.properties.clear:
+	case p != nil && r.s.off.Properties[p.name]:
+		r.w.strip(p.name, reasonOff)
+	case p == nil && (r.s.off.Properties[name] || r.s.off.Properties[cleanName(name)] || r.s.off.Properties[snakeName(name)]):
+		r.w.strip(cleanName(name), reasonOff)
 	case p == nil:
 		if !empty {
 			r.unknown(name, v)

@@ -16,6 +16,7 @@ const (
 	reasonUnknown    = "unknown"    // the account has no such property
 	reasonReadOnly   = "read-only"  // HubSpot computes it
 	reasonExcluded   = "excluded"   // by only or except
+	reasonOff        = switchedOff
 	reasonExpression = "expression" // the expression that makes it failed
 	reasonValue      = "value"      // the value does not fit the property's type
 	reasonOption     = "option"     // the property has no such option
