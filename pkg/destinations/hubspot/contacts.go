@@ -28,7 +28,7 @@ type contactSend struct {
 	claims  map[claim]string // the id of the write that fills it
 	lag     lag
 	off     destinations.Choices // what the account has switched off
-	sources map[source]string // in a simulation: the JSON that values are made of; nil: nobody asks
+	sources map[source]string    // in a simulation: the JSON that values are made of; nil: nobody asks
 }
 
 func (d *Destination) sendContacts(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {

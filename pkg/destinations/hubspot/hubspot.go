@@ -120,7 +120,7 @@ type Destination struct {
 	connections destinations.Connections
 	of          string
 
-	tier    standing
+	tier standing
 	// simulation: the remote is a stand-in without lag, and details tell more.
 	simulation bool
 

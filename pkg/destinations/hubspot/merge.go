@@ -13,9 +13,9 @@ const emailProperty = "email"
 
 // Reasons for leaving a property out, as metrics and details show them.
 const (
-	reasonUnknown    = "unknown"    // the account has no such property
-	reasonReadOnly   = "read-only"  // HubSpot computes it
-	reasonExcluded   = "excluded"   // by only or except
+	reasonUnknown    = "unknown"   // the account has no such property
+	reasonReadOnly   = "read-only" // HubSpot computes it
+	reasonExcluded   = "excluded"  // by only or except
 	reasonOff        = switchedOff
 	reasonExpression = "expression" // the expression that makes it failed
 	reasonValue      = "value"      // the value does not fit the property's type
