@@ -2,6 +2,7 @@
 # make test    all of it: check, and the end-to-end tests with real SDKs and a real browser, installing what they need
 # make torture the long form of the torture test: until there were KILLS kills and DURATION has passed, as SEED plans it
 # make soak    the router for DURATION at half of its speed with a HubSpot that comes and goes; the report goes to docs/soak.md
+# make overload  16,384 connections at once, and NAMES persons and names of events
 # make bench   benchmarks
 # make fuzz    each fuzz target for FUZZTIME
 
@@ -21,7 +22,7 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -gcflags=modernc.org/...=-race=fals
 # Those that take longest begin first, so that no processor is idle at the end.
 UNIT = $$($(GO) list ./... | grep -v /e2e | awk '/\/(router|store|filters|docs)$$/ { print; next } { rest = rest $$0 "\n" } END { printf "%s", rest }')
 
-.PHONY: build check fmt vet staticcheck unit tidy test e2e torture tools soak bench fuzz
+.PHONY: build check fmt vet staticcheck unit tidy test e2e torture tools soak overload bench fuzz
 
 build:
 	$(GO) build -trimpath -o bin/router ./cmd/router
@@ -61,6 +62,10 @@ tools:
 soak: DURATION ?= 30m
 soak:
 	$(GO) test ./e2e -run '^TestSoak$$' -count=1 -v -timeout 24h -soak $(DURATION) -soak.report $(CURDIR)/docs/soak.md -soak.note '$(NOTE)'
+
+overload: NAMES ?= 2000000
+overload:
+	$(GO) test ./e2e -run '^TestOverloadAtFullSize$$' -count=1 -v -timeout 3h -overload.full -overload.names $(NAMES)
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(UNIT)

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		binary = filepath.Join(dir, "router")
 		args := []string{"build", "-race", "-o", binary, "../cmd/router"}
-		if *soakFor > 0 { // its figures are those of the program as people run it
+		if *soakFor > 0 || *fullOverload { // its figures are those of the program as people run it
 			args = slices.Delete(args, 1, 2)
 		}
 		build := exec.Command("go", args...)

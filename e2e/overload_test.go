@@ -3,9 +3,12 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"context"
+	bin "encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"mime/multipart"
 	"net"
@@ -130,47 +133,73 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// squeezed is r, compressed some times.
-func squeezed(t *testing.T, r io.Reader, times int) []byte {
+// squeezed is n bytes, text over and over, as gzip: one piece of a MiB is compressed, and what that gives repeated, for it does not refer to what was before.
+func squeezed(t *testing.T, text byte, n int) []byte {
 	t.Helper()
-	var buf bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
-	if _, err := io.Copy(z, r); err != nil {
+	piece := bytes.Repeat([]byte{text}, 1<<20)
+	var once, buf bytes.Buffer
+	z, _ := flate.NewWriter(&once, flate.BestSpeed)
+	_, _ = z.Write(piece)
+	if err := z.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	z.Close()
-	if times > 1 {
-		return squeezed(t, &buf, times-1)
+	buf.Write([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255})
+	sum := crc32.NewIEEE()
+	for range n >> 20 {
+		buf.Write(once.Bytes())
+		sum.Write(piece)
+	}
+	buf.Write([]byte{1, 0, 0, 0xff, 0xff}) // a last block, of nothing
+	return bin.LittleEndian.AppendUint32(bin.LittleEndian.AppendUint32(buf.Bytes(), sum.Sum32()), uint32(n>>20<<20))
+}
+
+// gzipped is data as gzip.
+func gzipped(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	z := gzip.NewWriter(&buf)
+	if _, err := z.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
 	}
 	return buf.Bytes()
 }
 
 // TestOverload: whatever clients send, the router answers it clearly, stays small, and goes on answering others.
 func TestOverload(t *testing.T) {
-	h := newHub(t, sandbox.Options{})
+	o := startOverload(t, newHub(t, sandbox.Options{}), "max_connections: 1200, max_connections_per_ip: 500")
+	o.during("nothing", func() {})
+	o.bodies()
+	o.connections()
+	o.names()
+	if err := o.p.terminate(); err != nil {
+		t.Errorf("the router ended with %v", err)
+	}
+}
+
+// startOverload starts a router with settings of its server.
+func startOverload(t *testing.T, h hub, server string) *overload {
+	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "router.yaml")
 	text := fmt.Sprintf(`
-server: {host: 127.0.0.1, port: 0, data_dir: %s, admin_token: adm-planted, min_free_bytes: 1MiB, max_connections: 1200, max_connections_per_ip: 500, trusted_proxies: [192.0.2.1]}
+server: {host: 127.0.0.1, port: 0, data_dir: %s, admin_token: adm-planted, min_free_bytes: 1MiB, %s, trusted_proxies: [192.0.2.1]}
 api_keys: [{id: shop, client_secret: %s, server_secret: %s}]
 destinations:
   crm:
     type: hubspot
+    filter: {not: {event_type: unread}}
     hubspot: {access_token: %s, hub_id: "%s", base_url: %s}
-`, filepath.Join(dir, "data"), clientSecret, serverSecret, accessToken, hubID, h.url)
+`, filepath.Join(dir, "data"), server, clientSecret, serverSecret, accessToken, hubID, h.url)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, config)
 	o := &overload{T: t, p: p, addr: strings.TrimPrefix(p.url, "http://"), attacker: from("127.0.0.2"), client: from("127.0.0.1")}
 	o.base = p.rss()
-	o.during("nothing", func() {})
-	o.bodies()
-	o.connections()
-	o.names()
-	if err := p.terminate(); err != nil {
-		t.Errorf("the router ended with %v", err)
-	}
+	return o
 }
 
 func (o *overload) bodies() {
@@ -183,12 +212,12 @@ func (o *overload) bodies() {
 	o.during("a string of 100 MB", func() {
 		o.wants(413, events, func() io.Reader { return io.MultiReader(strings.NewReader(`{"a":"`), repeated("x", large)) })
 	})
-	bomb := squeezed(o.T, repeated(" ", large), 1)
+	bomb := squeezed(o.T, ' ', large)
 	o.during("a gzip bomb", func() { o.wants(413, events, reader(bomb), "Content-Encoding", "gzip") })
 	o.during("a gzip bomb that says nothing", func() { o.wants(413, events, reader(bomb)) })
-	twice := squeezed(o.T, repeated(" ", large), 2)
+	twice := gzipped(o.T, bomb)
 	o.during("gzip in gzip", func() { o.wants(400, events, reader(twice), "Content-Encoding", "gzip, gzip") })
-	line := squeezed(o.T, repeated("x", large), 1)
+	line := squeezed(o.T, 'x', large)
 	o.during("an upload of one endless line", func() { o.wants(400, bulk, reader(line), "Content-Encoding", "gzip") })
 	var form bytes.Buffer
 	parts := multipart.NewWriter(&form)
@@ -234,19 +263,23 @@ func (o *overload) connections() {
 	})
 	closeAll()
 	o.during("clients that read no answers", func() {
-		body := `{"event_type":"x"}`
+		body := `{"event_type":"unread"}` // which is filtered: thousands of them are taken
 		request := fmt.Sprintf("POST /api/v1/s2s/event HTTP/1.1\r\nHost: x\r\nX-Auth-Token: %s\r\nContent-Length: %d\r\n\r\n%s", serverSecret, len(body), body)
 		pipeline := []byte(strings.Repeat(request, 500))
+		var writing sync.WaitGroup
 		for range 20 {
 			conn := o.dial()
 			open = append(open, conn)
-			_ = conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)) // then the router reads no further
-			for {
-				if _, err := conn.Write(pipeline); err != nil {
-					break
+			writing.Go(func() {
+				for {
+					_ = conn.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+					if _, err := conn.Write(pipeline); err != nil { // the router reads no further
+						return
+					}
 				}
-			}
+			})
 		}
+		writing.Wait()
 	})
 	closeAll()
 	o.during("450 idle connections", func() {
