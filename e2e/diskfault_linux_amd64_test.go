@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,13 +32,13 @@ type diskRig struct {
 	n      int
 }
 
-// newDiskRig starts one. Its transform counts events in $kv.
+// newDiskRig starts one. Its transform counts events in $kv, and fails on one whose pad is "fail".
 func newDiskRig(t *testing.T) *diskRig {
 	t.Helper()
 	d := &diskRig{t: t, hub: newHub(t, sandbox.Options{}), dir: t.TempDir(), client: clientFor(t)}
 	d.config = configure(t, d.dir, d.hub.url)
 	limitLog(t, d.config)
-	edit(t, d.config, "data_layout:\n", "data_layout:\n      transform: 'const n = (await $kv.get(\"n\") ?? 0) + 1; await $kv.set(\"n\", n); return {...$, n}'\n")
+	edit(t, d.config, "data_layout:\n", "data_layout:\n      transform: 'if ($.pad == \"fail\") throw new Error(\"asked to\"); const n = (await $kv.get(\"n\") ?? 0) + 1; await $kv.set(\"n\", n); return {...$, n}'\n")
 	d.s = newSupervisor(d.dir)
 	d.p = startSupervised(t, d.s, d.config)
 	return d
@@ -155,6 +156,86 @@ func TestDiskIsFull(t *testing.T) {
 		t.Error(err)
 	}
 	d.wantDelivered()
+}
+
+// TestNoRoomForDeadLetters: the disk is full just when events are to become dead letters, one that HubSpot refuses and one that a transform fails on. Both stay where they are until there is room,
+// then each is a dead letter, once.
+func TestNoRoomForDeadLetters(t *testing.T) {
+	t.Parallel()
+	d := newDiskRig(t)
+	full := func(c fileCall) unix.Errno {
+		if in(c, "write", "router.db-wal") {
+			return unix.ENOSPC
+		}
+		return 0
+	}
+	d.until(live, http.StatusOK)
+	d.p.drain(30 * time.Second)
+	wait := func(what string) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !strings.Contains(d.p.log.String(), "the disk is full"); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the log does not say that the disk is full\n%s", what, tail(d.p.log.String(), 3000))
+			}
+		}
+		if n := gauge(metricsOf(d.p), "router_dead_letters"); n != 0 {
+			t.Errorf("%s: %v dead letters while there is no room for one", what, n)
+		}
+	}
+	refused := d.n + 1
+	clear := d.hub.Inject(sandbox.Fault{Endpoint: "events/send/batch", Status: 400, Match: func(body []byte) bool {
+		if !strings.Contains(string(body), fmt.Sprintf("%q", fmt.Sprint("m", refused))) {
+			return false
+		}
+		d.s.set(full)
+		return true
+	}})
+	if status := d.post(live, ""); status != http.StatusOK {
+		t.Fatalf("answer %d", status)
+	}
+	wait("refused by HubSpot")
+	d.s.set(nil)
+	d.p.drain(30 * time.Second)
+	clear()
+	if n := gauge(metricsOf(d.p), "router_dead_letters"); n != 1 {
+		t.Errorf("%v dead letters after there was room, want 1", n)
+	}
+	d.until(live, http.StatusOK)
+	failed := d.n + 1
+	d.s.set(full)
+	if status := d.post(live, "fail"); status != http.StatusOK {
+		t.Fatalf("answer %d", status)
+	}
+	for deadline := time.Now().Add(30 * time.Second); d.post(live, "") != http.StatusServiceUnavailable; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("events are accepted while nothing can be stored")
+		}
+	}
+	if n := gauge(metricsOf(d.p), "router_dead_letters"); n != 1 {
+		t.Errorf("%v dead letters while there is no room for a second one", n)
+	}
+	d.s.set(nil)
+	d.until(live, http.StatusOK)
+	d.p.drain(30 * time.Second)
+	list := run(t, ".", binary, "deadletters", "list", "--json", "--config", d.config)
+	for _, n := range []int{refused, failed} {
+		if got := strings.Count(list, fmt.Sprintf(`"event_id":"e%d","event_type":"step","person":`, n)); got != 1 {
+			t.Errorf("event %d is %d dead letters: %s", n, got, list)
+		}
+		d.acked = slices.DeleteFunc(d.acked, func(acked int) bool { return acked == n })
+	}
+	if err := d.p.terminate(); err != nil {
+		t.Error(err)
+	}
+	marks := map[string]int{}
+	for _, e := range events(d.hub, "step") {
+		marks[e.Properties["mark"]]++
+	}
+	for _, n := range d.acked {
+		if got := marks[fmt.Sprint("m", n)]; got != 1 {
+			t.Errorf("event %d is in HubSpot %d times", n, got)
+		}
+	}
 }
 
 // TestDiskFails: writes or syncs of a whole router's files fail. It accepts nothing any more and ends with the reason; the next one delivers all that was acknowledged.

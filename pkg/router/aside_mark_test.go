@@ -52,7 +52,7 @@ func TestPutOffRecordThatKillsTheProcess(t *testing.T) {
 			t.Errorf("dead letters %+v, want the deadly one", dead)
 		}
 		g.stop()
-		marks, err := filepath.Glob(filepath.Join(g.dir, "mark.*"))
+		marks, err := filepath.Glob(filepath.Join(g.dir, "mark.????????????????"))
 		if len(marks) != 1 || err != nil {
 			t.Fatalf("marks %q, %v", marks, err)
 		}

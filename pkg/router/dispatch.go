@@ -145,7 +145,7 @@ func (l *lane) call(ctx context.Context, permit destinations.Permit, u *unit) {
 	router := l.account.router
 	secret := router.valuesOfCall(u.entries)
 	router.redact.Hold(secret)
-	res.outcomes = l.send(ctx, permit, batch)
+	res.outcomes = l.sendMarked(ctx, permit, u.entries, batch)
 	hideOutcomes(res.outcomes, secret)
 	router.redact.Release(secret, true)
 	l.report(res)

@@ -280,6 +280,7 @@ type rig struct {
 	handler  slog.Handler   // instead of logs
 	redact   *redact.Fields // of the router
 	keys     *seal.Ring     // nil: nothing is encrypted
+	crash    string         // of the process before
 	early    []Route        // given to Reload before Run; nil: it is not called
 
 	log    *log.Log
@@ -347,7 +348,7 @@ func (g *rig) run() {
 	}
 	g.router, err = New(Options{
 		Log: g.log, BulkLog: g.bulk, Store: g.store, Routes: g.routes(g), Registerer: prometheus.NewRegistry(),
-		Logger: slog.New(g.handler), Grace: g.grace, MarkFile: filepath.Join(g.dir, "mark"), Redact: g.redact,
+		Logger: slog.New(g.handler), Grace: g.grace, MarkFile: filepath.Join(g.dir, "mark"), Redact: g.redact, Crash: g.crash,
 	})
 	if err != nil {
 		g.t.Fatal(err)

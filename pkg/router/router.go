@@ -65,6 +65,7 @@ type Options struct {
 	Logger     *slog.Logger
 	Grace      time.Duration // for calls in flight when Run is told to stop
 	MarkFile   string        // names the records in hand, to find the one that kills the process; "": none
+	Crash      string        // what the runtime wrote when the process before ended of itself (debug.SetCrashOutput); "": it did not, or was killed
 	Watcher    Watcher       // nil: nobody watches
 	Letters    DeadLetterBounds
 	Redact     *redact.Fields // what errors and details do not show of events; nil: nothing is hidden
@@ -77,6 +78,8 @@ type Router struct {
 	store   *store.Store
 	logger  *slog.Logger
 	grace   time.Duration
+	calls   *callMarks
+	crash   string // of the process before
 	metrics *metrics
 	watcher Watcher
 	redact  *redact.Fields
@@ -121,6 +124,7 @@ type accountName struct{ destination, hub, account string }
 // New makes a router. It touches neither the network nor the disk and starts nothing.
 func New(o Options) (*Router, error) {
 	r := &Router{
+		calls: newCallMarks(o.MarkFile), crash: o.Crash,
 		live: newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
@@ -144,6 +148,10 @@ func New(o Options) (*Router, error) {
 // Run sorts and delivers until ctx ends, then lets calls in flight finish within the grace time. It returns nil when it was stopped, and an
 // error when the log or the store failed: then nothing more can be promised and the process must end.
 func (r *Router) Run(ctx context.Context) error {
+	if err := r.calls.open(r.crash); err != nil {
+		return err
+	}
+	defer r.calls.close()
 	g, ctx := errgroup.WithContext(ctx)
 	// What is in flight when ctx ends has the grace time before it is cut.
 	sendCtx, cut := context.WithCancel(context.WithoutCancel(ctx))

@@ -190,7 +190,11 @@ func (s *settlement) add(ctx context.Context, res *result) {
 			s.counts = append(s.counts, func() { l.metrics().skipped(l.account.route, reason) })
 		case errors.As(o.Err, &reject):
 			why := res.reason
-			if why == "" {
+			var poison *deadlyEntryError
+			switch {
+			case errors.As(o.Err, &poison):
+				why = "poison"
+			case why == "":
 				why = "rejected"
 			}
 			s.bury(u, e, attempts, why, o.Err)

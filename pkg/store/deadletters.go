@@ -117,18 +117,12 @@ func (s *Store) DeadLetters(ctx context.Context, q DeadLetterQuery) (letters []D
 	if q.Bodies {
 		columns += letterBodies
 	}
-	where, args := q.conditions(s.lookup)
-	err = s.read(func(c *conn) error {
-		return c.queryOnce(columns+q.from()+`WHERE `+where+q.page(q.Limit), func(row []driver.Value) error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			letter, err := c.rowDeadLetter(row)
-			if err == nil {
-				letters = append(letters, letter)
-			}
-			return err
-		}, args...)
+	err = s.queryLetters(ctx, &q, columns, q.Limit, func(c *conn, row []driver.Value) error {
+		letter, err := c.rowDeadLetter(row)
+		if err == nil {
+			letters = append(letters, letter)
+		}
+		return err
 	})
 	return letters, err
 }
@@ -225,58 +219,4 @@ func parseReplay(words string) (r *Replay, known bool) {
 		}
 	}
 	return r, known
-}
-
-// DeadLetterSummary is what a query finds, counted.
-type DeadLetterSummary struct {
-	Letters int64
-	Bytes   int64     // of their records and errors
-	Oldest  time.Time // At of the oldest; zero when there are none
-	Marked  int64     // that are to be replayed
-}
-
-// summaryIDs is how many ids are looked at in one go: meanwhile others wait for the connection.
-const summaryIDs = 50_000
-
-// SummarizeDeadLetters counts what q finds, whatever its Limit. It takes about a second for some million letters.
-func (s *Store) SummarizeDeadLetters(ctx context.Context, q DeadLetterQuery) (sum DeadLetterSummary, err error) {
-	q.OldestFirst = true
-	where, args := q.conditions(s.lookup)
-	sql := `SELECT count(*), sum(coalesce(length(event), 0) + coalesce(length(original), 0) + length(CAST(error AS BLOB))), min(at), count(nullif(r.how, ''))` +
-		q.from() + `WHERE ` + where + ` AND d.id > ? AND d.id <= ?`
-	var last int64
-	if err := s.read(func(c *conn) (err error) {
-		last, err = c.queryInt(`SELECT max(id) FROM dead_letters`)
-		return err
-	}); err != nil {
-		return sum, err
-	}
-	for past := q.Past; past < last; {
-		if err := ctx.Err(); err != nil {
-			return sum, err
-		}
-		err := s.read(func(c *conn) error {
-			first, err := c.queryInt(`SELECT id FROM dead_letters WHERE id > ? ORDER BY id LIMIT 1`, past) // ids may have large gaps
-			if err != nil || first == 0 {
-				past = last
-				return err
-			}
-			upTo := first + summaryIDs - 1
-			err = c.queryOnce(sql, func(row []driver.Value) error {
-				sum.Letters += toInt(row[0])
-				sum.Bytes += toInt(row[1])
-				sum.Marked += toInt(row[3])
-				if at := toTime(row[2]); sum.Oldest.IsZero() || !at.IsZero() && at.Before(sum.Oldest) {
-					sum.Oldest = at
-				}
-				return nil
-			}, append(args[:len(args):len(args)], past, upTo)...)
-			past = upTo
-			return err
-		})
-		if err != nil {
-			return sum, err
-		}
-	}
-	return sum, nil
 }

@@ -334,7 +334,6 @@ func (s *Store) eachStep(ctx context.Context, q DeadLetterQuery, do func(ids []i
 	if s.readOnly {
 		return ErrReadOnly
 	}
-	where, args := q.conditions(s.lookup)
 	for left := q.Limit; ; {
 		var ids []int64
 		var bytes int64
@@ -342,16 +341,14 @@ func (s *Store) eachStep(ctx context.Context, q DeadLetterQuery, do func(ids []i
 		if q.Limit > 0 {
 			most = min(most, left)
 		}
-		err := s.read(func(c *conn) error {
-			sql := `SELECT d.id, coalesce(length(event), 0) + coalesce(length(original), 0)` + q.from() + `WHERE ` + where + q.page(most)
-			return c.queryOnce(sql, func(row []driver.Value) error {
-				if bytes += toInt(row[1]); whole && (len(ids) == 0 || bytes <= letterBytesPerStep) {
-					ids = append(ids, toInt(row[0]))
-				} else {
-					whole = false
-				}
-				return ctx.Err()
-			}, args...)
+		sql := `SELECT d.id, coalesce(length(event), 0) + coalesce(length(original), 0)`
+		err := s.queryLetters(ctx, &q, sql, most, func(_ *conn, row []driver.Value) error {
+			if bytes += toInt(row[1]); whole && (len(ids) == 0 || bytes <= letterBytesPerStep) {
+				ids = append(ids, toInt(row[0]))
+			} else {
+				whole = false
+			}
+			return nil
 		})
 		if err != nil || len(ids) == 0 {
 			return err
