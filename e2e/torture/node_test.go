@@ -29,6 +29,7 @@ func (x *torture) newSDK(name, script, address, key string) *sdk {
 	x.t.Helper()
 	s := &sdk{crowd: x.crowd(name, false), x: x, said: make(chan struct{}), asked: map[int]*entry{}, taught: map[string]bool{}}
 	s.cmd = exec.Command("node", script, "http://"+address, key)
+	dieWithUs(s.cmd)
 	s.cmd.Dir = "../sdk"
 	said, err := os.Create(filepath.Join(x.dir, name+".log"))
 	if err != nil {

@@ -133,6 +133,7 @@ func (p *process) start() {
 	p.t.Helper()
 	cmd := exec.Command(binary, "serve", "--config", p.config())
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66")
+	dieWithUs(cmd)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		p.t.Fatal(err)

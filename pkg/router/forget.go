@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +22,7 @@ type forgetting struct {
 	router *Router    // nil: none runs
 	logger *slog.Logger
 	dry    bool
+	atStep func(name string) // for tests; nil: none
 
 	named    []store.PersonID
 	person   *forgottenPerson
@@ -46,7 +46,7 @@ func (r *Router) Forget(ctx context.Context, q ForgetQuery) (*Forgotten, error) 
 	case <-ctx.Done():
 		return nil, &ForgetWait{"another person to be forgotten", ctx.Err()}
 	}
-	f := &forgetting{store: r.store, router: r, logger: r.logger, dry: q.DryRun}
+	f := &forgetting{store: r.store, router: r, logger: r.logger, dry: q.DryRun, atStep: r.forgetStep}
 	defer f.letGo()
 	for _, in := range r.intakes() {
 		f.logs = append(f.logs, in.log)
@@ -56,11 +56,15 @@ func (r *Router) Forget(ctx context.Context, q ForgetQuery) (*Forgotten, error) 
 
 // ForgetStored is Forget where no router runs on the store and the logs, which are open for writing and nobody else's. bulk may be nil.
 func ForgetStored(ctx context.Context, st *store.Store, live, bulk *log.Log, logger *slog.Logger, q ForgetQuery) (*Forgotten, error) {
+	return newForgettingStored(st, live, bulk, logger, q).run(ctx, q)
+}
+
+func newForgettingStored(st *store.Store, live, bulk *log.Log, logger *slog.Logger, q ForgetQuery) *forgetting {
 	f := &forgetting{store: st, logs: []*log.Log{live}, logger: logger, dry: q.DryRun}
 	if bulk != nil {
 		f.logs = append(f.logs, bulk)
 	}
-	return f.run(ctx, q)
+	return f
 }
 
 func (f *forgetting) run(ctx context.Context, q ForgetQuery) (*Forgotten, error) {
@@ -113,16 +117,49 @@ func (f *forgetting) cameBefore(offset uint64, received time.Time) bool {
 	return f.before(offset) || received.Before(f.marked.At)
 }
 
-// erase does it. The order matters: first nothing new comes of what there is, then that goes, then the marks, then what the disk still has of it.
-func (f *forgetting) erase(ctx context.Context) error {
-	steps := []func(context.Context) error{f.mark, f.blocks, f.rows, f.unmark, f.files}
+// forgetStep is one of the steps in which a person is erased. After a crash in the midst of any of them another call finishes it.
+type forgetStep struct {
+	name string
+	do   func(context.Context) error
+}
+
+// steps are all of them. The order matters: first nothing new comes of what there is, then that goes, then the marks, then what the disk still has of it.
+func (f *forgetting) steps() []forgetStep {
+	var steps []forgetStep
 	if f.router != nil {
-		steps = []func(context.Context) error{f.mark, f.sorted, f.windows, f.blocks, f.loads, f.windows, f.rows, f.unmark, f.files}
+		steps = []forgetStep{
+			{"mark", f.mark},
+			{"what is not sorted", f.sorted},
+			{"windows", f.windows},
+			{"blocks", f.blocks},
+			{"blocks in hand", f.loads},
+			{"windows again", f.windows},
+		}
 	} else {
-		steps = slices.Insert(steps, 1, f.rewriteLogs)
+		steps = []forgetStep{{"mark", f.mark}, {"rewrite the logs", f.rewriteLogs}, {"blocks", f.blocks}}
 	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
+	return append(steps, []forgetStep{
+		{"$kv", f.kv},
+		{"dead letters", f.letters},
+		{"outcomes", f.outcomes},
+		{"hashes", f.hashes},
+		{"texts", f.texts},
+		{"unmark", f.unmark},
+		{"logs", f.eraseLogs},
+		{"files kept aside", f.eraseKeptAside},
+		{"write-ahead log", f.truncate},
+		{"between rows", f.scrub},
+		{"write-ahead log again", f.truncate},
+	}...)
+}
+
+// erase does it.
+func (f *forgetting) erase(ctx context.Context) error {
+	for _, step := range f.steps() {
+		if f.atStep != nil {
+			f.atStep(step.name)
+		}
+		if err := step.do(ctx); err != nil {
 			if ctx.Err() != nil {
 				if wait := (*ForgetWait)(nil); !errors.As(err, &wait) {
 					err = &ForgetWait{"the disk", err}

@@ -58,7 +58,7 @@ func TestForgetOutlivesKills(t *testing.T) {
 		g.append(event.Event{Server: true, Class: event.Bulk}, track(fmt.Sprintf("bobbulk%d", i), "bob@b.co"), of(fmt.Sprintf("annbulk%d", i), "page", annAll, ""))
 	}
 	g.stop()
-	for range 8 {
+	for range 4 {
 		c := exec.Command(os.Args[0], "-test.run=^TestForgetKilled$")
 		c.Env = append(os.Environ(), forgetDir+"="+dir)
 		if err := c.Start(); err != nil {

@@ -4,19 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/store"
 )
 
-// files has the disk hold nothing of what was erased: neither the logs nor the database, between its rows and in the log beside it.
-func (f *forgetting) files(ctx context.Context) error {
+// eraseLogs has the logs hold nothing of the person.
+func (f *forgetting) eraseLogs(ctx context.Context) error {
 	for i, l := range f.logs {
 		if err := f.eraseLog(ctx, i, l); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// eraseKeptAside deletes what was kept aside because of damage.
+func (f *forgetting) eraseKeptAside(context.Context) error {
+	for _, l := range f.logs {
 		erased, err := l.EraseKeptAside(func(piece []byte) bool { return f.person.may(piece, &f.scratch) })
 		if err != nil {
 			return fmt.Errorf("erase what was kept aside of damaged logs: %w", err)
@@ -24,28 +30,25 @@ func (f *forgetting) files(ctx context.Context) error {
 		f.result.KeptAside += int64(len(erased))
 	}
 	kept, err := f.store.EraseKeptAside()
-	if err != nil {
-		return err
-	}
 	f.result.KeptAside += int64(kept)
-	// Scrub reads the file by pages, where what was deleted stands; what it cleans stands in the log beside it once more.
-	for _, truncate := range []bool{true, false, true} {
-		if !truncate {
-			pages, err := f.store.Scrub(ctx)
-			if err != nil {
-				return err
-			}
-			f.result.Pages += pages
-			continue
-		}
-		if err := f.store.Truncate(ctx); err != nil {
-			if errors.Is(err, store.ErrReaders) {
-				return &ForgetWait{"a program that has router.db open", err}
-			}
-			return err
-		}
+	return err
+}
+
+// truncate empties the log beside the database. It is done before scrub, which reads the file by pages, where what was deleted stands, and after it: what scrub cleans stands there
+// once more.
+func (f *forgetting) truncate(ctx context.Context) error {
+	err := f.store.Truncate(ctx)
+	if errors.Is(err, store.ErrReaders) {
+		return &ForgetWait{"a program that has router.db open", err}
 	}
-	return nil
+	return err
+}
+
+// scrub cleans the database between its rows.
+func (f *forgetting) scrub(ctx context.Context) error {
+	pages, err := f.store.Scrub(ctx)
+	f.result.Pages += pages
+	return err
 }
 
 // eraseLog deletes the segments that may hold the person.
@@ -75,19 +78,65 @@ func (f *forgetting) eraseLog(ctx context.Context, i int, l *log.Log) error {
 	return nil
 }
 
+// unsortedFrom is where the sorter would go on in a log.
+func (f *forgetting) unsortedFrom(i int) log.Offset {
+	if i == 1 {
+		return BulkPosition(f.store)
+	}
+	return log.Offset(f.store.Position())
+}
+
+// learnFromLogs finds the ids that only events in the logs tell, which nobody sorts. They are known before anything is taken out: a second call would not find them any more.
+func (f *forgetting) learnFromLogs(ctx context.Context) error {
+	memory := f.memory()
+	for i, l := range f.logs {
+		reader, err := l.NewReader(f.unsortedFrom(i))
+		if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		for {
+			records, err := reader.ReadBatch(handoverRecords)
+			if err = errors.Join(err, ctx.Err()); err != nil || len(records) == 0 {
+				if err = errors.Join(err, reader.Close()); err != nil {
+					return fmt.Errorf("read the log: %w", err)
+				}
+				break
+			}
+			for _, rec := range records {
+				f.learnFrom(rec, &memory)
+			}
+		}
+	}
+	return nil
+}
+
+func (f *forgetting) learnFrom(rec log.Record, memory *personMemory) {
+	var ev event.Event
+	if ev.Decode(rec.Data) != nil {
+		return
+	}
+	ev.JSON = event.Normalize(ev.JSON)
+	has := hasID(f.person.has)
+	if !has.belongs(memory.lookUp(&ev)) {
+		return
+	}
+	emailKnown := false
+	for id := range f.person.all() {
+		emailKnown = emailKnown || id.Kind == store.KindEmail
+	}
+	if more := has.others(&ev, emailKnown, memory); len(more) > 0 {
+		f.person.learn(more)
+	}
+}
+
 // rewriteLogs takes the person's events out of the logs, which nobody sorts.
 func (f *forgetting) rewriteLogs(ctx context.Context) error {
-	memory := personMemory{stored: NewReader(f.store).storedIdentity, learned: map[identityKey]store.Identity{}}
-	has := hasID(func(id store.PersonID) bool { return f.person.has(id) })
+	memory := f.memory()
 	for i, l := range f.logs {
-		position := f.store.Position()
-		if i == 1 {
-			position = uint64(BulkPosition(f.store))
-		}
 		if _, err := l.Roll(); err != nil {
 			return fmt.Errorf("begin a new segment of the log: %w", err)
 		}
-		if err := l.Erase(log.Offset(position)); err != nil {
+		if err := l.Erase(f.unsortedFrom(i)); err != nil {
 			return fmt.Errorf("erase what is sorted of the log: %w", err)
 		}
 		dropped, err := l.Rewrite(func(rec log.Record) (bool, error) {
@@ -99,16 +148,7 @@ func (f *forgetting) rewriteLogs(ctx context.Context) error {
 				return !f.person.names(string(rec.Data)), nil
 			}
 			ev.JSON = event.Normalize(ev.JSON)
-			if !has.belongs(memory.lookUp(&ev)) {
-				return true, nil
-			}
-			var ids []store.PersonID
-			eventIDs(&ev, func(id store.PersonID, _ bool) bool {
-				ids = append(ids, store.PersonID{Kind: id.Kind, APIKey: id.APIKey, Value: strings.Clone(id.Value)})
-				return true
-			})
-			f.person.learn(ids)
-			return false, nil
+			return !hasID(f.person.has).belongs(memory.lookUp(&ev)), nil
 		})
 		f.result.Logged += int64(dropped)
 		if err != nil {

@@ -16,6 +16,11 @@ func (f *forgetting) mark(ctx context.Context) (err error) {
 	if err := f.expand(ctx); err != nil {
 		return err
 	}
+	if f.router == nil {
+		if err := f.learnFromLogs(ctx); err != nil {
+			return err
+		}
+	}
 	known := len(f.person.all())
 	if f.router != nil {
 		f.router.mu.Lock()
@@ -37,6 +42,9 @@ func (f *forgetting) mark(ctx context.Context) (err error) {
 				return err
 			}
 			f.person.learn(ids)
+		}
+		if err := f.recollect(ctx); err != nil { // the sorter has gone by the marks until now
+			return err
 		}
 		f.marked = f.ends()
 		return f.store.MarkForgotten(ctx, slices.Collect(maps.Keys(f.person.all())), f.marked)
@@ -62,10 +70,46 @@ func (f *forgetting) letGo() {
 // expand finds all ids of the person.
 func (f *forgetting) expand(ctx context.Context) error {
 	ids, err := f.store.ExpandPerson(ctx, f.named, mostForgotten)
-	if err == nil {
-		f.person = newForgottenPerson(ids)
+	if err != nil {
+		return err
 	}
-	return err
+	f.person = newForgottenPerson(ids)
+	return f.recollect(ctx)
+}
+
+// recollect takes in the ids that the marks of an earlier call tell, which may have been found in events that are gone.
+func (f *forgetting) recollect(ctx context.Context) error {
+	memory := f.memory()
+	for {
+		known := f.person.all()
+		with, err := f.store.ForgottenWith(ctx, slices.Collect(maps.Keys(known)))
+		if err != nil {
+			return err
+		}
+		with = slices.DeleteFunc(with, func(id store.PersonID) bool {
+			now, ok := memory.identity(identityKey{id.APIKey, id.Kind, id.Value})
+			return known[id] || ok && !f.person.has(store.PersonID{Kind: store.KindEmail, Value: strings.ToLower(now.Email)}) // it has become somebody else's
+		})
+		if len(with) == 0 {
+			return nil
+		}
+		f.person.learn(with)
+		for _, id := range with {
+			if id.Kind == store.KindEmail {
+				f.named = append(f.named, id)
+			}
+		}
+		ids, err := f.store.ExpandPerson(ctx, f.named, mostForgotten)
+		if err != nil {
+			return err
+		}
+		f.person.learn(ids)
+	}
+}
+
+// memory is that of identities as it is stored.
+func (f *forgetting) memory() personMemory {
+	return personMemory{stored: NewReader(f.store).storedIdentity, learned: map[identityKey]store.Identity{}}
 }
 
 // taught takes in an identity that the sorter is about to commit.
@@ -94,9 +138,9 @@ func (r *Router) tellTaught(learned map[identityKey]store.Identity) {
 	}
 }
 
-// learn takes in ids that the sorter found in events of the person.
-func (f *forgetting) learn(ids []store.PersonID) {
-	f.person.learn(ids)
+// has says whether a mark is of the person, and not of one whose forgetting has not finished. For the sorter, which has set the mark.
+func (f *forgetting) has(mark store.Forgotten) bool {
+	return f.marked.At.UnixMilli() == mark.At.UnixMilli()
 }
 
 // unmark ends it: nothing below the marks is left.
@@ -111,16 +155,16 @@ func (h *handover) markForgotten(ctx context.Context) error {
 	if len(h.forgotten) == 0 {
 		return nil
 	}
-	live, bulk := h.r.store.Forgets()
-	ids := slices.Collect(maps.Keys(h.forgotten))
-	if err := h.r.store.MarkForgotten(ctx, ids, store.Forgotten{At: h.now, Position: live, BulkPosition: bulk}); err != nil {
-		return fmt.Errorf("mark who is forgotten: %w", err)
-	}
 	h.r.mu.Lock()
 	f := h.r.forgetting
 	h.r.mu.Unlock()
-	if f != nil {
-		f.learn(ids)
+	for id, mark := range h.forgotten {
+		if err := h.r.store.MarkForgotten(ctx, []store.PersonID{id}, mark); err != nil {
+			return fmt.Errorf("mark who is forgotten: %w", err)
+		}
+		if f != nil && f.has(mark) {
+			f.person.learn([]store.PersonID{id})
+		}
 	}
 	return nil
 }

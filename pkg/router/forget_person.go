@@ -157,20 +157,61 @@ func (h *handover) forgets(rec log.Record, ev *event.Event) bool {
 	if has == nil {
 		return false
 	}
-	learned := hasID(func(id store.PersonID) bool { return h.forgotten[id] || has(id) })
+	var found store.Forgotten // the mark of the id that was asked for last, and is there
+	learned := hasID(func(id store.PersonID) bool {
+		mark, ok := h.forgotten[id]
+		if !ok && has(id) {
+			mark, ok = h.r.store.Forgotten(id)
+		}
+		if ok {
+			found = mark
+		}
+		return ok
+	})
 	if !learned.belongs(h.identities.lookUp(ev)) {
 		return false
 	}
+	mark := found
+	emailKnown := mark.EmailKnown
+	for id, other := range h.forgotten {
+		emailKnown = emailKnown || id.Kind == store.KindEmail && other.At.Equal(mark.At)
+	}
+	for _, id := range learned.others(ev, emailKnown, &h.identities) {
+		if h.forgotten == nil {
+			h.forgotten = map[store.PersonID]store.Forgotten{}
+		}
+		h.forgotten[id] = mark
+	}
+	return true
+}
+
+// others are ids of an event of the person's that are the person's as well, which was not known. An event may name somebody else beside: one with an e-mail that is none of
+// the person's, if one is known, tells nothing of whose its ids are, and an id that goes with another e-mail is that one's.
+func (has hasID) others(ev *event.Event, emailKnown bool, memory *personMemory) (ids []store.PersonID) {
+	email := ""
 	eventIDs(ev, func(id store.PersonID, _ bool) bool {
-		if !learned(id) {
-			if h.forgotten == nil {
-				h.forgotten = map[store.PersonID]bool{}
-			}
-			h.forgotten[id] = true
+		if id.Kind == store.KindEmail && !has(id) {
+			email = id.Value
 		}
 		return true
 	})
-	return true
+	if email != "" && emailKnown {
+		return nil
+	}
+	eventIDs(ev, func(id store.PersonID, _ bool) bool {
+		if has(id) {
+			return true
+		}
+		if id.Kind != store.KindEmail {
+			known, ok := memory.identity(identityKey{id.APIKey, id.Kind, id.Value})
+			if with := strings.ToLower(known.Email); ok && with != email && !has(store.PersonID{Kind: store.KindEmail, Value: with}) {
+				return true
+			}
+		}
+		ids = append(ids, store.PersonID{Kind: id.Kind, APIKey: id.APIKey, Value: strings.Clone(id.Value)})
+		return true
+	})
+	return ids
 }
 
 // forgetsAny is forgets of what any route gets of the event.

@@ -27,9 +27,9 @@ type handover struct {
 	batch store.Batch
 	count counts
 
-	seen       map[uint64]bool         // event ids of this batch
-	known      map[uint64]bool         // keys that this batch makes known
-	forgotten  map[store.PersonID]bool // ids that were learned of persons who are forgotten
+	seen       map[uint64]bool                    // event ids of this batch
+	known      map[uint64]bool                    // keys that this batch makes known
+	forgotten  map[store.PersonID]store.Forgotten // ids that were learned of persons who are forgotten
 	identities personMemory
 	lanes      map[*stream]*handed
 	order      []*stream

@@ -112,6 +112,7 @@ type Router struct {
 	interrupt  context.CancelFunc            // ends what the sorter waits for
 	errands    []func()                      // for the sorter, between two batches
 	forgetting *forgetting                   // the last person to be forgotten
+	forgetStep func(name string)             // for tests; nil: none
 	ending     <-chan struct{}               // closed when Run is told to stop, or something has failed
 	made       time.Time                     // see ticks
 	start      func(*account)                // starts the account's goroutines; nil until Run

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql/driver"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -23,19 +24,27 @@ type PersonID struct {
 
 // Forgotten says since when a person is forgotten: what the logs hold of them below these positions is not delivered.
 type Forgotten struct {
-	At                     time.Time
+	At                     time.Time // in milliseconds; the same for all ids of a person, and only for those
 	Position, BulkPosition uint64
+	EmailKnown             bool // one of the person's ids is an e-mail; the store finds that out
+}
+
+// forgottenMark is what is noted of one id.
+type forgottenMark struct {
+	Forgotten
+	isEmail bool
 }
 
 type forgottenHash [sha256.Size]byte
 
 // forgottenSet is what the store has in memory of persons who are forgotten. It is never changed.
 type forgottenSet struct {
-	marks      map[forgottenHash]Forgotten
-	live, bulk uint64 // the greatest positions
+	marks      map[forgottenHash]forgottenMark
+	emails     map[int64]bool // of whom an e-mail is known, by Forgotten.At in Unix milliseconds
+	live, bulk uint64         // the greatest positions
 }
 
-// forgottenHash names an id among those that are forgotten. The key is the store's own secret, so that the table tells nobody without it who was forgotten.
+// forgottenHash names an id among those that are forgotten. The key is the store's own secret.
 func (s *Store) forgottenHash(id PersonID) (h forgottenHash) {
 	mac := hmac.New(sha256.New, s.forgetKey)
 	mac.Write(appendParts(nil, []string{"forgotten", id.Kind, id.APIKey, id.Value}))
@@ -58,20 +67,53 @@ func (s *Store) Forgotten(id PersonID) (f Forgotten, ok bool) {
 	if set == nil || len(set.marks) == 0 {
 		return f, false
 	}
-	if f, ok = set.marks[s.forgottenHash(id)]; ok || id.APIKey == "" {
-		return f, ok
+	mark, ok := set.marks[s.forgottenHash(id)]
+	if !ok && id.APIKey != "" {
+		id.APIKey = ""
+		mark, ok = set.marks[s.forgottenHash(id)]
 	}
-	id.APIKey = ""
-	f, ok = set.marks[s.forgottenHash(id)]
-	return f, ok
+	mark.EmailKnown = set.emails[toMillis(mark.At)]
+	return mark.Forgotten, ok
+}
+
+// ForgottenWith returns the ids that were marked as those of the persons of whom ids are, by a call that has not finished. Such an id may have become somebody else's since.
+func (s *Store) ForgottenWith(ctx context.Context, ids []PersonID) (with []PersonID, err error) {
+	persons := map[int64]bool{}
+	for _, id := range ids {
+		if f, ok := s.Forgotten(id); ok {
+			persons[toMillis(f.At)] = true
+		}
+	}
+	if len(persons) == 0 {
+		return nil, nil
+	}
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT hash, at, id FROM forgotten`, func(row []driver.Value) error {
+			if !persons[toInt(row[1])] {
+				return ctx.Err()
+			}
+			text, err := c.openTexts(row[2], forgottenName(toBytes(row[0])), 1)
+			if err != nil {
+				return fmt.Errorf("an id of a person who is forgotten: %w", err)
+			}
+			var parts [3]string
+			if err := json.Unmarshal([]byte(text[0]), &parts); err != nil {
+				return fmt.Errorf("%w: an id of a person who is forgotten: %w", ErrDamaged, err)
+			}
+			with = append(with, PersonID{Kind: parts[0], APIKey: parts[1], Value: parts[2]})
+			return ctx.Err()
+		})
+	})
+	return with, err
 }
 
 // loadForgotten is how Open fills the set.
 func (s *Store) loadForgotten() error {
-	marks := map[forgottenHash]Forgotten{}
-	err := s.w.query(`SELECT hash, at, position, bulk_position FROM forgotten`, func(row []driver.Value) error {
+	marks := map[forgottenHash]forgottenMark{}
+	err := s.w.query(`SELECT hash, at, position, bulk_position, is_email FROM forgotten`, func(row []driver.Value) error {
 		if hash := toBytes(row[0]); len(hash) == sha256.Size {
-			marks[forgottenHash(hash)] = Forgotten{toTime(row[1]), uint64(toInt(row[2])), uint64(toInt(row[3]))}
+			f := Forgotten{At: toTime(row[1]), Position: uint64(toInt(row[2])), BulkPosition: uint64(toInt(row[3]))}
+			marks[forgottenHash(hash)] = forgottenMark{f, toInt(row[4]) != 0}
 		}
 		return nil
 	})
@@ -79,10 +121,13 @@ func (s *Store) loadForgotten() error {
 	return err
 }
 
-func (s *Store) adoptForgotten(marks map[forgottenHash]Forgotten) {
-	set := &forgottenSet{marks: marks}
+func (s *Store) adoptForgotten(marks map[forgottenHash]forgottenMark) {
+	set := &forgottenSet{marks: marks, emails: map[int64]bool{}}
 	for _, f := range marks {
 		set.live, set.bulk = max(set.live, f.Position), max(set.bulk, f.BulkPosition)
+		if f.isEmail {
+			set.emails[toMillis(f.At)] = true
+		}
 	}
 	s.forgotten.Store(set)
 }
@@ -162,10 +207,14 @@ func (s *Store) MarkForgotten(ctx context.Context, ids []PersonID, f Forgotten) 
 		for _, id := range ids {
 			hash := s.forgottenHash(id)
 			was := marks[hash]
-			now := Forgotten{f.At, max(f.Position, was.Position), max(f.BulkPosition, was.BulkPosition)}
+			now := forgottenMark{Forgotten{At: f.At, Position: max(f.Position, was.Position), BulkPosition: max(f.BulkPosition, was.BulkPosition)}, id.Kind == KindEmail}
 			marks[hash] = now
-			err := s.w.exec(`INSERT OR REPLACE INTO forgotten (hash, at, position, bulk_position) VALUES (?, ?, ?, ?)`,
-				hash[:], now.At, now.Position, now.BulkPosition)
+			text, err := json.Marshal([...]string{id.Kind, id.APIKey, id.Value})
+			if err != nil {
+				return err
+			}
+			err = s.w.exec(`INSERT OR REPLACE INTO forgotten (hash, at, position, bulk_position, is_email, id) VALUES (?, ?, ?, ?, ?, ?)`,
+				hash[:], now.At, now.Position, now.BulkPosition, now.isEmail, s.w.sealTexts(forgottenName(hash[:]), string(text)))
 			if err != nil {
 				return err
 			}
@@ -179,14 +228,14 @@ func (s *Store) MarkForgotten(ctx context.Context, ids []PersonID, f Forgotten) 
 }
 
 // forgottenMarks are the marks as the transaction has them, to be changed.
-func (t *tx) forgottenMarks() map[forgottenHash]Forgotten {
+func (t *tx) forgottenMarks() map[forgottenHash]forgottenMark {
 	if t.forgotten != nil {
 		return t.forgotten
 	}
 	if set := t.s.forgotten.Load(); set != nil && len(set.marks) > 0 {
 		return maps.Clone(set.marks)
 	}
-	return map[forgottenHash]Forgotten{}
+	return map[forgottenHash]forgottenMark{}
 }
 
 // hideIdentity has an identity count as not there, so that whatever is taught of the id from now on replaces it.
@@ -240,7 +289,7 @@ func (s *Store) DropForgotten(ctx context.Context) error {
 		return nil
 	}
 	return s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
-		t.forgotten = map[forgottenHash]Forgotten{}
+		t.forgotten = map[forgottenHash]forgottenMark{}
 		return s.w.exec(`DELETE FROM forgotten`)
 	}})
 }

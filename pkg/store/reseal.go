@@ -89,6 +89,10 @@ var otherTables = []*sealedTable{
 		rows: `SELECT key, CASE sealed WHEN 1 THEN substr(value, 1, 5) ELSE 'plain' END FROM cache WHERE key > ? ORDER BY key LIMIT ?`,
 	},
 	{
+		name: "forgotten", start: []any{[]byte{}}, wanted: byType, reseal: resealForgotten,
+		rows: `SELECT hash, substr(id, 1, 5) FROM forgotten WHERE hash > ? ORDER BY hash LIMIT ?`,
+	},
+	{
 		name: "exports", start: []any{int64(0)}, wanted: byType, reseal: resealExport,
 		rows: `SELECT id, substr(query, 1, 5) FROM exports WHERE id > ? ORDER BY id LIMIT ?`,
 	},

@@ -118,6 +118,19 @@ func resealProblem(t *tx, key []driver.Value) (bytes int, err error) {
 	return 0, c.exec(`UPDATE replays SET problem = ? WHERE letter = ?`, text, letter)
 }
 
+func resealForgotten(t *tx, key []driver.Value) (bytes int, err error) {
+	c, hash := t.s.w, toBytes(key[0])
+	var text any
+	err = c.query(`SELECT id FROM forgotten WHERE hash = ?`, func(row []driver.Value) error {
+		text, err = c.resealed(row[0], forgottenName(hash))
+		return err
+	}, hash)
+	if err != nil {
+		return 0, err
+	}
+	return 0, c.exec(`UPDATE forgotten SET id = ? WHERE hash = ?`, text, hash)
+}
+
 func resealExport(t *tx, key []driver.Value) (bytes int, err error) {
 	c, id := t.s.w, toInt(key[0])
 	var texts [2]string

@@ -279,12 +279,15 @@ ALTER TABLE holds ADD COLUMN sum INTEGER;
 ALTER TABLE cache ADD COLUMN sum INTEGER;
 ALTER TABLE dead_letters ADD COLUMN sum INTEGER;  -- of where it belongs; crc is that of its records
 
--- Persons who are forgotten, as keyed hashes. What the logs hold of them below these positions is not delivered.
+-- Persons who are forgotten, by keyed hashes of their ids. What the logs hold of them below these positions is not delivered. Rows of one person have the same at. They are deleted when
+-- nothing is left of the person; until then the id stands in them, for an id that only an event in the log told is known by nothing else after a crash.
 CREATE TABLE forgotten (
 	hash          BLOB PRIMARY KEY,
 	at            INTEGER NOT NULL,
 	position      INTEGER NOT NULL,
-	bulk_position INTEGER NOT NULL
+	bulk_position INTEGER NOT NULL,
+	is_email      INTEGER NOT NULL,
+	id            TEXT NOT NULL  -- as JSON: kind, API key, value
 ) WITHOUT ROWID;
 
 -- Customers' accounts that apps are connected to. sealed holds the tokens and what the account chose; times are 0 where nothing was.

@@ -37,6 +37,7 @@ const (
 	sealedCache      = 'c' // key
 	sealedConnection = 'a' // app, account, hub
 	sealedConnecting = 'g' // id
+	sealedForgot     = 'f' // hash
 	sealedHashKey    = 's' //
 	sealedLookup     = 'l' //
 )
@@ -75,6 +76,10 @@ func problemName(letter int64) seal.Name {
 
 func exportName(id int64, column string) seal.Name {
 	return seal.Name{Kind: sealedExport, IDs: [3]uint64{uint64(id)}, Text: column}
+}
+
+func forgottenName(hash []byte) seal.Name {
+	return seal.Name{Kind: sealedForgot, Text: string(hash)}
 }
 
 func cacheName(key string) seal.Name { return seal.Name{Kind: sealedCache, Text: key} }

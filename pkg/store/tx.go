@@ -32,9 +32,9 @@ type tx struct {
 	outcomeStep         outcomeStep
 	kvStep              kvStep
 
-	letters      bool                        // dead letters came, went, or were marked
-	use          lettersInUse                // what they are then
-	forgotten    map[forgottenHash]Forgotten // as they are now; nil: as they were
+	letters      bool                            // dead letters came, went, or were marked
+	use          lettersInUse                    // what they are then
+	forgotten    map[forgottenHash]forgottenMark // as they are now; nil: as they were
 	outcomeEdits []outcomeEdit
 	erased       erasedHashes
 }
