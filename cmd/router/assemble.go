@@ -222,8 +222,11 @@ func newEnricher(cfg *config.Config, geo *enrich.Geo) *enrich.Enricher {
 // storeCache lends the store to destinations as their cache.
 type storeCache struct{ store *store.Store }
 
+// Load returns what is cached under a key, and since when.
 func (c storeCache) Load(key string) ([]byte, time.Time, bool) { return c.store.CacheLoad(key) }
-func (c storeCache) Store(key string, value []byte)            { c.store.CacheStore(key, value) }
+
+// Store caches a copy of a value under a key, if that is not above 16 MiB. It does not wait for the disk.
+func (c storeCache) Store(key string, value []byte) { c.store.CacheStore(key, value) }
 
 // noCache keeps nothing: for checking a configuration.
 type noCache struct{}

@@ -41,6 +41,7 @@ type lettersRefusal struct {
 	Line    int    `json:"line,omitempty"`
 }
 
+// Error is what is wrong, without what to do.
 func (e *lettersRefusal) Error() string { return e.Message }
 
 func badRequest(format string, args ...any) error {

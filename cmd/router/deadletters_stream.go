@@ -162,6 +162,11 @@ type buffered struct {
 	body   strings.Builder
 }
 
-func (w *buffered) Header() http.Header         { return w.header }
-func (w *buffered) WriteHeader(status int)      { w.status = status }
+// Header are the headers of the answer, which are kept until it is whole.
+func (w *buffered) Header() http.Header { return w.header }
+
+// WriteHeader keeps the status.
+func (w *buffered) WriteHeader(status int) { w.status = status }
+
+// Write keeps a part of the body; it never fails.
 func (w *buffered) Write(b []byte) (int, error) { return w.body.Write(b) }

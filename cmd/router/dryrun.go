@@ -82,6 +82,7 @@ type dryRunRefusal struct {
 	text   string
 }
 
+// Error is the text that the client is answered.
 func (e *dryRunRefusal) Error() string { return e.text }
 
 var errTooManyDryRuns = &dryRunRefusal{fasthttp.StatusServiceUnavailable, "Too many dry runs at the same time, try again later"}

@@ -58,6 +58,7 @@ type evaluatePage struct {
 	hidden func() redactor
 }
 
+// ServeHTTP answers with what an expression makes of an event.
 func (p *evaluatePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out, err := p.evaluate(w, r)
 	status := http.StatusOK

@@ -117,6 +117,7 @@ type destinationTest struct {
 	parts parts
 }
 
+// ServeHTTP tests one destination, and answers when that is done.
 func (h *destinationTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	findings, err := h.test(w, r)
 	if err != nil {

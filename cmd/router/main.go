@@ -35,7 +35,10 @@ func main() {
 // usageError is a wrong command line or configuration.
 type usageError struct{ err error }
 
+// Error is the text of the error that it wraps.
 func (e usageError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error that it wraps.
 func (e usageError) Unwrap() error { return e.err }
 
 func exitCode(err error) int {
