@@ -28,8 +28,12 @@ type account struct {
 	mended   bool               // made by a reload: takes up what the store holds, and tries at once what waits for a retry
 	detached bool               // of a route that is no longer in force: it only lends its lanes
 
+	users    int                // hand-overs on their way to it; it is not retired meanwhile
+	uses     uint64             // that there ever were
+
 	mu      sync.Mutex // guards the fields below and those of the lanes that say so
 	persons map[string]*person
+	idle    time.Time // since when it has had nothing to do; zero: it has
 }
 
 // person is one identity with what is unfinished for it, by lane.
@@ -43,11 +47,14 @@ func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
 	for i, spec := range route.Destination.Lanes() {
 		full := store.LaneName{Destination: route.Name, Hub: hub, Account: name, Lane: spec.Name}
 		l := newLane(a, i, full, spec)
+		a.lanes = append(a.lanes, l)
+		if waitsForHub(full, route) {
+			continue // nobody sends what is in it
+		}
 		if _, err := l.live.open(); err != nil {
 			return nil, err
 		}
 		l.before = storedBlock(r.store, full)
-		a.lanes = append(a.lanes, l)
 	}
 	return a, nil
 }
@@ -69,6 +76,9 @@ func (r *Router) workedOf(destination, hub string) *atomic.Int64 {
 // account returns the account of a route, making and beginning it when it is new. By a route that is no longer in force, which an aside that is leaving
 // may go by, it is made for this one hand-over: its lanes in the store get the entries, and who is in force then finds them there.
 func (h *handover) account(route *Route, hub, name string) (*account, error) {
+	if route.Connection != "" {
+		return h.connectedAccount(route, hub, name)
+	}
 	r, key := h.r, accountName{route.Name, hub, name}
 	r.mu.Lock()
 	a := r.accounts[key]
@@ -107,7 +117,7 @@ func (r *Router) makeAccount(route *Route, hub, name string) (*account, error) {
 	if a := r.accounts[key]; a != nil {
 		return a, nil
 	}
-	made.mended = r.retiring[key] != nil || r.leaving[route.Name] != nil
+	made.mended = r.retiring[key] != nil || r.leaving[route.Name] != nil || route.Connection != "" && made.stored()
 	r.accounts[key] = made
 	return made, nil
 }
@@ -141,7 +151,7 @@ func (r *Router) storedAccounts(t *table, concerned func(destination string) boo
 		n := stored.Name
 		key := accountName{n.Destination, n.Hub, n.Account}
 		i := t.index(n.Destination)
-		if i < 0 || seen[key] || isUnsorted(n) || !concerned(n.Destination) || r.parked(n, t.routes[i]) {
+		if i < 0 || seen[key] || isUnsorted(n) || !concerned(n.Destination) || r.parked(n, t.routes[i]) || waitsForHub(n, t.routes[i]) {
 			continue
 		}
 		seen[key] = true
@@ -170,7 +180,7 @@ func (r *Router) begin(accounts []*account) {
 
 // beginLocked has an account begin, unless something of a former route has to end first: then that calls it again.
 func (r *Router) beginLocked(a *account) {
-	if !a.begun && !a.detached && r.retiring[a.key()] == nil && r.leaving[a.route.Name] == nil {
+	if !a.begun && !a.detached && !r.joining[a.key()] && r.retiring[a.key()] == nil && r.leaving[a.route.Name] == nil {
 		a.begun = true
 		r.start(a)
 	}
@@ -206,6 +216,18 @@ func (a *account) run(ctx, sendCtx context.Context, g *errgroup.Group) {
 		}
 		return nil
 	})
+}
+
+// stored says whether the store holds anything for the account.
+func (a *account) stored() bool {
+	for _, l := range a.lanes {
+		for _, s := range l.streams() {
+			if stored, ok := a.router.store.Lane(s.name); ok && stored.Entries > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // leftovers are what the store holds of lanes: with unfinished entries or without, calls that were in flight, and holds of keys.

@@ -319,6 +319,7 @@ func (a *aside) nextBlock(ctx context.Context, u *unsorted) (*unsortedBlock, err
 func (a *aside) sort(ctx, leave context.Context, h *handover, u *unsorted) error {
 	b := u.block
 	h.begin(ctx)
+	defer h.letGoOfAccounts()
 	defer h.releaseKV()
 	h.final = u == &a.late
 	finished, err := a.sortEntries(ctx, leave, h, u)

@@ -103,7 +103,7 @@ func (l *lane) acquire(ctx context.Context) destinations.Permit {
 	a.mu.Lock()
 	l.cutAcquire = cancel
 	a.mu.Unlock()
-	permit, err := a.route.Destination.Acquire(waitCtx, a.name, l.spec.Name)
+	permit, err := a.acquireAt(waitCtx, l.spec.Name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l.cutAcquire = nil

@@ -36,6 +36,8 @@ type handover struct {
 	unsorted   map[*unsorted]*handed // of destinations that are set aside,
 	slow       []*aside              // which are these; one may be in it twice
 
+	hubs     map[accountName]string   // of connected accounts, as the batch saw them first
+	used     map[accountName]*account // of routes that deliver to accounts
 	detached map[accountName]*account // by routes that are no longer in force: see Router.account
 
 	stop     <-chan struct{} // closed when the router stops
@@ -62,7 +64,7 @@ type identityKey struct{ apiKey, kind, value string }
 
 func newHandover(r *Router, t *table) *handover {
 	h := &handover{
-		r: r, table: t, count: newCounts(r, t), detached: map[accountName]*account{}, seen: map[uint64]bool{}, known: map[uint64]bool{},
+		r: r, table: t, count: newCounts(r, t), detached: map[accountName]*account{}, hubs: map[accountName]string{}, used: map[accountName]*account{}, seen: map[uint64]bool{}, known: map[uint64]bool{},
 		lanes: map[*stream]*handed{}, unsorted: map[*unsorted]*handed{},
 		spent: make([]time.Duration, len(t.routes)), shares: make([]share, len(t.routes)), recording: r.records(),
 		owners: make([]owner, len(t.routes)),
@@ -83,6 +85,8 @@ func (h *handover) begin(ctx context.Context) {
 	clear(h.lanes)
 	clear(h.unsorted)
 	clear(h.detached)
+	clear(h.hubs)
+	h.letGoOfAccounts() // of a batch that was not committed
 	h.order, h.slow = h.order[:0], h.slow[:0]
 	b := &h.batch
 	*b = store.Batch{
@@ -247,6 +251,7 @@ func (h *handover) untilRoom(do func() error) bool {
 
 // commit makes the batch durable and tells the lanes.
 func (h *handover) commit(ctx context.Context) error {
+	defer h.letGoOfAccounts()
 	defer h.releaseKV()
 	if h.failed != nil {
 		return h.failed

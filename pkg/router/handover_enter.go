@@ -74,7 +74,7 @@ func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinati
 	ev := d.Event
 	var a *account
 	if !h.untilRoom(func() (err error) {
-		a, err = h.account(route, route.Destination.Hub(p.Account), p.Account)
+		a, err = h.account(route, h.hubOf(route, p.Account), p.Account)
 		return err
 	}) {
 		return nil
@@ -108,6 +108,11 @@ func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinati
 // bulk entries will make needs an entry of its own, so that their keys are marked apart until one is delivered.
 func (h *handover) makeKnown(a *account, p *destinations.Plan, bulk bool) (needed bool) {
 	hash := a.keyHash(p.Key)
+	if waitsForHub(a.lanes[0].live.name, a.route) { // nobody knows yet to which hub it will go, and who is known there
+		known := h.known[hash]
+		h.known[hash] = true
+		return !p.IfNew || !known
+	}
 	known := h.isKnown(hash)
 	if bulk && !known {
 		hash = a.bulkKeyHash(p.Key)

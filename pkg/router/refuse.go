@@ -100,6 +100,12 @@ func (r *Router) refuse(now time.Time) {
 		if r.parked(stored.Name, route) {
 			continue // nothing feeds it, so that refusing would be for ever
 		}
+		if route.Connection != "" { // an account that is full is no other's concern
+			if !waitsForHub(stored.Name, route) {
+				r.letGo(stored, route, full, now)
+			}
+			continue
+		}
 		if r.letGo(stored, route, full, now) || !full {
 			continue
 		}

@@ -133,8 +133,11 @@ func same(a, b any) bool {
 // probed. The sorter calls it between two batches. h is nil before the first.
 func (r *Router) nextRead(ctx context.Context, h *handover) (context.Context, error) {
 	r.mu.Lock()
-	routes, probing := r.wanted, r.probing
+	routes, probing, changed, ending := r.wanted, r.probing, r.changed, r.ending
 	r.wanted, r.probing = nil, false
+	if len(changed) > 0 {
+		r.changed = map[change]bool{}
+	}
 	if r.interrupt != nil {
 		r.interrupt() // frees the last one
 	}
@@ -145,6 +148,9 @@ func (r *Router) nextRead(ctx context.Context, h *handover) (context.Context, er
 		if err := r.reroute(h, routes); err != nil {
 			return ctx, err
 		}
+	}
+	if err := r.reconnect(ending, changed); err != nil {
+		return ctx, err
 	}
 	if probing {
 		for _, a := range r.allAccounts() { // not those that retire: who comes after them waits for their calls

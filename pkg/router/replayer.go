@@ -84,7 +84,7 @@ func (p *replayer) isFull(destination string, now time.Time) bool {
 		t := p.r.table.Load()
 		for _, stored := range p.r.store.Lanes() {
 			i := t.index(stored.Name.Destination)
-			if i >= 0 && strings.HasSuffix(stored.Name.Lane, bulkSuffix) && over(stored, t.routes[i].Lanes, now) && !p.r.parked(stored.Name, t.routes[i]) {
+			if i >= 0 && t.routes[i].Connection == "" && strings.HasSuffix(stored.Name.Lane, bulkSuffix) && over(stored, t.routes[i].Lanes, now) && !p.r.parked(stored.Name, t.routes[i]) {
 				p.full[stored.Name.Destination] = true
 			}
 		}
@@ -142,6 +142,7 @@ func (s *sorter) replay(ctx context.Context, until time.Time) error {
 	}
 	if len(h.batch.Replayed) == 0 && h.failed == nil {
 		h.releaseKV()
+		h.letGoOfAccounts()
 		return nil
 	}
 	err = h.commit(ctx)

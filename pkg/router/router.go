@@ -96,6 +96,8 @@ type Router struct {
 
 	forgetTurn chan struct{} // capacity 1: whoever has put something in may forget a person
 
+	joinTurn chan struct{} // capacity 1: whoever has put something in may move or give up what waits for accounts; after routing
+
 	rerouted chan struct{} // capacity 1: refusals are to be worked out anew
 
 	routing sync.Mutex // held while routes are put in force, and while something is done to lanes that none feeds; before mu
@@ -105,6 +107,9 @@ type Router struct {
 	worked     map[accountName]*atomic.Int64 // by destination and hub: when the last call began that went through, in ticks
 	retiring   map[accountName]*account      // of former routes, with calls in flight: the account that is in force begins when they have ended
 	leaving    map[string]*aside             // the same of asides, by destination, for which all its accounts wait too
+	waiting    map[accountName]bool          // accounts that are not connected, for which the store may hold something
+	joining    map[accountName]bool          // what waited for these is moved to their lanes: they do not begin before that is done
+	changed    map[change]bool               // by Connected, until the sorter has seen to it
 	wanted     []Route                       // by Reload, until the sorter takes them up; nil: none
 	probing    bool                          // Probe was called, until the sorter has seen to it
 	epochs     uint64                        // given to routes so far
@@ -129,6 +134,7 @@ func New(o Options) (*Router, error) {
 		live: newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
+		waiting: map[accountName]bool{}, joining: map[accountName]bool{}, changed: map[change]bool{}, joinTurn: make(chan struct{}, 1),
 		rerouted: make(chan struct{}, 1), forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {
@@ -246,6 +252,12 @@ func (r *Router) resume() error {
 // whose events wait unsorted, and tells which lanes are parked. The sorter calls it, and Run before there is one.
 func (r *Router) takeUpLanes(concerned func(destination string) bool) ([]*account, error) {
 	t := r.table.Load()
+	r.mu.Lock()
+	ending := r.ending
+	r.mu.Unlock()
+	if err := r.findWaiting(t, ending, concerned); err != nil {
+		return nil, err
+	}
 	for _, stored := range r.store.Lanes() {
 		if stored.Entries == 0 || !concerned(stored.Name.Destination) {
 			continue
@@ -261,6 +273,9 @@ func (r *Router) takeUpLanes(concerned func(destination string) bool) ([]*accoun
 			}
 		case r.parked(stored.Name, t.routes[i]):
 			why = "its destination delivers to another hub now"
+			if t.routes[i].Connection != "" {
+				why = "its account is not connected to its hub any more"
+			}
 		}
 		if why != "" {
 			r.logger.Warn("lane is parked: "+why, "destination", stored.Name.Destination, "hub", stored.Name.Hub, "lane", stored.Name.Lane,

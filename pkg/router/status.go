@@ -55,8 +55,8 @@ func (r *Router) Status() []LaneStatus {
 	all := []LaneStatus{} // none is a list too, for who reads it as JSON
 	for _, stored := range r.store.Lanes() {
 		s := newLaneStatus(stored, Parked, now)
-		if isUnsorted(s.Name) && t.index(s.Name.Destination) >= 0 {
-			s.State = Flowing
+		if i := t.index(s.Name.Destination); i >= 0 {
+			s.rest(t.routes[i])
 		}
 		key := accountName{s.Name.Destination, s.Name.Hub, s.Name.Account}
 		if s.OldCalls = old[key]; s.OldCalls > 0 {
@@ -85,6 +85,22 @@ func (r *Router) Status() []LaneStatus {
 		all = append(all, s)
 	}
 	return all
+}
+
+// rest is the state of a lane that no account has in hand.
+func (s *LaneStatus) rest(route *Route) {
+	switch {
+	case isUnsorted(s.Name):
+		s.State = Flowing
+	case waitsForHub(s.Name, route):
+		if s.State = Flowing; s.Entries > 0 {
+			s.State, s.Reason = Blocked, "the account "+s.Name.Account+" is not connected"
+		}
+	case route.Connection != "" && route.Destination.Hub(s.Name.Account) == s.Name.Hub, route.Connection != "" && s.Entries == 0:
+		s.State = Flowing // it has nothing to do
+	case route.Connection != "":
+		s.Reason = "the account " + s.Name.Account + " is not connected to this hub any more"
+	}
 }
 
 // swapping returns how many calls that began before a reload each account has under way, and which accounts wait for them to end.
@@ -150,7 +166,7 @@ const sweepInterval = time.Minute
 
 // watch looks once a second which lanes are at their limits, and now and then for what can be forgotten.
 func (r *Router) watch(ctx context.Context) error {
-	swept := time.Now()
+	swept, rested := time.Now(), time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -167,6 +183,13 @@ func (r *Router) watch(ctx context.Context) error {
 					return err
 				}
 			}
+			if err := r.giveUpUnknown(ctx, now); err != nil {
+				return err
+			}
+			if now.Sub(rested) >= idleFor/3 {
+				rested = now
+				r.retireIdle(now)
+			}
 			if now.Sub(swept) < sweepInterval {
 				continue
 			}
@@ -177,6 +200,7 @@ func (r *Router) watch(ctx context.Context) error {
 			if err := r.expire(ctx); err != nil {
 				return err
 			}
+			r.followHubs()
 		case <-ctx.Done():
 			return nil
 		}
