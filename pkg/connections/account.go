@@ -95,6 +95,13 @@ func (a *account) take(ctx context.Context) error {
 
 func (a *account) release() { <-a.turn }
 
+// hubName is the hub that the account is connected to; "": none.
+func (a *account) hubName() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.row.Hub
+}
+
 // openLocked reads what the row has sealed.
 func (a *account) openLocked() error {
 	a.tokens, a.chosen = tokens{}, Chosen{}

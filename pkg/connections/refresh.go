@@ -121,8 +121,15 @@ func (s *Service) beginLocked(a *account, ap *app) {
 func (s *Service) refresh(a *account, ap *app, f *flight) {
 	ctx := context.Background()
 	a.turn <- struct{}{} // others hold it for the time of a call
+	h := s.hub(a.id.app, a.hubName())
+	if h != nil {
+		h.turn <- struct{}{}
+	}
 	var changed *Change
 	defer func() {
+		if h != nil {
+			<-h.turn
+		}
 		a.mu.Lock()
 		a.flight = nil
 		a.mu.Unlock()
@@ -138,7 +145,8 @@ func (s *Service) refresh(a *account, ap *app, f *flight) {
 	if Status(row.Status) != Connected || held.Refresh == "" {
 		return // it disconnected meanwhile
 	}
-	g, asked, err := s.renew(a, ap, &held)
+	asked := s.opts.Now()
+	g, err := s.token(ctx, ap, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(held.Refresh)}})
 	if refused, ok := errors.AsType[*refusal](err); ok && refused.revoked() {
 		s.metrics.refreshes.WithLabelValues(a.id.app, "reconnect_needed").Inc()
 		changed = s.lost(a, row, "HubSpot says that the app may not use the account any more ("+refused.code+")", refused.Error())
@@ -172,24 +180,8 @@ func (s *Service) refresh(a *account, ap *app, f *flight) {
 	a.failed, a.failures, a.retryAt = nil, 0, time.Time{}
 }
 
-// renew asks for new tokens with the refresh token of held. Where another account had the same one and it was replaced meanwhile, held has its successor then.
-func (s *Service) renew(a *account, ap *app, held *tokens) (g *grant, asked time.Time, err error) {
-	for {
-		asked = s.opts.Now()
-		g, err = s.token(context.Background(), ap, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(held.Refresh)}})
-		refused, ok := errors.AsType[*refusal](err)
-		a.mu.Lock()
-		now := a.tokens.Refresh
-		a.mu.Unlock()
-		if !ok || !refused.revoked() || now == held.Refresh || now == "" {
-			return g, asked, err
-		}
-		held.Refresh = now
-	}
-}
-
 // rotated gives a new refresh token to the other accounts of the hub that had the old one, which HubSpot does not take any more. HubSpot has one for an app in a hub, whoever
-// of its people granted it.
+// of its people granted it. The hub's turn is held.
 func (s *Service) rotated(from *account, hub string, old, fresh config.Secret) {
 	for _, a := range s.ofHub(from.id.app, hub) {
 		if a == from {
@@ -206,7 +198,7 @@ func (s *Service) rotated(from *account, hub string, old, fresh config.Secret) {
 			continue
 		}
 		select {
-		case a.turn <- struct{}{}: // else it refreshes just now, and finds it by itself
+		case a.turn <- struct{}{}: // else it waits to refresh, and writes it down then; or it disconnects
 		default:
 			continue
 		}
@@ -247,7 +239,9 @@ func (s *Service) keep(a *account, put func() error) error {
 // refreshFailed notes that there is no new token for now.
 func (s *Service) refreshFailed(a *account, err error) {
 	now := s.opts.Now()
-	pause := min(firstPause<<min(a.failed2(), 10), longestPause)
+	a.mu.Lock()
+	pause := min(firstPause<<min(a.failures, 10), longestPause)
+	a.mu.Unlock()
 	outcome := "failed"
 	refused, ok := errors.AsType[*refusal](err)
 	switch {
@@ -268,12 +262,6 @@ func (s *Service) refreshFailed(a *account, err error) {
 	a.failures++
 	a.failed, a.retryAt = err, now.Add(jitter(pause))
 	a.row.LastError, a.row.LastErrorAt, a.noted = err.Error(), now, false
-}
-
-func (a *account) failed2() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.failures
 }
 
 // tellOwnFault logs that HubSpot refuses an app, once a minute: thousands of accounts meet it together.

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/seal"
@@ -36,6 +37,8 @@ type rig struct {
 	dir  string
 	keys *seal.Ring
 	app  config.App
+
+	linkReturn string // of links that are asked for without one
 
 	hub   *sandbox.Sandbox
 	store *store.Store
@@ -283,17 +286,47 @@ func (r *rig) status(account string) Status {
 	return c.Status
 }
 
-// hear answers with the word in an address that a browser is sent back to.
-func word(location string) string {
-	u, err := url.Parse(location)
-	if err != nil {
-		return "?"
-	}
-	return u.Query().Get("connection")
+// answerWith has HubSpot answer every call about tokens in one way.
+func (r *rig) answerWith(status int, body string) {
+	r.intercept(func(req *http.Request, _ func() (*http.Response, error)) (*http.Response, error) {
+		return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+	})
+}
+
+// intercept puts a function between the service and HubSpot; nil: nothing.
+func (r *rig) intercept(via func(*http.Request, func() (*http.Response, error)) (*http.Response, error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.via = via
+}
+
+// isBlocked says whether an error blocks the whole account.
+func isBlocked(err error) bool {
+	b, ok := errors.AsType[*destinations.BlockError](err)
+	return ok && b.Scope == destinations.AccountScope
 }
 
 // bubble runs a test in virtual time.
 func bubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, test)
+}
+
+func fuzzRing(f *testing.F) *seal.Ring {
+	f.Helper()
+	key, err := seal.ParseKey(seal.NewKey())
+	if err != nil {
+		f.Fatal(err)
+	}
+	ring, err := seal.NewRing(true, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return ring
+}
+
+func fuzzApp() config.App {
+	a := config.DefaultApp("crm")
+	a.RedirectURL = home + "callback"
+	return a
 }

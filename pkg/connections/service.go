@@ -82,7 +82,7 @@ type Service struct {
 	mu       sync.RWMutex // guards the fields below; goes before an account's
 	apps     map[string]*app
 	accounts map[id]*account
-	byHub    map[id]map[*account]bool // id.account is the hub
+	byHub    map[id]*hub // id.account is the hub
 	watchers map[int]func(Change)
 	watched  int
 
@@ -111,7 +111,7 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{
 		opts: o, box: o.Keys.Box("connections"), wake: make(chan struct{}, 1),
-		accounts: map[id]*account{}, byHub: map[id]map[*account]bool{}, watchers: map[int]func(Change){}, closing: make(chan struct{}),
+		accounts: map[id]*account{}, byHub: map[id]*hub{}, watchers: map[int]func(Change){}, closing: make(chan struct{}),
 	}
 	stored, err := o.Store.Connections()
 	if err != nil && len(stored) == 0 {
@@ -201,9 +201,9 @@ func (s *Service) account(i id) *account {
 func (s *Service) indexHub(a *account, was, is string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if set := s.byHub[id{a.id.app, was}]; set != nil {
-		delete(set, a)
-		if len(set) == 0 {
+	if h := s.byHub[id{a.id.app, was}]; h != nil {
+		delete(h.accounts, a)
+		if len(h.accounts) == 0 {
 			delete(s.byHub, id{a.id.app, was})
 		}
 	}
@@ -212,16 +212,36 @@ func (s *Service) indexHub(a *account, was, is string) {
 	}
 	key := id{a.id.app, is}
 	if s.byHub[key] == nil {
-		s.byHub[key] = map[*account]bool{}
+		s.byHub[key] = newHub()
 	}
-	s.byHub[key][a] = true
+	s.byHub[key].accounts[a] = true
+}
+
+// hub is what the accounts that are connected to one have in common.
+type hub struct {
+	accounts map[*account]bool
+	// turn is held by who refreshes: the accounts may have one refresh token, which HubSpot may replace. It is of capacity 1, and goes behind an account's.
+	turn chan struct{}
+}
+
+func newHub() *hub { return &hub{map[*account]bool{}, make(chan struct{}, 1)} }
+
+// hub finds one that some account is connected to; nil: none is.
+func (s *Service) hub(app, name string) *hub {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byHub[id{app, name}]
 }
 
 // ofHub are the accounts of an app that are connected to a hub, in order.
 func (s *Service) ofHub(app, hub string) []*account {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.SortedFunc(maps.Keys(s.byHub[id{app, hub}]), func(a, b *account) int { return strings.Compare(a.id.account, b.id.account) })
+	h := s.byHub[id{app, hub}]
+	if h == nil {
+		return nil
+	}
+	return slices.SortedFunc(maps.Keys(h.accounts), func(a, b *account) int { return strings.Compare(a.id.account, b.id.account) })
 }
 
 // Change is what a watcher is told of.
@@ -298,9 +318,7 @@ func (s *Service) Hub(app, account string) string {
 	if a == nil {
 		return ""
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.row.Hub
+	return a.hubName()
 }
 
 // Delivered says that a call in the account went through.

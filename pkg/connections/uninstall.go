@@ -185,6 +185,7 @@ func (s *Service) markUninstalled(ctx context.Context, a *account, u uninstalled
 	if row.Hub != u.hub || Status(row.Status) != Connected || !u.at.IsZero() && u.at.Before(row.Granted) {
 		return nil
 	}
-	s.tell(*s.lost(a, row, "the app was uninstalled in HubSpot", ""))
+	const reason = "the app was uninstalled in HubSpot"
+	s.tell(*s.lost(a, row, reason, reason))
 	return nil
 }
