@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"eventrouter/pkg/appevents"
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/connections"
 	"eventrouter/pkg/destinations"
@@ -33,6 +34,8 @@ type parts struct {
 	connections *connections.Service
 	types       map[string]destinations.Factory // nil: destinationTypes
 	limit       time.Duration                   // of one evaluation of a script; 0: the default
+
+	events map[string]*appevents.Set // of apps, by name
 
 	// earlier is what routes made for another configuration with the same other parts: what is the same is not made again, so that all that it knows goes on,
 	// and what is at work with it need not begin anew.
@@ -62,6 +65,7 @@ func (a *assembled) of(d config.Destination) (was config.Destination, route rout
 func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error) {
 	var made []router.Route
 	var problems, warnings config.Problems
+	p.events, _, _ = appEvents(cfg.Apps) // what is wrong with them is said by checkApps
 	for _, d := range cfg.Destinations {
 		route, w, more := p.route(d)
 		route.Notices = noticesFor(cfg, d.Name)
@@ -131,6 +135,7 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	w, ps := p.compile(d, path, &route)
 	if len(ps) == 0 {
 		reuse(&route, d, earlier, was)
+		p.withSteps(d, &route, was, earlier)
 	}
 	return route, append(warnings, w...), append(problems, ps...)
 }
@@ -142,7 +147,7 @@ func sameRule(a, b config.Enrichment) bool {
 // reuse puts the scripts and conditions of an earlier route in the places of those that say the same.
 func reuse(route *router.Route, d config.Destination, earlier router.Route, was config.Destination) {
 	if d.Transform == was.Transform && d.TransformFile == was.TransformFile {
-		route.Transform = earlier.Transform
+		route.Transform = ownTransform(earlier)
 	}
 	if d.Match.Same(was.Match) {
 		route.Match = earlier.Match

@@ -27,7 +27,8 @@ var allowed = map[string][]string{
 
 	"pkg/filters":      {"pkg/config", "pkg/event"},
 	"pkg/jitsuconfig":  {"pkg/config", "pkg/filters"},
-	"pkg/ingest":       {"pkg/config", "pkg/event", "pkg/ingest/segment", "pkg/log"},
+	"pkg/ingest":       {"pkg/appevents", "pkg/config", "pkg/endusers", "pkg/event", "pkg/ingest/segment", "pkg/log"},
+	"pkg/appevents":    {"pkg/config", "pkg/destinations", "pkg/event", "pkg/filters"},
 	"pkg/destinations": {"pkg/config", "pkg/event"},
 	"pkg/eventscache":  {"pkg/event", "pkg/redact", "pkg/store"},
 	"pkg/enrich":       {"pkg/config", "pkg/event"},

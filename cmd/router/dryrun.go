@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/dryrun"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/ingest"
 )
 
@@ -175,6 +177,9 @@ func chosenDestinations(cfg *config.Config, name, apiKey string) ([]config.Desti
 
 // feeds says whether a destination gets the events of an API key.
 func feeds(apiKey string, d config.Destination) bool {
+	if app, ok := strings.CutPrefix(apiKey, event.AppPrefix); ok && d.OnlyTokens == nil {
+		return d.Connection == app
+	}
 	return d.OnlyTokens == nil || slices.Contains(d.OnlyTokens, apiKey)
 }
 
@@ -188,6 +193,7 @@ func (d *dryRuns) target(ctx context.Context, c config.Destination) (dryrun.Targ
 	if !ok {
 		p := d.srv.parts
 		p.logger, p.metrics, p.earlier = quietLogger(), discardMetrics(), nil
+		p.events, _, _ = appEvents(d.of.cfg.Apps)
 		var err error
 		if t, err = p.dryRunTarget(c); err != nil {
 			return t, err
@@ -258,7 +264,7 @@ func (o *offline) read(cfg *config.Config, p ingest.Posted) (ingest.Tried, error
 	o.once.Do(func() {
 		server := cfg.Server
 		server.StaticFilesDir = ""
-		o.server, o.err = ingest.New(ingest.Options{Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: noLog{}})
+		o.server, o.err = ingest.New(ingest.Options{Server: server, Apps: ingestApps(cfg, nil), APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: noLog{}})
 	})
 	if o.err != nil {
 		return ingest.Tried{}, o.err

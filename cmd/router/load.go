@@ -183,11 +183,12 @@ func (l *loader) attempt(ctx context.Context, answers map[config.Address]answer,
 		logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{},
 		enricher: newEnricher(cfg, &enrich.Geo{}),
 	})
-	var more config.Problems
+	w, more := checkApps(cfg.Apps)
+	problems = append(problems, more...)
 	if errors.As(err, &more) {
 		problems = append(problems, more...)
 	}
-	cfg.Warnings = append(cfg.Warnings, warnings...).Sorted()
+	cfg.Warnings = append(append(cfg.Warnings, warnings...), w...).Sorted()
 	return out, problems.Sorted()
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/connections"
+	"eventrouter/pkg/endusers"
 	"eventrouter/pkg/router"
 )
 
@@ -203,6 +204,10 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 	if err != nil {
 		return result, err
 	}
+	verifiers, problems := endUsers(cfg.Apps, endUserOptions(srv.logger, srv.parts.transport), now.verifiers)
+	if err := problems.Err(); err != nil {
+		return result, err
+	}
 	if err := srv.router.Reload(made); err != nil {
 		return result, err
 	}
@@ -214,8 +219,9 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 	srv.ingest.SetServer(cfg.Server)
 	srv.fields.Set(cfg.Server.Redact)
 	srv.ingest.SetSources(cfg.APIKeys, cfg.Destinations)
+	srv.ingest.SetApps(ingestApps(cfg, verifiers), cfg.Destinations)
 	srv.recent.SetMembers(eventsCacheMembers(cfg, made))
-	srv.state.Store(&state{cfg: cfg, routes: made, redact: newRedactor(cfg, now.redact.secrets...)})
+	srv.state.Store(&state{cfg: cfg, routes: made, verifiers: verifiers, redact: newRedactor(cfg, now.redact.secrets...)})
 	r.level.Set(cfg.Server.LogLevel)
 	return result, nil
 }
@@ -306,6 +312,8 @@ type state struct {
 	cfg    *config.Config
 	routes []router.Route
 	redact redactor
+
+	verifiers map[string]*endusers.Verifier // of end users' tokens, by app
 }
 
 func (srv *service) config() *config.Config { return srv.state.Load().cfg }

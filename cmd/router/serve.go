@@ -177,7 +177,11 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err != nil {
 		return srv, usageError{err}
 	}
-	srv.state.Store(&state{cfg: cfg, routes: made, redact: newRedactor(cfg)})
+	verifiers, problems := endUsers(cfg.Apps, endUserOptions(logger, transport), nil)
+	if err := problems.Err(); err != nil {
+		return srv, usageError{err}
+	}
+	srv.state.Store(&state{cfg: cfg, routes: made, verifiers: verifiers, redact: newRedactor(cfg)})
 	srv.recent = eventscache.New(eventscache.Options{
 		Capacity: server.EventsCacheCapacity, Interval: server.EventsCacheInterval, Redact: fields, Members: eventsCacheMembers(cfg, made),
 	})
@@ -202,6 +206,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,
 		Refused: srv.router.Refused, Ready: srv.ready,
 		Metrics: fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(srv.registry, promhttp.HandlerOpts{})),
+		Apps:    ingestApps(cfg, verifiers),
 		Admin:   srv.admin(runs, quiet(shared, transport)),
 		DryRun:  runs.page,
 		Place:   srv.geo.Country, Mounts: srv.connectionMounts(), Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,

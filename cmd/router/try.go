@@ -34,6 +34,7 @@ type tryCmd struct {
 	IP          string `name:"ip" placeholder:"ADDRESS" help:"Post them from this address. Default: 127.0.0.1."`
 	UserAgent   string `placeholder:"TEXT" help:"Post them with this User-Agent."`
 	Route       string `placeholder:"PATH" help:"Post them to this path, such as /v1/batch for Segment's messages. Default: /api/v1/s2s/event."`
+	Account     string `placeholder:"ID" help:"Of events of an app, posted to /api/v1/apps/NAME/events: the account whose end user posts them."`
 	Together    bool   `help:"Play them as if they waited together, as those of one request mostly do: writes of one contact are merged. Default: one after the other."`
 	Schema      string `placeholder:"DIR" help:"Folder of account schemas, from router schema pull. Default: schemas beside the configuration."`
 	JSON        bool   `help:"One JSON object."`
@@ -95,7 +96,7 @@ func (c *tryCmd) read(cfg *config.Config) (ingest.Tried, error) {
 	if err != nil {
 		return ingest.Tried{}, err
 	}
-	from := ingest.Posted{Route: c.Route, APIKey: c.APIKey, Browser: c.Browser, UserAgent: c.UserAgent}
+	from := ingest.Posted{Route: c.Route, APIKey: c.APIKey, Account: c.Account, Browser: c.Browser, UserAgent: c.UserAgent}
 	if c.IP != "" {
 		if from.Addr, err = netip.ParseAddr(c.IP); err != nil {
 			return ingest.Tried{}, usageError{fmt.Errorf("--ip: %w", err)}

@@ -5,11 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // AppEventsKey is what stands for an API key in events of an app, and in only_tokens.
 func AppEventsKey(app string) string { return "app:" + app }
+
+// TakesApp says whether the destination gets the events of an app: those of the app whose accounts it delivers to, or those that only_tokens names.
+func (d *Destination) TakesApp(app string) bool {
+	if d.OnlyTokens == nil {
+		return d.Connection == app
+	}
+	return slices.Contains(d.OnlyTokens, AppEventsKey(app))
+}
 
 // nameApps lets only_tokens name the events of apps.
 func (l *loader) nameApps(section Settings) {

@@ -31,6 +31,7 @@ type node struct {
 	source string // scalar: as the file has it
 	text   string // scalar: with environment variables replaced
 	null   bool   // scalar: nothing, or a plain null
+	quoted bool   // scalar: text, whatever it looks like
 	pairs  []pair // mapping
 	items  []*node
 	faults []fault // what is wrong with this node itself; of interest only if it is read
@@ -209,6 +210,7 @@ func (b *builder) scalar(n *node, y *yaml.Node) {
 		n.text = text
 	}
 	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
+	n.quoted = y.Style&quoted != 0 || y.Style&yaml.TaggedStyle != 0 && y.Tag == "!!str"
 	if y.Style&yaml.TaggedStyle != 0 {
 		n.null = y.Tag == "!!null"
 	} else if y.Style&quoted == 0 {

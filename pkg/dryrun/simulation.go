@@ -305,8 +305,11 @@ func failedTransform(d router.Decision) bool {
 }
 
 func notFed(route *router.Route, ev *event.Event) string {
-	if route.APIKeys == nil || route.APIKeys[ev.APIKey] {
+	if route.Takes(ev) {
 		return ""
+	}
+	if route.APIKeys == nil {
+		return "events of an app go to destinations that deliver to its accounts (connection: " + ev.App() + "), or that name them in only_tokens"
 	}
 	var keys []string
 	for id := range route.APIKeys {

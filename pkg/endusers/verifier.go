@@ -27,7 +27,7 @@ const (
 	// MaxTokenBytes is the longest token that is looked at.
 	MaxTokenBytes = 8 << 10
 	// MaxAccountBytes is the longest id of an account.
-	MaxAccountBytes = 128
+	MaxAccountBytes = 256
 	// maxKeyID is the longest `kid`.
 	maxKeyID = 256
 )

@@ -231,7 +231,7 @@ func TestClaims(t *testing.T) {
 	f(with("sub", ""), "the token has no sub")
 	f(with("sub", 7), "the token's sub is a number")
 	f(with("sub", strings.Repeat("a", MaxAccountBytes)), "")
-	f(with("sub", strings.Repeat("a", MaxAccountBytes+1)), "the token's sub is longer than 128 bytes")
+	f(with("sub", strings.Repeat("a", MaxAccountBytes+1)), "the token's sub is longer than 256 bytes")
 	f(with("sub", "a\n1"), "the token's sub holds a character that does not print")
 	f(with("sub", "a\u202e1"), "the token's sub holds a character that does not print")
 	f(with("sub", " a1"), "the token's sub holds a character that does not print, or a space")

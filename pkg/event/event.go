@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,21 @@ type Event struct {
 	Hidden Hidden
 	// JSON is the client's event: one valid JSON object in UTF-8, write keys removed. Never nil.
 	JSON []byte
+}
+
+// AppSource is Source of the events of apps, and of no others.
+const AppSource = "app"
+
+// AppPrefix begins what stands for an API key in the events of an app, before its name.
+const AppPrefix = "app:"
+
+// App returns the app whose event it is, "" for other events. Nobody can post one but by the app's own route.
+func (e *Event) App() string {
+	if e.Source != AppSource {
+		return ""
+	}
+	app, _ := strings.CutPrefix(e.APIKey, AppPrefix)
+	return app
 }
 
 // Hidden is a set of parts of the envelope.

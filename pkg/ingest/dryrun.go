@@ -36,14 +36,19 @@ func (s *Server) dryRun(ctx *fasthttp.RequestCtx) {
 	b := acquireBatch()
 	defer b.release()
 	b.heavy = s.heavy
-	e, r := triedEndpoint(string(ctx.QueryArgs().Peek("route")))
+	route := string(ctx.QueryArgs().Peek("route"))
+	e, r := triedEndpoint(route)
 	var src access
 	var tried Tried
 	admin := s.mayAdminister(ctx)
 	if r == nil {
 		src, r = s.mayTry(ctx, b, e, admin)
 	}
-	if r == nil {
+	switch app := appOfPath(trimSlash([]byte(route))); {
+	case r != nil:
+	case app != "":
+		tried, r = s.tryApp(ctx, b, app, string(ctx.QueryArgs().Peek("account")), received)
+	default:
 		tried, r = s.try(ctx, b, e, src, received)
 	}
 	if r != nil {
@@ -75,7 +80,7 @@ func isCrossOrigin(ctx *fasthttp.RequestCtx) bool {
 
 // triedEndpoint is the endpoint whose bodies a dry run is of; "" is that of servers.
 func triedEndpoint(route string) (*endpoint, *refusal) {
-	if route == "" {
+	if route == "" || appOfPath(trimSlash([]byte(route))) != "" {
 		return jitsuServer, nil
 	}
 	e := endpointOf(trimSlash([]byte(route)))
@@ -145,12 +150,8 @@ func (s *Server) try(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access
 	if r := s.encode(b, e, s.envelope(ctx, b, e, src, received)); r != nil {
 		return tried, r
 	}
-	for _, rec := range b.recs {
-		ev := &event.Event{}
-		if err := ev.Decode(append([]byte(nil), rec...)); err != nil {
-			return tried, &refusal{status: fasthttp.StatusInternalServerError, reason: reasonInternal, message: "Internal error"}
-		}
-		tried.Events = append(tried.Events, ev)
+	if r := tried.take(b.recs); r != nil {
+		return tried, r
 	}
 	for _, bad := range b.messages.bad[:min(len(b.messages.bad), maxToldMessages)] {
 		tried.LeftOut = append(tried.LeftOut, fmt.Sprintf("element %d: %s", bad.index, strings.TrimPrefix(bad.why.message, bodyMessage)))
@@ -158,10 +159,48 @@ func (s *Server) try(ctx *fasthttp.RequestCtx, b *batch, e *endpoint, src access
 	return tried, nil
 }
 
+// take takes over the events in records.
+func (t *Tried) take(recs [][]byte) *refusal {
+	for _, rec := range recs {
+		ev := &event.Event{}
+		if err := ev.Decode(append([]byte(nil), rec...)); err != nil {
+			return &refusal{status: fasthttp.StatusInternalServerError, reason: reasonInternal, message: "Internal error"}
+		}
+		t.Events = append(t.Events, ev)
+	}
+	return nil
+}
+
+// tryApp is try for the events of an app, as if an end user of an account had posted them.
+func (s *Server) tryApp(ctx *fasthttp.RequestCtx, b *batch, name, account string, received time.Time) (Tried, *refusal) {
+	app := s.apps.Load().apps[name]
+	switch {
+	case app == nil:
+		return Tried{}, &refusal{status: fasthttp.StatusBadRequest, reason: reasonBody, message: "route: there is no such app"}
+	case account == "":
+		return Tried{}, &refusal{
+			status: fasthttp.StatusBadRequest, reason: reasonBody, message: "account is missing: an end user's token would say it", detail: "write ?route=/api/v1/apps/" + name + "/events&account=…",
+		}
+	}
+	tried := Tried{APIKey: app.source.id}
+	body, r := b.read(ctx, s.limits().body, s.pace())
+	if r == nil {
+		r = s.parseApp(b, app, account, received, body)
+	}
+	if r == nil && len(b.elements) > maxTried {
+		r = refuseEventCount(maxTried)
+	}
+	if r == nil {
+		r = tried.take(b.recs)
+	}
+	return tried, r
+}
+
 // Posted is a request that nobody has sent.
 type Posted struct {
 	Route     string // path; "": /api/v1/s2s/event
 	APIKey    string // id; "": the first
+	Account   string // of an app's events: whose end user posts
 	Browser   bool   // it has no server's trust
 	Received  time.Time
 	Addr      netip.Addr // the client's; zero: this machine's
@@ -191,6 +230,13 @@ func (s *Server) Read(p Posted) (Tried, error) {
 	ctx.Init(&req, net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.Addr, 1)), nil)
 	b := acquireBatch()
 	defer b.release()
+	if app := appOfPath(trimSlash([]byte(p.Route))); app != "" {
+		tried, r := s.tryApp(&ctx, b, app, p.Account, p.Received)
+		if r != nil {
+			return tried, r.err()
+		}
+		return tried, nil
+	}
 	tried, r := s.try(&ctx, b, e, access{key: key, server: !p.Browser && e.secret != clientSecret}, p.Received)
 	if r != nil {
 		return tried, r.err()
@@ -203,6 +249,9 @@ func (r *refusal) err() error {
 	text := strings.TrimPrefix(r.message, bodyMessage)
 	if r.detail != "" {
 		text += ": " + r.detail
+	}
+	for _, v := range r.violations {
+		text += "\n  " + v.Path + " " + v.Problem
 	}
 	return errors.New(text)
 }

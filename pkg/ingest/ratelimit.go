@@ -71,3 +71,6 @@ func (s *Server) rateLimited(src access, class event.Class, now time.Time, n int
 		detail:  fmt.Sprintf("rate_limit is %g events per second, and a burst of %d", set.EventsPerSecond, set.Burst),
 	}
 }
+
+// full says whether nothing is owed: a new bucket would be the same.
+func (l *rateLimit) full(now time.Time) bool { return l.fullAt.Load() <= int64(now.Sub(l.begin)) }

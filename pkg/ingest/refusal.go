@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"eventrouter/pkg/appevents"
 	"eventrouter/pkg/event"
 
 	"github.com/valyala/fasthttp"
@@ -36,9 +37,10 @@ var reasonNames = [reasons]string{"route", "token", "body", "size", "depth", "fu
 type refusal struct {
 	status     int
 	reason     reason
-	message    string // what Jitsu's clients look for
-	detail     string // where, or what to do: the envelope's `error`
-	retryAfter int    // seconds; 0: no header
+	message    string                // what Jitsu's clients look for
+	detail     string                // where, or what to do: the envelope's `error`
+	retryAfter int                   // seconds; 0: no header
+	violations []appevents.Violation // of what is demanded of an app event
 }
 
 // bodyMessage is how Jitsu begins what it says of a bad body.
@@ -95,5 +97,16 @@ func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
 	body = event.AppendString(body, r.message)
 	body = append(body, `,"error":`...)
 	body = event.AppendString(body, r.detail)
+	if len(r.violations) > 0 {
+		body = append(body, `,"violations":[`...)
+		for i, v := range r.violations {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = event.AppendString(append(body, `{"path":`...), v.Path)
+			body = append(event.AppendString(append(body, `,"problem":`...), v.Problem), '}')
+		}
+		body = append(body, ']')
+	}
 	ctx.SetBody(append(body, '}'))
 }

@@ -67,6 +67,9 @@ type Options struct {
 	// Mounts are parts of the server that other packages answer. They go behind the routes of ingest itself.
 	Mounts []Mount
 
+	// Apps take events with tokens of end users.
+	Apps []App
+
 	// DryRun answers a dry run whose body was read. The ctx is its own until it returns. nil: the route does not exist.
 	DryRun func(ctx *fasthttp.RequestCtx, tried Tried)
 
@@ -88,6 +91,7 @@ type Server struct {
 	metrics  *metrics
 	tls      *tls.Config // nil: HTTP
 	sources  atomic.Pointer[sourceTable]
+	apps     atomic.Pointer[appTable]
 	stopping atomic.Bool
 	failing  atomic.Bool // the last Append failed, and that was logged
 
@@ -138,6 +142,7 @@ func New(o Options) (*Server, error) {
 		s.tls = o.Certificate.config()
 	}
 	s.SetSources(o.APIKeys, o.Destinations)
+	s.SetApps(o.Apps, o.Destinations)
 	return s, nil
 }
 
@@ -184,6 +189,11 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 	case e != nil && ctx.IsPost():
 		s.accept(ctx, e)
 		return // with the body read
+	case e == nil && ctx.IsPost() && appOfPath(path) != "":
+		s.acceptApp(ctx, appOfPath(path))
+		return // with the body read
+	case e == nil && ctx.IsOptions() && appOfPath(path) != "":
+		allowAnyOrigin(ctx)
 	case e != nil && ctx.IsOptions():
 		s.preflight(ctx, e)
 	case e == nil && (s.page(ctx, string(path)) || s.segmentPage(ctx, path) || s.staticFile(ctx, path) || s.adminPage(ctx, path) || s.mounted(ctx)):

@@ -52,6 +52,9 @@ func (r *Route) Decide(dst []Decision, ev *event.Event, w filters.World) []Decis
 		return append(dst, d)
 	}
 	outputs, why, err := r.transform(enriched, w)
+	if reason, skip := destinations.IsSkip(err); skip {
+		return append(dst, Decision{Event: enriched, Status: store.Skipped, Reason: reason})
+	}
 	switch {
 	case err != nil:
 		d := dead(0, enriched, reasonOf(err, "transform"), err)
@@ -141,10 +144,13 @@ func (r *Route) plan(d *Decision) {
 	}
 }
 
-// takes says whether the route gets an event. What the router itself tells of goes only to those who ask for it.
-func (r *Route) takes(ev *event.Event) bool {
+// Takes says whether the route gets an event. What the router itself tells of goes only to those who ask for it, and events of an app to who delivers to its accounts, or asks.
+func (r *Route) Takes(ev *event.Event) bool {
 	if event.IsNoticeKey(ev.APIKey) {
 		return slices.Contains(r.Notices, ev.APIKey)
+	}
+	if app := ev.App(); app != "" && r.APIKeys == nil {
+		return r.Connection == app
 	}
 	return r.APIKeys == nil || r.APIKeys[ev.APIKey]
 }

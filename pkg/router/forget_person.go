@@ -249,7 +249,7 @@ func (m *personMemory) lookUp(ev *event.Event) *event.Event {
 func (h *handover) skipForgotten(rec log.Record, ev *event.Event) {
 	left := blank(ev, ev.ID)
 	for i, route := range h.table.routes {
-		if route.takes(ev) {
+		if route.Takes(ev) {
 			h.skipOutput(i, route, rec, left)
 		}
 	}

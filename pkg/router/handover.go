@@ -141,7 +141,7 @@ func (h *handover) sortNew(rec log.Record, ev *event.Event) {
 	}
 	routed := false
 	for i, route := range h.table.routes {
-		if !route.takes(ev) {
+		if !route.Takes(ev) {
 			continue
 		}
 		routed = true

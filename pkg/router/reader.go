@@ -31,7 +31,7 @@ func (r *Reader) Take(ev *event.Event, routes []*Route) (duplicate bool) {
 	ev.JSON = event.Normalize(ev.JSON)
 	var accounts []string
 	for _, route := range routes {
-		if own, _, err := route.Whose(ev); err == nil && own != ev && route.takes(ev) && !slices.Contains(accounts, own.Account) {
+		if own, _, err := route.Whose(ev); err == nil && own != ev && route.Takes(ev) && !slices.Contains(accounts, own.Account) {
 			accounts = append(accounts, own.Account)
 		}
 	}

@@ -27,6 +27,10 @@ func (r *Router) Refused(apiKey string, class event.Class) (reason string, refus
 	if reason, refused = keys[apiKey]; refused {
 		return reason, true
 	}
+	if strings.HasPrefix(apiKey, event.AppPrefix) {
+		reason, refused = keys[everyApp] // a lane that takes all API keys' events has none of theirs
+		return reason, refused
+	}
 	reason, refused = keys[everyKey]
 	return reason, refused
 }
@@ -46,10 +50,13 @@ func (r *Router) Refusals() []Refusal {
 		return all
 	}
 	for key, reason := range m.live {
+		if key == everyApp {
+			continue // told as that of all
+		}
 		all = append(all, Refusal{APIKey: key, Live: true, Reason: reason})
 	}
 	for key, reason := range m.bulk {
-		if _, both := m.live[key]; !both {
+		if _, both := m.live[key]; !both && key != everyApp {
 			all = append(all, Refusal{APIKey: key, Reason: reason})
 		}
 	}
@@ -71,13 +78,16 @@ type refusals struct{ live, bulk map[string]string }
 // everyKey stands for all API keys in the refusals.
 const everyKey = ""
 
+// everyApp stands for the events of all apps.
+const everyApp = event.AppPrefix
+
 // refuse works out which API keys are to be refused.
 func (r *Router) refuse(now time.Time) {
 	refused := refusals{live: map[string]string{}, bulk: map[string]string{}}
 	t := r.table.Load()
 	if r.store.Full() {
 		refused.live[everyKey] = "the disk is almost full"
-		refused.bulk[everyKey] = refused.live[everyKey]
+		refused.bulk[everyKey], refused.live[everyApp] = refused.live[everyKey], refused.live[everyKey]
 	}
 	full := map[string]bool{}
 	for _, route := range t.routes {
@@ -138,6 +148,9 @@ func (r *Router) refuse(now time.Time) {
 func refuse(keys map[string]string, route *Route, reason string) {
 	if route.APIKeys == nil {
 		keys[everyKey] = reason
+		if route.Connection != "" {
+			keys[event.AppPrefix+route.Connection] = reason
+		}
 	}
 	for key := range route.APIKeys {
 		keys[key] = reason

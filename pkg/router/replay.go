@@ -89,7 +89,7 @@ func (h *handover) sendAgain(d *store.DeadLetter) (problem string) {
 
 // asNew sorts an event that the sorter has never got to the end of: all routes get it.
 func (h *handover) asNew(rec log.Record, ev *event.Event) (problem string) {
-	if !slices.ContainsFunc(h.table.routes, func(r *Route) bool { return r.takes(ev) }) {
+	if !slices.ContainsFunc(h.table.routes, func(r *Route) bool { return r.Takes(ev) }) {
 		return fmt.Sprintf("API key %s feeds no destination", ev.APIKey)
 	}
 	ev.JSON = event.Normalize(ev.JSON)

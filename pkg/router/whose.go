@@ -125,7 +125,7 @@ func (h *handover) whose(ev *event.Event) {
 	for i, route := range h.table.routes {
 		o := &h.owners[i]
 		*o = owner{event: ev}
-		if route.Connection == "" || !route.takes(ev) {
+		if route.Connection == "" || !route.Takes(ev) {
 			continue
 		}
 		began := time.Now()
