@@ -21,6 +21,7 @@ const forgetDir = "ROUTER_TEST_FORGET"
 // forgetRig is a rig in a directory whose lanes are blocked.
 func forgetRig(t *testing.T, dir string) *rig {
 	g := newRig(t, newRemote(), nil)
+	os.Remove(g.dir) // who is killed would leave it behind
 	g.dir, g.logs = dir, io.Discard
 	g.remote.answer = func(call) []error {
 		return []error{destinations.Block(fmt.Errorf("no"), destinations.AccountScope, time.Time{})}

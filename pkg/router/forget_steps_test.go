@@ -35,6 +35,7 @@ var forgetStepQuery = ForgetQuery{UserID: annUser}
 // stepRig is a rig in a directory: nothing is taken, and a retry of what is to be tried again is far.
 func stepRig(t *testing.T, dir, key string) *rig {
 	g := newRig(t, newRemote(), nil)
+	os.Remove(g.dir) // who is killed would leave it behind
 	g.dir, g.logs, g.handler = dir, io.Discard, slog.NewTextHandler(io.Discard, nil)
 	if key != "" {
 		g.keys = newRing(t, true, parseKey(t, key))
