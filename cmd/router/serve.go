@@ -201,6 +201,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err != nil {
 		return srv, err
 	}
+	srv.connected.Subscribe(func(c connections.Change) { srv.router.Connected(c.App, c.Account) })
 	runs := newDryRuns(srv)
 	srv.ingest, err = ingest.New(ingest.Options{
 		Server: server, APIKeys: cfg.APIKeys, Destinations: cfg.Destinations, Log: srv.log, BulkLog: srv.bulkLog,

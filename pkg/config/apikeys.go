@@ -226,6 +226,9 @@ func (l *loader) checkOrigins(s Settings, origins []string) {
 
 // addKey checks k against the keys before it: no two may share an id or a secret, whatever the secret is for.
 func (l *loader) addKey(s Settings, k APIKey) {
+	if strings.HasPrefix(k.ID, "router:") {
+		l.fail(s, "id", "must not begin with router: which stands for what the router itself tells of")
+	}
 	unique := true
 	own := map[Secret]string{}
 	for name, secret := range k.secrets() {

@@ -154,8 +154,8 @@ func (l *loader) apps(section Settings) {
 		for _, m := range section.Members() {
 			l.cfg.Apps = append(l.cfg.Apps, l.app(m.Key, m.Value))
 		}
-		if !l.withoutKeys && l.cfg.Server.Encryption.Keys == nil {
-			l.fail(section, "", "needs server.encryption: customers' tokens are not kept on disk in the clear; router keygen prints a key")
+		if _, seals := l.cfg.Server.Encryption.Keys.Sealing(); !l.withoutKeys && !seals {
+			l.fail(section, "", "needs server.encryption.key: customers' tokens are not kept on disk in the clear; router keygen prints a key")
 		}
 	}
 	for _, d := range l.cfg.Destinations {

@@ -36,7 +36,7 @@ func TestConnect(t *testing.T) {
 func TestStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t)
-		a := r.browser().get(r.link("a1", returns))
+		a := r.browser().get(r.link("customer-4711", returns))
 		u, err := url.Parse(a.location)
 		if err != nil || a.status != http.StatusSeeOther {
 			t.Fatalf("got %d %q, want a redirect", a.status, a.location)
@@ -49,7 +49,7 @@ func TestStart(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", name, got, want)
 			}
 		}
-		if strings.Contains(a.location, "a1") || strings.Contains(a.location, "app.example.com") {
+		if strings.Contains(a.location, "customer-4711") || strings.Contains(a.location, "app.example.com") {
 			t.Errorf("the address tells whose it is: %s", a.location)
 		}
 		if len(a.cookies) != 1 {

@@ -23,9 +23,17 @@ const (
 	maxAsk      = 64 << 10 // bytes of a body that asks for a link
 )
 
-// problem is a refusal, as all answers of the router's are.
+// problem is a refusal, in the form of all that the router refuses.
 type problem struct {
 	Message string `json:"message"`
+	Error   string `json:"error"` // what to do
+}
+
+// notFound is the answer that the router has for every path that it does not know.
+func notFound(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(http.StatusNotFound)
+	io.WriteString(w, "404 page not found")
 }
 
 func answerJSON(w http.ResponseWriter, status int, v any) {
@@ -41,7 +49,7 @@ func (s *Service) Handler() http.Handler {
 		name, pageName, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, PagesPath), "/")
 		ap := s.app(name)
 		if ap == nil {
-			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+			notFound(w)
 			return
 		}
 		switch r.Method + " " + pageName {
@@ -52,7 +60,7 @@ func (s *Service) Handler() http.Handler {
 		case "POST hubspot":
 			s.webhook(w, r, ap)
 		default:
-			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+			notFound(w)
 		}
 	})
 }
@@ -63,7 +71,7 @@ func (s *Service) API() http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		switch {
 		case strings.TrimSuffix(r.URL.Path, "/") != APIPath:
-			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+			notFound(w)
 		case r.Method == http.MethodPost:
 			s.linkPage(w, r)
 		case r.Method == http.MethodGet || r.Method == http.MethodHead:
@@ -71,8 +79,7 @@ func (s *Service) API() http.Handler {
 		case r.Method == http.MethodDelete:
 			s.disconnectPage(w, r)
 		default:
-			w.Header().Set("Allow", "GET, HEAD, POST, DELETE")
-			answerJSON(w, http.StatusMethodNotAllowed, problem{"use GET, POST or DELETE"})
+			notFound(w)
 		}
 	})
 }
@@ -87,12 +94,12 @@ func (s *Service) linkPage(w http.ResponseWriter, r *http.Request) {
 	dec := json.NewDecoder(io.LimitReader(r.Body, maxAsk))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&ask); err != nil {
-		answerJSON(w, http.StatusBadRequest, problem{`the body must be JSON like {"app":"crm","account":"a1"}, and may have a return_url`})
+		answerJSON(w, http.StatusBadRequest, problem{"The body is no request for a link", `write {"app": "crm", "account": "a1"}, and a return_url if you like`})
 		return
 	}
 	address, expires, err := s.Link(ask.App, ask.Account, ask.ReturnURL)
 	if err != nil {
-		answerJSON(w, statusOf(err), problem{err.Error()})
+		refuse(w, err)
 		return
 	}
 	answerJSON(w, http.StatusOK, struct {
@@ -101,14 +108,19 @@ func (s *Service) linkPage(w http.ResponseWriter, r *http.Request) {
 	}{address, expires})
 }
 
-func statusOf(err error) int {
+// refuse answers with what went wrong.
+func refuse(w http.ResponseWriter, err error) {
 	switch {
-	case errors.Is(err, ErrNoApp), errors.Is(err, ErrNotConnected):
-		return http.StatusNotFound
-	case errors.Is(err, ErrAccount), errors.Is(err, ErrReturnURL), errors.Is(err, ErrNoOption):
-		return http.StatusBadRequest
+	case errors.Is(err, ErrNoApp):
+		answerJSON(w, http.StatusNotFound, problem{"No such app", "it is none of apps in the configuration"})
+	case errors.Is(err, ErrNotConnected):
+		answerJSON(w, http.StatusNotFound, problem{"The account is not connected", ""})
+	case errors.Is(err, ErrAccount), errors.Is(err, ErrReturnURL):
+		answerJSON(w, http.StatusBadRequest, problem{"The link is not made", err.Error()})
+	default: // of the store, or the router stops
+		w.Header().Set("Retry-After", "10")
+		answerJSON(w, http.StatusServiceUnavailable, problem{"It can not be done now", err.Error()})
 	}
-	return http.StatusServiceUnavailable
 }
 
 // listPage answers GET with connections, a page at a time.
@@ -118,7 +130,7 @@ func (s *Service) listPage(w http.ResponseWriter, r *http.Request) {
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxPage {
-			answerJSON(w, http.StatusBadRequest, problem{"limit must be from 1 to 1000"})
+			answerJSON(w, http.StatusBadRequest, problem{"Wrong limit", "it must be from 1 to 1000"})
 			return
 		}
 		limit = n
@@ -127,7 +139,7 @@ func (s *Service) listPage(w http.ResponseWriter, r *http.Request) {
 	if text := q.Get("after"); text != "" {
 		data, err := base64.RawURLEncoding.DecodeString(text)
 		if err != nil || json.Unmarshal(data, &after) != nil {
-			answerJSON(w, http.StatusBadRequest, problem{"after must be what an answer had as next"})
+			answerJSON(w, http.StatusBadRequest, problem{"Wrong after", "it must be what an answer had as next"})
 			return
 		}
 	}
@@ -150,7 +162,7 @@ func (s *Service) disconnectPage(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	done, err := s.Disconnect(r.Context(), q.Get("app"), q.Get("account"))
 	if err != nil {
-		answerJSON(w, statusOf(err), problem{err.Error()})
+		refuse(w, err)
 		return
 	}
 	answerJSON(w, http.StatusOK, done)

@@ -153,7 +153,7 @@ func (s *Service) SetApps(apps []config.App) error {
 // Check says what a service could not be made with: apps without a key that seals.
 func Check(apps []config.App, keys *seal.Ring) error {
 	if _, seals := keys.Sealing(); len(apps) > 0 && !seals {
-		return errors.New("apps: server.encryption.key is missing: customers' tokens are not kept on disk in the clear")
+		return errors.New("apps: server.encryption.key is not in force: customers' tokens are not kept on disk in the clear; a router that runs takes it up when it is restarted")
 	}
 	return nil
 }

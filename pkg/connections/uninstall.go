@@ -141,7 +141,7 @@ func occurred(v any) time.Time {
 func (s *Service) webhook(w http.ResponseWriter, r *http.Request, ap *app) {
 	refuse := func(status int, outcome, text string) {
 		s.metrics.uninstall.WithLabelValues(ap.cfg.Name, outcome).Inc()
-		answerJSON(w, status, problem{text})
+		answerJSON(w, status, problem{text, ""})
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxWebhook+1))
 	if err != nil || len(body) > maxWebhook {
