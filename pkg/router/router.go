@@ -242,7 +242,9 @@ func (r *Router) resume() error {
 		return err
 	}
 	for _, a := range found {
-		a.takeUp(left)
+		if !a.mended { // else it does so itself
+			a.takeUp(left)
+		}
 	}
 	r.begin(found)
 	return nil
