@@ -33,8 +33,10 @@ func newConnections(srv *service, cfg *config.Config, transport http.RoundTrippe
 
 // connectionMounts are the pages of connections: those for browsers and HubSpot, and the API for servers.
 func (srv *service) connectionMounts() []ingest.Mount {
-	pages, api := fasthttpadaptor.NewFastHTTPHandler(srv.connected.Handler()), fasthttpadaptor.NewFastHTTPHandler(srv.connected.API())
+	people := srv.newPortal()
+	pages, api := fasthttpadaptor.NewFastHTTPHandler(people.Pages(srv.connected.Handler())), fasthttpadaptor.NewFastHTTPHandler(srv.connected.API())
 	return []ingest.Mount{
+		portalMount(people),
 		{Prefix: connections.PagesPath, MaxBody: maxConnectBody, Handler: pages},
 		{Prefix: connections.APIPath, MaxBody: maxConnectionsBody, Handler: func(ctx *fasthttp.RequestCtx) {
 			if srv.ingest.ServerOrAdmin(ctx) {

@@ -17,6 +17,7 @@ var allowed = map[string][]string{
 	"pkg/redact": {},
 
 	"pkg/endusers": {"pkg/config"},
+	"pkg/portal":   {"pkg/config", "pkg/connections", "pkg/endusers"},
 
 	"pkg/ingest/segment": {},
 

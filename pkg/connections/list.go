@@ -29,6 +29,9 @@ type Connection struct {
 	AlsoConnected []string   `json:"also_connected,omitempty"` // other accounts with the same hub
 }
 
+// ReasonUninstalled is why an account has to connect anew whose people have uninstalled the app.
+const ReasonUninstalled = "the app was uninstalled in HubSpot"
+
 // Get tells of one account; false: it is not known.
 func (s *Service) Get(appName, account string) (Connection, bool) {
 	a := s.find(id{appName, account})

@@ -69,8 +69,8 @@ var pageText string
 
 var page = template.Must(template.New("page").Parse(pageText))
 
-// pageData is what the page shows.
-type pageData struct{ Language, Title, Text, Detail string }
+// pageData is what the page shows, and what its script tells the connect page that has opened it: see package portal, which serves that script.
+type pageData struct{ Language, App, Outcome, Title, Text, Detail string }
 
 // show ends with a browser: it is sent back to where it came from if that is known and allowed still, with the outcome's word, and else sees a page that says it.
 func (s *Service) show(w http.ResponseWriter, r *http.Request, ap *app, o outcome, returnURL string) {
@@ -91,7 +91,7 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request, ap *app, o outcom
 	w.Header().Set("Content-Language", language)
 	w.Header().Set("Vary", "Accept-Language")
 	w.WriteHeader(o.status)
-	_ = page.Execute(w, pageData{language, said.title, fmt.Sprintf(said.text, ap.cfg.Portal.Title), o.detail}) // to a buffer of the server's
+	_ = page.Execute(w, pageData{language, ap.cfg.Name, o.word, said.title, fmt.Sprintf(said.text, ap.cfg.Portal.Title), o.detail}) // to a buffer of the server's
 }
 
 // languageOf is the first of the page's languages that a browser names; else English.
@@ -110,7 +110,7 @@ func languageOf(r *http.Request) string {
 func protect(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Robots-Tag", "noindex")

@@ -185,7 +185,6 @@ func (s *Service) markUninstalled(ctx context.Context, a *account, u uninstalled
 	if row.Hub != u.hub || Status(row.Status) != Connected || !u.at.IsZero() && u.at.Before(row.Granted) {
 		return nil
 	}
-	const reason = "the app was uninstalled in HubSpot"
-	s.tell(*s.lost(a, row, reason, reason))
+	s.tell(*s.lost(a, row, ReasonUninstalled, ReasonUninstalled))
 	return nil
 }

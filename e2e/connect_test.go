@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/tidwall/gjson"
+
+	"eventrouter/pkg/destinations/hubspot/sandbox"
+)
+
+// connectRig is a team with an app: its web site, a router, and HubSpot with the accounts of its customers.
+type connectRig struct {
+	t       *testing.T
+	key     ed25519.PrivateKey
+	hubspot *sandbox.Sandbox
+	router  *process
+	site    string // the team's, which may embed the connect page; on another host than the router
+	other   string // somebody else's
+}
+
+const connectConfig = `
+server:
+  host: 127.0.0.1
+  port: %[1]s
+  data_dir: %[2]s
+  min_free_bytes: 1MiB
+  encryption: {key: "%[3]s"}
+api_keys:
+  - {id: shop, client_secret: js.planted-secret, server_secret: s2s.planted-secret}
+apps:
+  crm: &app
+    client_id: cid
+    client_secret: csecret-planted
+    redirect_url: http://127.0.0.1:%[1]s/connect/crm/callback
+    scopes: [crm.objects.contacts.read, crm.objects.contacts.write, crm.schemas.contacts.read, crm.schemas.contacts.write]
+    authorize_url: %[4]s/oauth/authorize
+    base_url: %[4]s
+    tokens: {keys: [%[5]q]}
+    portal:
+      parents: [%[6]s]
+      title: Shop & Söhne
+      options:
+        marketing: {label: {en: Marketing fields, de: Marketing-Felder}, properties: [plan]}
+        visits: {default: false, events: [pageview]}
+  severed:
+    <<: *app
+    redirect_url: http://127.0.0.1:%[1]s/connect/severed/callback
+    authorize_url: %[7]s/oauth/authorize
+`
+
+func newConnectRig(t *testing.T) *connectRig {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &connectRig{t: t, key: private}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	ln.Close() // for the router, whose own address stands in its configuration
+
+	callback := "http://127.0.0.1:" + port + "/connect/%s/callback"
+	r.hubspot = sandbox.New(sandbox.Options{
+		Hubs: []sandbox.Hub{{ID: "1001", Name: "Acme"}, {ID: "1002", Name: "Biz"}, {ID: "1003", Name: "Corp"}},
+		Apps: []sandbox.App{{
+			ClientID: "cid", ClientSecret: "csecret-planted", Name: "Shop", RedirectURLs: []string{fmt.Sprintf(callback, "crm"), fmt.Sprintf(callback, "severed")},
+			Scopes: []string{"crm.objects.contacts.read", "crm.objects.contacts.write", "crm.schemas.contacts.read", "crm.schemas.contacts.write"},
+		}},
+	})
+	hubspot := httptest.NewServer(r.hubspot)
+	t.Cleanup(hubspot.Close)
+	severing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
+		r.hubspot.ServeHTTP(w, q)
+	}))
+	t.Cleanup(severing.Close)
+	site := httptest.NewServer(http.HandlerFunc(r.servePage))
+	t.Cleanup(site.Close)
+	r.site = strings.Replace(site.URL, "127.0.0.1", "localhost", 1)
+	other := httptest.NewServer(http.HandlerFunc(r.servePage))
+	t.Cleanup(other.Close)
+	r.other = strings.Replace(other.URL, "127.0.0.1", "localhost", 1)
+
+	dir := t.TempDir()
+	key := strings.TrimSpace(run(t, ".", binary, "keygen"))
+	text := fmt.Sprintf(connectConfig, port, filepath.Join(dir, "data"), key, hubspot.URL, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), r.site, severing.URL)
+	path := filepath.Join(dir, "router.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.router = start(t, path)
+	return r
+}
+
+// token is one that the team's server signs.
+func (r *connectRig) token(account string, age time.Duration) string {
+	r.t.Helper()
+	now := time.Now()
+	text, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"sub": account, "iat": now.Add(-age).Unix(), "exp": now.Add(time.Hour - age).Unix()}).SignedString(r.key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return text
+}
+
+// servePage is the team's site. Its policy allows what docs/accounts.md says that connect.js needs, and nothing more.
+func (r *connectRig) servePage(w http.ResponseWriter, q *http.Request) {
+	switch q.URL.Path {
+	case "/token":
+		age := time.Duration(0)
+		if q.URL.Query().Has("old") {
+			age = 3 * time.Hour
+		}
+		io.WriteString(w, r.token(q.URL.Query().Get("account"), age))
+	case "/cookie": // of somebody else's, in a frame of another site
+		http.SetCookie(w, &http.Cookie{Name: "third", Value: "party", SameSite: http.SameSiteNoneMode, Secure: true})
+	case "/page.js":
+		w.Header().Set("Content-Type", "text/javascript")
+		http.ServeFile(w, q, "sdk/connect_page.js")
+	default:
+		u := r.router.url
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self' "+u+"; frame-src "+u+"; connect-src 'self' "+u)
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<!doctype html><html lang="en"><title>Settings</title><main><h1>Settings</h1><button id="hubspot">HubSpot</button></main>
+<script src="%s/connect/connect.js"></script><script src="/page.js"></script>`, u)
+	}
+}
+
+// TestConnectPage: people of accounts connect, choose and disconnect, in a real browser without third-party cookies, on a page that another site embeds.
+func TestConnectPage(t *testing.T) {
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("this test needs chromium: run e2e/install.sh")
+	}
+	r := newConnectRig(t)
+	direct := r.router.url + "/connect/crm/portal?token="
+	out := run(t, "sdk", "node", "connect.mjs", chromium, r.site, r.other, r.router.url, direct+r.token("a4", 0), direct+r.token("a5", 3*time.Hour))
+	seen := gjson.Parse(out)
+	f := func(path, want string) {
+		t.Helper()
+		if got := seen.Get(path); got.String() != want {
+			t.Errorf("%s: got %s, want %s", path, got.Raw, want)
+		}
+	}
+	seen.Get("@this").ForEach(func(scene, v gjson.Result) bool {
+		if e := v.Get("error"); e.Exists() {
+			t.Errorf("%s: %s", scene.Str, e.Str)
+		}
+		return true
+	})
+	f("keyboard.first", "Not connected to HubSpot")
+	f("keyboard.address", r.router.url+"/connect/crm/portal")
+	f("keyboard.order", `["Close","Connect HubSpot"]`)
+	f("keyboard.focus", "Connection")
+	f("keyboard.facts", `["HubSpot account","Connected since","Last delivery"]`)
+	f("keyboard.axe", `[[],[],[]]`)
+	f("keyboard.option", "Marketing fields")
+	f("keyboard.checked", `[true,false]`)
+	f("keyboard.wide", "0")
+	f("keyboard.leave", "Disconnect")
+	f("keyboard.ask", "Stay connected")
+	f("keyboard.asked", "Disconnect")
+	f("keyboard.back", "HubSpot")
+	f("keyboard.changes", `["not_connected","connected 1001"]`)
+	f("keyboard.cookies", `[]`)
+	f("keyboard.again", `[false,false]`)
+	f("keyboard.said", `[]`)
+
+	f("german.lang", "de")
+	f("german.title", "HubSpot für Shop & Söhne")
+	f("german.denied", "Sie haben Shop & Söhne nicht erlaubt, Ihr HubSpot-Konto zu verwenden. Es wurde nichts geändert.")
+	f("german.denial", "Nicht mit HubSpot verbunden")
+	f("german.labels", `["Marketing-Felder","visits"]`)
+	f("german.axe", `[]`)
+	f("german.end", `["Nicht mit HubSpot verbunden","HubSpot ist getrennt.","HubSpot verbinden"]`)
+	f("german.changes", `["not_connected","connected 1002","not_connected"]`)
+	f("german.said", `[]`)
+
+	f("expired.status", "Not connected to HubSpot")
+	f("expired.tokens", "2")
+	f("expired.closed", "0")
+	f("expired.alone", "This page was open for too long, or is not complete. Please open it again from Shop & Söhne.")
+	f("expired.address", r.router.url+"/connect/crm/portal")
+
+	f("blocked.address", r.router.url+"/connect/crm/portal")
+	f("blocked.denied", r.router.url+"/connect/crm/portal")
+	f("blocked.back", r.router.url+"/connect/crm/portal")
+	f("blocked.stash", "0")
+	f("blocked.said", `[]`)
+	f("link.tab", "Connected")
+	f("link.said", `[]`)
+	f("severed.opener", "null")
+
+	f("stranger.frame", "0")
+	f("stranger.said", "true")
+	f("stranger.tokens", "0")
+	f("cookies.framed", "0")
+	f("cookies.own", "1")
+
+	for _, in := range r.hubspot.Installs() {
+		if in.HubID == "1002" && in.CanRefresh {
+			t.Error("the token of hub 1002 is still good: HubSpot was not told that the account has disconnected")
+		}
+	}
+	if log := r.router.log.String(); strings.Contains(log, "eyJ") {
+		t.Errorf("the log holds a token: %s", log)
+	}
+}

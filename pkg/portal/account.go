@@ -1,0 +1,199 @@
+package portal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/connections"
+	"eventrouter/pkg/endusers"
+)
+
+// APIPath is what the paths of the API begin with; {app}/connection goes on behind it.
+const APIPath = "/api/v1/apps/"
+
+const maxAsk = 64 << 10 // bytes of a body
+
+// notConnected is the status of an account that is not known.
+const notConnected = "not_connected"
+
+// standing is what the people of an account are told of it. What others are connected to is not in it, nor what the router says to those who run it.
+type standing struct {
+	App          string     `json:"app"`
+	Account      string     `json:"account"`
+	Status       string     `json:"status"` // connected, reconnect_needed, not_connected
+	Reason       string     `json:"reason,omitempty"`
+	Hub          string     `json:"hub"`
+	Since        *time.Time `json:"since"`
+	LastDelivery *time.Time `json:"last_delivery"`
+	Options      []choice   `json:"options"`
+	AppEvents    []choice   `json:"app_events"`
+}
+
+// choice is something that an account may switch on or off.
+type choice struct {
+	Name  string `json:"name"`
+	Label string `json:"label"`
+	On    bool   `json:"on"`
+}
+
+// API answers {app}/connection below APIPath, for the account of the token.
+func (p *Portal) API() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, APIPath), "/")
+		if strings.TrimSuffix(rest, "/") != "connection" {
+			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+			return
+		}
+		cfg, ok := p.opts.App(name)
+		if !ok {
+			answerJSON(w, http.StatusNotFound, problem{"there is no such app"})
+			return
+		}
+		account, ok := p.authenticate(w, r, name)
+		if !ok {
+			return
+		}
+		switch r.Method {
+		case http.MethodGet, http.MethodHead:
+			answerJSON(w, http.StatusOK, p.standing(cfg, account, languageOf(r)))
+		case http.MethodPost:
+			p.link(w, r, name, account)
+		case http.MethodPatch:
+			p.choose(w, r, cfg, account)
+		case http.MethodDelete:
+			p.disconnect(w, r, name, account)
+		default:
+			w.Header().Set("Allow", "GET, HEAD, POST, PATCH, DELETE")
+			answerJSON(w, http.StatusMethodNotAllowed, problem{"use GET, POST, PATCH or DELETE"})
+		}
+	})
+}
+
+// authenticate returns the account that the request's token speaks for, or refuses the request.
+func (p *Portal) authenticate(w http.ResponseWriter, r *http.Request, app string) (account string, ok bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		answerJSON(w, http.StatusUnauthorized, problem{"the header Authorization: Bearer must have a token of the end user"})
+		return "", false
+	}
+	account, err := p.opts.Verify(app, []byte(strings.TrimSpace(token)))
+	switch {
+	case err == nil:
+		return account, true
+	case errors.Is(err, endusers.ErrUnavailable):
+		w.Header().Set("Retry-After", "10")
+		answerJSON(w, http.StatusServiceUnavailable, problem{endusers.ErrUnavailable.Error()})
+	default:
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+		answerJSON(w, http.StatusUnauthorized, problem{err.Error()}) // a Refusal quotes nothing
+	}
+	return "", false
+}
+
+func (p *Portal) standing(cfg config.App, account, language string) standing {
+	s := standing{App: cfg.Name, Account: account, Status: notConnected, Options: []choice{}, AppEvents: []choice{}}
+	if c, ok := p.opts.Connections.Get(cfg.Name, account); ok {
+		s.Status, s.Hub, s.Since, s.LastDelivery = string(c.Status), c.Hub, c.Since, c.LastDelivery
+		switch {
+		case c.Status != connections.ReconnectNeeded:
+		case c.Reason == connections.ReasonUninstalled:
+			s.Reason = "uninstalled"
+		default:
+			s.Reason = "refused"
+		}
+	}
+	chosen := p.opts.Connections.Chosen(cfg.Name, account)
+	for _, o := range cfg.Portal.Options {
+		on, said := chosen.Options[o.Name]
+		if !said {
+			on = o.Default
+		}
+		label := o.Label[language]
+		if label == "" {
+			label = o.Name
+		}
+		s.Options = append(s.Options, choice{o.Name, label, on})
+	}
+	for _, m := range cfg.AppEvents.Members() {
+		on, said := chosen.AppEvents[m.Key]
+		s.AppEvents = append(s.AppEvents, choice{m.Key, m.Key, on || !said})
+	}
+	return s
+}
+
+// link answers POST with an install link.
+func (p *Portal) link(w http.ResponseWriter, r *http.Request, app, account string) {
+	var ask struct {
+		ReturnURL string `json:"return_url"`
+	}
+	if !read(w, r, &ask, `the body must be empty or JSON like {"return_url":"https://app.example.com/settings"}`) {
+		return
+	}
+	address, expires, err := p.opts.Connections.Link(app, account, ask.ReturnURL)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, struct {
+		URL       string    `json:"url"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}{address, expires})
+}
+
+// choose answers PATCH: what it does not name stays as it was.
+func (p *Portal) choose(w http.ResponseWriter, r *http.Request, cfg config.App, account string) {
+	var more connections.Chosen
+	if !read(w, r, &more, `the body must be JSON like {"options":{"marketing":false},"app_events":{"Contact Created":true}}`) {
+		return
+	}
+	if err := p.opts.Connections.Choose(r.Context(), cfg.Name, account, more); err != nil {
+		refuse(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, p.standing(cfg, account, languageOf(r)))
+}
+
+// disconnect answers DELETE. It goes on when the person is gone.
+func (p *Portal) disconnect(w http.ResponseWriter, r *http.Request, app, account string) {
+	done, err := p.opts.Connections.Disconnect(context.WithoutCancel(r.Context()), app, account)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answerJSON(w, http.StatusOK, struct {
+		Hub     string `json:"hub"`
+		Revoked bool   `json:"revoked"`
+	}{done.Hub, done.Revoked})
+}
+
+// read reads a body that may be empty, or refuses the request.
+func read(w http.ResponseWriter, r *http.Request, v any, must string) bool {
+	dec := json.NewDecoder(io.LimitReader(r.Body, maxAsk))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		answerJSON(w, http.StatusBadRequest, problem{must})
+		return false
+	}
+	return true
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	status, text := http.StatusServiceUnavailable, "that is not possible at the moment: try again later"
+	for _, known := range []error{connections.ErrNoApp, connections.ErrNotConnected, connections.ErrAccount, connections.ErrReturnURL, connections.ErrNoOption} {
+		if errors.Is(err, known) {
+			status, text = http.StatusBadRequest, known.Error()
+			if known == connections.ErrNoApp || known == connections.ErrNotConnected {
+				status = http.StatusNotFound
+			}
+		}
+	}
+	answerJSON(w, status, problem{text})
+}
