@@ -111,12 +111,12 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	var more config.Problems
 	var err error
 	was, earlier := p.earlier.of(d)
-	if earlier.Destination != nil && was.Settings.Same(d.Settings) {
+	if earlier.Destination != nil && was.Settings.Same(d.Settings) && was.Connection == d.Connection {
 		route.Destination = earlier.Destination
 	} else {
 		route.Destination, err = factory(d.Settings, destinations.Env{
 			Name: d.Name, Log: p.logger, Transport: p.transport,
-			Cache: p.cache, Shared: p.shared, Metrics: p.metrics, Connections: p.connectionsOf(d),
+			Cache: p.cache, Shared: p.shared, Metrics: p.metrics, App: d.Connection, Connections: p.connectionsOf(d),
 		})
 	}
 	switch {

@@ -20,6 +20,7 @@ type account struct {
 	hub    string
 	name   string
 	lanes  []*lane       // in the order of the destination's specs
+	gate   *gate         // its calls need a place in it; nil: they do not
 	worked *atomic.Int64 // shared by all accounts of the hub: see Router.worked
 
 	// Guarded by Router.mu.
@@ -28,8 +29,8 @@ type account struct {
 	mended   bool               // made by a reload: takes up what the store holds, and tries at once what waits for a retry
 	detached bool               // of a route that is no longer in force: it only lends its lanes
 
-	users    int                // hand-overs on their way to it; it is not retired meanwhile
-	uses     uint64             // that there ever were
+	users int    // hand-overs on their way to it; it is not retired meanwhile
+	uses  uint64 // that there ever were
 
 	mu      sync.Mutex // guards the fields below and those of the lanes that say so
 	persons map[string]*person
@@ -43,7 +44,7 @@ type person struct {
 }
 
 func newAccount(r *Router, route *Route, hub, name string) (*account, error) {
-	a := &account{router: r, route: route, hub: hub, name: name, worked: r.workedOf(route.Name, hub), persons: map[string]*person{}}
+	a := &account{router: r, route: route, hub: hub, name: name, gate: r.gateOf(route), worked: r.workedOf(route.Name, hub), persons: map[string]*person{}}
 	for i, spec := range route.Destination.Lanes() {
 		full := store.LaneName{Destination: route.Name, Hub: hub, Account: name, Lane: spec.Name}
 		l := newLane(a, i, full, spec)

@@ -21,6 +21,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
+	"eventrouter/pkg/store"
 )
 
 // world is the accounts of an app with their hubs, and what was written there.
@@ -34,11 +35,12 @@ type world struct {
 	faults []string
 	life   int
 	took   map[string]int // calls by hub
+	sent   map[string]int // by hub and event id
 	answer func(hub string) error
 }
 
 func newWorld() *world {
-	return &world{hubs: map[string]string{}, wrote: map[string][]string{}, events: map[string][]string{}, took: map[string]int{}}
+	return &world{hubs: map[string]string{}, wrote: map[string][]string{}, events: map[string][]string{}, took: map[string]int{}, sent: map[string]int{}}
 }
 
 // connect connects an account to a hub; "" disconnects it.
@@ -117,6 +119,7 @@ func (d *shared) Send(_ context.Context, p destinations.Permit, batch []destinat
 		}
 	}
 	for _, e := range batch {
+		d.sent[to.hub+" "+e.Event.ID]++
 		owner := gjson.GetBytes(e.Event.JSON, "owner").Str
 		if !strings.HasPrefix(to.hub, owner+"-") || e.Plan.Account != owner || e.Event.Account != owner {
 			d.faults = append(d.faults, fmt.Sprintf("event %s of %s was sent to hub %s for account %s", e.Event.ID, owner, to.hub, e.Plan.Account))
@@ -358,6 +361,16 @@ func (m *accountsModel) check() error {
 	defer m.w.mu.Unlock()
 	if len(m.w.faults) > 0 {
 		return errors.New(strings.Join(m.w.faults, "\n"))
+	}
+	for key, ids := range m.w.sent {
+		hub, id, _ := strings.Cut(key, " ")
+		outcomes, err := m.g.store.Outcomes(context.Background(), store.OutcomeQuery{EventID: id, Limit: 100})
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(outcomes, func(o store.Outcome) bool { return o.Hub == hub && o.Status == store.Delivered }) {
+			return fmt.Errorf("event %s was sent to hub %s %d times, and its lane is none of that: %+v", id, hub, ids, outcomes)
+		}
 	}
 	if letters := m.g.deadLetters(); len(letters) > 0 {
 		return fmt.Errorf("a dead letter: %s %s", letters[0].Reason, letters[0].Error)

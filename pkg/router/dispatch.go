@@ -66,7 +66,7 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 			continue
 		}
 		if _, err := l.load(ctx); err != nil { // what came while we waited
-			permit.Release()
+			a.giveBack(permit)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -82,16 +82,27 @@ func (l *lane) dispatch(ctx, sendCtx context.Context) error {
 		}
 		a.mu.Unlock()
 		if u == nil {
-			permit.Release()
+			a.giveBack(permit)
 			continue
 		}
 		calls <- struct{}{}
 		go func() {
 			defer func() { <-calls }()
+			if a.gate != nil {
+				defer a.gate.release(a)
+			}
 			l.call(sendCtx, permit, u)
 		}()
 	}
 	return nil
+}
+
+// giveBack gives a permit back that is not used, and its place among the destination's calls.
+func (a *account) giveBack(p destinations.Permit) {
+	p.Release()
+	if a.gate != nil {
+		a.gate.release(a)
+	}
 }
 
 // acquire waits for a permit. It returns nil when ctx ends, when the destination has an error for the lane, and when the window must
@@ -102,8 +113,14 @@ func (l *lane) acquire(ctx context.Context) destinations.Permit {
 	defer cancel()
 	a.mu.Lock()
 	l.cutAcquire = cancel
+	failing := l.stop != nil
 	a.mu.Unlock()
 	permit, err := a.acquireAt(waitCtx, l.spec.Name)
+	// The permit comes first: an account that waits for its quota holds no place. Where many hang, one that waits for a place holds one of its own quota.
+	if err == nil && a.gate != nil && !a.gate.acquire(waitCtx, a, failing) {
+		permit.Release()
+		permit, err = nil, waitCtx.Err()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	l.cutAcquire = nil

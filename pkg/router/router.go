@@ -110,6 +110,7 @@ type Router struct {
 	waiting    map[accountName]bool          // accounts that are not connected, for which the store may hold something
 	joining    map[accountName]bool          // what waited for these is moved to their lanes: they do not begin before that is done
 	changed    map[change]bool               // by Connected, until the sorter has seen to it
+	gates      map[string]*gate              // by destination, of those that deliver to accounts
 	wanted     []Route                       // by Reload, until the sorter takes them up; nil: none
 	probing    bool                          // Probe was called, until the sorter has seen to it
 	epochs     uint64                        // given to routes so far
@@ -134,7 +135,7 @@ func New(o Options) (*Router, error) {
 		live: newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
-		waiting: map[accountName]bool{}, joining: map[accountName]bool{}, changed: map[change]bool{}, joinTurn: make(chan struct{}, 1),
+		waiting: map[accountName]bool{}, joining: map[accountName]bool{}, changed: map[change]bool{}, gates: map[string]*gate{}, joinTurn: make(chan struct{}, 1),
 		rerouted: make(chan struct{}, 1), forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {
