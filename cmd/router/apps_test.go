@@ -101,7 +101,7 @@ func (r *appRig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	srv, err := newService(cfg, slog.New(slog.NewTextHandler(os.Stderr,nil)), r.virtual)
+	srv, err := newService(cfg, slog.New(slog.DiscardHandler), r.virtual)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -417,5 +417,45 @@ destinations:
 	}
 	if strings.Contains(text, strings.Split(private, "\n")[1]) {
 		t.Errorf("the private key is shown:\n%s", text)
+	}
+}
+
+// TestAppEventsWithoutARouter: router try and router test play events of an app in the name of an account, and tell what is wrong with them.
+func TestAppEventsWithoutARouter(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	r := &appRig{virtual: &virtual{dir: dir, server: "name: x"}, sealed: seal.NewKey(), apps: appSteps}
+	text := strings.Replace(r.text(), `tokens: {keys: [""]}`, "tokens: {}", 1)
+	file := write("router.yaml", text)
+	do := func(args ...string) string {
+		var out strings.Builder
+		err := run(context.Background(), args, &out, &out)
+		return fmt.Sprint(out.String(), err)
+	}
+	f := func(body, account string, want ...string) {
+		t.Helper()
+		out := do("try", "--config", file, "--route", appRoute, "--account", account, "--event", write("event.json", body))
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%s: lacks %q:\n%s", body, w, out)
+			}
+		}
+	}
+	f(`{"name":"Contact Created","payload":{"email":"ada@example.com","first_name":"Ada","plan":"pro"}}`, "a1", "firstname", "ada@example.com", "went_pro")
+	f(`{"name":"Contact Created","payload":{"email":7}}`, "a1", "/payload/email is number, and must be string")
+	f(`{"name":"Contact Created","payload":{"email":"ada@example.com"}}`, "", "account is missing")
+
+	write("a.txtar", "-- events.jsonl --\n@ app=crm account=a1\n"+`{"name":"Contact Created","payload":{"email":"ada@example.com","first_name":"Ada"}}`+"\n-- want/customers.txt --\n")
+	out := do("test", "--config", file, "--update", filepath.Join(dir, "a.txtar"))
+	data, err := os.ReadFile(filepath.Join(dir, "a.txtar"))
+	if err != nil || !strings.Contains(string(data), `"firstname":"Ada"`) && !strings.Contains(string(data), `"firstname": "Ada"`) {
+		t.Errorf("%v, %s, the case became\n%s", err, out, data)
 	}
 }

@@ -27,6 +27,8 @@ type cli struct {
 	Forget      forgetCmd      `cmd:"" help:"Erase all that is held of a person."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`
 	Keygen      keygenCmd      `cmd:"" help:"Print a new key for server.encryption."`
+	Keys        keysCmd        `cmd:"" help:"Make keys for the tokens of end users."`
+	Token       tokenCmd       `cmd:"" help:"Sign a token of an end user, for tests."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 
 	ImportConfig importConfigCmd `cmd:"" help:"Make a configuration of one of Jitsu's, and report what it could not carry over."`

@@ -67,6 +67,16 @@ func (p parts) connectionsOf(d config.Destination) destinations.Connections {
 	return p.connections.For(d.Connection)
 }
 
+// simulatedConnections are those of a simulation: all accounts are connected to one hub, with what their people have really chosen.
+type simulatedConnections struct{ destinations.Connections }
+
+func (simulatedConnections) Hub(string) string { return "1" }
+func (simulatedConnections) Token(context.Context, string, string) (config.Secret, error) {
+	return "simulated", nil
+}
+func (simulatedConnections) Refused(string, config.Secret) {}
+func (simulatedConnections) Delivered(string)              {}
+
 // noConnections are those of a configuration that is only checked.
 type noConnections struct{}
 

@@ -215,6 +215,9 @@ func (p parts) dryRunTarget(c config.Destination) (dryrun.Target, error) {
 		types = destinationTypes
 	}
 	return dryrun.Target{Route: route, Staged: c.Staged, Make: func(env destinations.Env) (destinations.Destination, error) {
+		if connected := p.connectionsOf(c); connected != nil {
+			env.Connections = simulatedConnections{connected}
+		}
 		return types[c.Type](c.Settings, env)
 	}}, nil
 }

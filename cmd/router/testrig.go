@@ -222,6 +222,7 @@ func (r *caseRig) targets(schemas string) ([]dryrun.Target, error) {
 	}
 	p := quiet(&destinations.Shared{}, noNetwork{})
 	p.cache, p.enricher, p.limit = noCache{}, newEnricher(r.cfg, nil), filters.PatientLimit
+	p.events, _, _ = appEvents(r.cfg.Apps)
 	var targets []dryrun.Target
 	for _, d := range r.cfg.Destinations {
 		if r.c.Destinations != nil && !slices.Contains(r.c.Destinations, d.Name) {
@@ -329,6 +330,8 @@ func (r *caseRig) event(i int) (*event.Event, error) {
 		p.Addr = netip.MustParseAddr(from.IP) // found to be one when the case was read
 	}
 	switch {
+	case from.App != "":
+		p.Route, p.Account = "/api/v1/apps/"+from.App+"/events", from.Account
 	case from.Protocol == "jitsu" && from.Server:
 		p.Route = "/api/s/s2s/event"
 	case from.Protocol == "jitsu":

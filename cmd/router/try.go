@@ -190,9 +190,10 @@ func (c *tryCmd) options(cfg *config.Config, apiKey string) (dryrun.Options, err
 		dir = schemaDir(c.Config)
 	}
 	o := dryrun.Options{Enricher: enricher, Redact: redact.New(cfg.Server.Redact)}
+	events, _, _ := appEvents(cfg.Apps)
 	for _, d := range chosen {
 		p := quiet(&destinations.Shared{}, noNetwork{})
-		p.cache, p.enricher = noCache{}, enricher
+		p.cache, p.enricher, p.events = noCache{}, enricher, events
 		t, err := p.dryRunTarget(d)
 		if err != nil {
 			return o, err

@@ -133,7 +133,7 @@ func TestParseProblems(t *testing.T) {
 	f(events+"key=web\n", "a.txtar:2: is no event: invalid character 'k' looking for beginning of value")
 	f(events+"@ key web\n{}\n", `a.txtar:2: after @ stand settings such as key=web or user_agent="Mozilla/5.0 (X11)"`)
 	f(events+"@ kee=web from=here\n@ at=noon at=+-1s ip=1\n@ protocol=mqtt\n{}\n",
-		`a.txtar:2: unknown setting "kee"; there are key, from, at, ip, user_agent and protocol`,
+		`a.txtar:2: unknown setting "kee"; there are key, from, at, ip, user_agent, protocol, app and account`,
 		"a.txtar:2: from is server or browser",
 		"a.txtar:3: at is a time such as 2026-11-21T10:00:00Z, or +1h30m after the event before",
 		"a.txtar:3: ip is an address such as 203.0.113.7",

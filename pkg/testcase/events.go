@@ -25,6 +25,8 @@ type Event struct {
 	IP, UserAgent string
 	// Protocol is that of a message of Segment's kind: segment, rudderstack or jitsu. "": JSON is an event as such.
 	Protocol string
+	// App is whose event JSON is, as an end user of Account posts it; "": of none.
+	App, Account string
 	// JSON is one object, without spaces between its members.
 	JSON []byte
 }
@@ -149,8 +151,12 @@ func (e *Event) setOne(name, value string) (problem string) {
 		default:
 			return "protocol is segment, rudderstack or jitsu (its second version), or none for events as they are"
 		}
+	case "app":
+		e.App = value
+	case "account":
+		e.Account = value
 	default:
-		return "unknown setting " + strconv.Quote(name) + "; there are key, from, at, ip, user_agent and protocol"
+		return "unknown setting " + strconv.Quote(name) + "; there are key, from, at, ip, user_agent, protocol, app and account"
 	}
 	return ""
 }
