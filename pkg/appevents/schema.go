@@ -68,15 +68,17 @@ func schemaProblem(err error) error {
 			invalid, ok = errors.AsType[*jsonschema.ValidationError](wrong.Err)
 		}
 	}
-	if ok {
-		for _, v := range violations(nil, invalid, "") {
-			if v.Problem == "is no regex" {
-				v.Problem = "is no regular expression that is known here (RE2 has no look-around and no references back)"
-			}
-			return fmt.Errorf("is no JSON Schema: %s %s", at(v.Path), v.Problem)
-		}
+	if !ok {
+		return fmt.Errorf("is no JSON Schema that can be used: %s", strings.ReplaceAll(err.Error(), schemaURL, ""))
 	}
-	return fmt.Errorf("is no JSON Schema that can be used: %s", strings.ReplaceAll(err.Error(), schemaURL, ""))
+	first := Violation{Problem: "does not fit what a schema must be"}
+	if all := violations(nil, invalid, ""); len(all) > 0 {
+		first = all[0]
+	}
+	if first.Problem == "is no regex" {
+		first.Problem = "is no regular expression that is known here (RE2 has no look-around and no references back)"
+	}
+	return fmt.Errorf("is no JSON Schema: %s %s", at(first.Path), first.Problem)
 }
 
 func at(path string) string {
