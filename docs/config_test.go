@@ -22,6 +22,7 @@ import (
 	"eventrouter/pkg/destinations/hubspot"
 	"eventrouter/pkg/destinations/webhook"
 	"eventrouter/pkg/filters"
+	"eventrouter/pkg/seal"
 )
 
 const (
@@ -351,6 +352,7 @@ func TestYAML(t *testing.T) {
 	env := map[string]string{
 		"CLIENT_SECRET": "js.x", "SERVER_SECRET": "s2s.x", "HUBSPOT_TOKEN": "pat-na1-x", "HUBSPOT_HUB_ID": "1",
 		"EVENTS_URL": "https://example.com/", "EVENTS_TOKEN": "x", "EVENTS_SECRET": "0123456789abcdef", "CHAT_URL": "https://example.com/",
+		"HUBSPOT_CLIENT_ID": "client-1", "HUBSPOT_CLIENT_SECRET": "x", "ROUTER_ENCRYPTION_KEY": seal.NewKey(),
 	}
 	o := config.Options{Env: func(name string) (string, bool) { value, ok := env[name]; return value, ok }}
 	for _, file := range files {

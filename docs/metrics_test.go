@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/connections"
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
@@ -74,6 +75,9 @@ func registered(t *testing.T) map[string][]string {
 	}
 	if _, err := ingest.NewCertificate(config.TLS{}, ingest.CertificateOptions{Registerer: d}); err == nil {
 		t.Fatal("a certificate of no file")
+	}
+	if _, err := connections.New(connections.Options{Store: st, Registerer: d}); err != nil {
+		t.Fatal(err)
 	}
 	destinations.NewMetrics(d)
 	maps.Copy(d.found, ofCommand(t))

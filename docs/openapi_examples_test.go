@@ -27,7 +27,7 @@ import (
 func TestOpenAPIExamples(t *testing.T) {
 	t.Parallel()
 	s := loadSpec(t)
-	x := &exampleRun{spec: s, rigs: newRigs(t), schemas: s.compiler(t), source: ingestSource(t) + routerSource(t)}
+	x := &exampleRun{spec: s, rigs: newRigs(t), schemas: s.compiler(t), source: ingestSource(t) + routerSource(t) + connectionsSource(t)}
 	for _, o := range s.operations() {
 		t.Run(o.String(), func(t *testing.T) {
 			t.Parallel()
@@ -72,6 +72,20 @@ func TestOpenAPISecrets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// connectionsSource is the source of what pkg/connections answers.
+func connectionsSource(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, file := range []string{"http.go", "uninstall.go"} {
+		data, err := os.ReadFile("../pkg/connections/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(data)
+	}
+	return all.String()
 }
 
 // exampleRun is what all examples need.

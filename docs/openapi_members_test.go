@@ -71,6 +71,8 @@ func TestOpenAPIMembers(t *testing.T) {
 	f("cmd/router.importAnswer", "DeadLettersImported")
 	f("cmd/router.badLine", "DeadLettersImported", "properties", "refused", "items")
 	f("cmd/router.lettersRefusal", "DeadLettersRefused")
+	f("pkg/connections.Connection", "Connection")
+	f("pkg/connections.Disconnection", "Disconnection")
 	f("cmd/router.fallbackFiles", "Fallback")
 	f("cmd/router.fallbackFile", "Fallback", "properties", "files", "items")
 

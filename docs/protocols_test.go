@@ -139,6 +139,12 @@ func TestRoutes(t *testing.T) {
 			if path == "/api/v1/deadletters/edit" || path == "/api/v1/replay" { // there is none to edit, and no such name
 				want = http.StatusBadRequest
 			}
+			switch { // there are no apps
+			case method == "POST" && path == "/api/v1/connections":
+				want = http.StatusBadRequest
+			case method == "DELETE" && path == "/api/v1/connections", strings.HasPrefix(path, "/connect/"):
+				want = http.StatusNotFound
+			}
 			if status, message := answer(t, method, "http://"+d.router+path+"?token="+secret+query, body); status != want {
 				t.Errorf("%s %s: %d %s", method, path, status, message)
 			}

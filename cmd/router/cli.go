@@ -23,6 +23,7 @@ type cli struct {
 	Schema      schemaCmd      `cmd:"" help:"Store what is known of the remote accounts, for try."`
 	Status      statusCmd      `cmd:"" help:"Tell how the router is: lanes, what waits, logs, store, disk, dead letters, last errors."`
 	Lanes       lanesCmd       `cmd:"" help:"List lanes; move or drop what waits in lanes whose destination is gone or delivers elsewhere."`
+	Connections connectionsCmd `cmd:"" help:"Customers' HubSpot accounts: list them, make install links, disconnect one."`
 	Explain     explainCmd     `cmd:"" help:"Tell what became of an event, or of a person's last events."`
 	Forget      forgetCmd      `cmd:"" help:"Erase all that is held of a person."`
 	Log         logCmd         `cmd:"" help:"Repair the log of accepted events."`

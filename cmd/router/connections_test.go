@@ -131,7 +131,34 @@ func TestConnectionsOfARouter(t *testing.T) {
 			t.Fatalf("told: %s\nlake: %s", told, lake)
 		}
 	}
-	if status, answer := ask(t, "DELETE", r.url+"/api/v1/connections?app=crm&account=a1", "", "X-Auth-Token", "s2s.app"); status != 200 || !strings.Contains(answer, `"revoked":true,"erased":true`) {
+	// By hand.
+	command := func(args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		args = append([]string{"connections"}, args...)
+		if err := run(t.Context(), append(args, "--url", r.url, "--admin-token", "admin-secret"), &out, &errs); err != nil {
+			t.Errorf("%s: %v %s", args, err, errs.String())
+		}
+		return out.String()
+	}
+	if got := command("link", "--app", "crm", "--account", "a2"); !strings.HasPrefix(got, "http://localhost:8001/connect/crm/start?link=") {
+		t.Errorf("link: got %s", got)
+	}
+	for _, want := range []string{"ACCOUNT", "a1", "1001", "connected"} {
+		if got := command("list"); !strings.Contains(got, want) {
+			t.Errorf("list: got %s, want %s", got, want)
+		}
+	}
+	if got := command("list", "--json", "--account", "a1"); !strings.Contains(got, `"account":"a1"`) {
+		t.Errorf("list: got %s", got)
+	}
+	if got := command("disconnect", "--app", "crm", "--account", "a1", "--yes"); !strings.Contains(got, "disconnected from hub 1001\n") || strings.Contains(got, "not") {
+		t.Errorf("disconnect: got %s", got)
+	}
+	if got := command("list"); got != "no accounts are connected\n" {
+		t.Errorf("list: got %s", got)
+	}
+	if status, answer := ask(t, "DELETE", r.url+"/api/v1/connections?app=crm&account=a1", "", "X-Auth-Token", "s2s.app"); status != 404 {
 		t.Errorf("disconnect: got %d %s", status, answer)
 	}
 	if status, answer := ask(t, "POST", r.url+"/connect/crm/hubspot", "[]"); status != 401 {

@@ -31,13 +31,13 @@ type problem struct {
 
 // notFound is the answer that the router has for every path that it does not know.
 func notFound(w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(http.StatusNotFound)
 	io.WriteString(w, "404 page not found")
 }
 
 func answerJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // to a buffer of the server's
 }
@@ -45,22 +45,19 @@ func answerJSON(w http.ResponseWriter, status int, v any) {
 // Handler answers the pages below PagesPath: start, callback and hubspot of each app. They are for browsers and for HubSpot, and ask for no key.
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		protect(w.Header())
 		name, pageName, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, PagesPath), "/")
+		answer := map[string]func(http.ResponseWriter, *http.Request, *app){
+			"GET start": s.start, "GET callback": s.callback, "POST hubspot": s.webhook,
+		}[r.Method+" "+strings.TrimSuffix(pageName, "/")]
 		ap := s.app(name)
-		if ap == nil {
+		switch {
+		case answer == nil:
 			notFound(w)
-			return
-		}
-		switch r.Method + " " + pageName {
-		case "GET start":
-			s.start(w, r, ap)
-		case "GET callback":
-			s.callback(w, r, ap)
-		case "POST hubspot":
-			s.webhook(w, r, ap)
+		case ap == nil:
+			refuse(w, ErrNoApp)
 		default:
-			notFound(w)
+			protect(w.Header())
+			answer(w, r, ap)
 		}
 	})
 }
@@ -68,7 +65,6 @@ func (s *Service) Handler() http.Handler {
 // API answers APIPath, for those who have shown a server secret, which the caller has checked.
 func (s *Service) API() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
 		switch {
 		case strings.TrimSuffix(r.URL.Path, "/") != APIPath:
 			notFound(w)
@@ -102,6 +98,7 @@ func (s *Service) linkPage(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
+	w.Header().Set("Cache-Control", "no-store")
 	answerJSON(w, http.StatusOK, struct {
 		URL       string    `json:"url"`
 		ExpiresAt time.Time `json:"expires_at"`
