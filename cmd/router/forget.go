@@ -90,6 +90,9 @@ func forgetStored(ctx context.Context, cfg *config.Config, q router.ForgetQuery)
 	if err := srv.openLogs(); err != nil {
 		return nil, err
 	}
+	if err := trimCrash(dir); err != nil {
+		return nil, err
+	}
 	done, err := router.ForgetStored(ctx, srv.store, srv.log, srv.bulkLog, logger, q)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 	if text == "" {
 		os.Exit(m.Run())
 	}
+	destinationTypes["deadly"] = newDeadly
 	var args []string
 	err := json.Unmarshal([]byte(text), &args)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

@@ -190,13 +190,9 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if server.EventsCacheCapacity > 0 {
 		sorts, takesIn = srv.recent, srv.recent
 	}
-	crash, err := crashReport(server.DataDir, logger)
-	if err != nil {
-		return srv, err
-	}
 	srv.router, err = router.New(router.Options{
 		Log: srv.log, BulkLog: srv.bulkLog, Store: srv.store, Routes: made, Enricher: srv.enricher, Registerer: srv.registry, Logger: logger, Grace: server.Grace,
-		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Crash: crash, Watcher: sorts, Redact: fields, Letters: letterBounds(server),
+		MarkFile: filepath.Join(server.DataDir, "sorter.mark"), Crash: crashReport(server.DataDir, logger), Watcher: sorts, Redact: fields, Letters: letterBounds(server),
 	})
 	if err != nil {
 		return srv, err

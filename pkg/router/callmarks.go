@@ -26,7 +26,7 @@ type callMarks struct {
 	path  string // "": nothing is marked
 	file  *os.File
 	turn  chan struct{} // capacity 1: whose call it is while there are suspects
-	until time.Time     // then suspects are sent alone, but beside others: their lane may be blocked for long
+	until time.Time     // zero where no call ended the process before; then suspects are sent alone, but beside others: their lane may be blocked for long
 
 	mu       sync.Mutex // guards the fields below
 	free     []int
@@ -54,7 +54,7 @@ type suspect struct {
 	Deaths int           `json:"deaths"`
 }
 
-// open finds out who is a suspect. crash is the report of the process before.
+// open finds out who is a suspect. crash is the report of the process before. After an error nothing is marked; nobody needs that to deliver.
 func (m *callMarks) open(crash string) error {
 	if m.path == "" {
 		return nil
@@ -69,7 +69,7 @@ func (m *callMarks) open(crash string) error {
 			m.suspects[store.Ref{Block: s.Block, Index: s.Entry}] = s.Deaths
 		}
 	}
-	if strings.Contains(crash, "router.(*lane).send") {
+	if diedSending(crash) {
 		var all []store.Ref
 		for at := 0; at < len(data); at += callSlot {
 			all = append(all, parseSlot(data[at:min(at+callSlot, len(data))])...)
@@ -82,12 +82,21 @@ func (m *callMarks) open(crash string) error {
 			m.suspects[ref] = deaths
 		}
 		m.keep()
+		m.until = time.Now().Add(suspectsTime)
 	}
-	m.until = time.Now().Add(suspectsTime)
-	if m.file, err = os.OpenFile(m.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+	file, err := os.OpenFile(m.path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return fmt.Errorf("open marks of calls: %w", err)
 	}
+	m.file = file
 	return nil
+}
+
+// diedSending says whether it was a call that ended the process. Its goroutine is the first of a report; the runtime writes others too, which were at work beside it.
+func diedSending(crash string) bool {
+	_, rest, _ := strings.Cut("\n"+crash, "\ngoroutine ")
+	first, _, _ := strings.Cut(rest, "\n\n")
+	return strings.Contains(first, "router.(*lane).send(")
 }
 
 // parseSlot is what begin wrote; nothing where the call came back, or the bytes are not right.
@@ -195,6 +204,20 @@ func (m *callMarks) close() {
 	}
 }
 
+// wait waits until it is one's turn, which lasts until free is called, or suspects are no longer sent one call at a time.
+func (m *callMarks) wait(ctx context.Context) (free func(), err error) {
+	over := time.NewTimer(time.Until(m.until))
+	defer over.Stop()
+	select {
+	case m.turn <- struct{}{}:
+		return func() { <-m.turn }, nil
+	case <-over.C:
+		return func() {}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // deadlyEntryError is that of an entry with which the process died.
 type deadlyEntryError struct{ deaths int }
 
@@ -207,12 +230,14 @@ func (l *lane) sendMarked(ctx context.Context, permit destinations.Permit, entri
 	m := l.account.router.calls
 	some, these := m.suspected(entries)
 	if some && time.Now().Before(m.until) {
-		select {
-		case m.turn <- struct{}{}:
-			defer func() { <-m.turn }()
-		case <-ctx.Done():
-			permit.Release()
-			return failAll(ctx.Err(), len(batch))
+		permit.Release() // whose turn it is may wait for just this one
+		free, err := m.wait(ctx)
+		if err != nil {
+			return failAll(err, len(batch))
+		}
+		defer free()
+		if permit, err = l.account.acquireAt(ctx, l.spec.Name); err != nil {
+			return failAll(err, len(batch))
 		}
 	}
 	if !these {
@@ -229,7 +254,7 @@ func (l *lane) sendMarked(ctx context.Context, permit destinations.Permit, entri
 		}
 		if permit == nil {
 			var err error
-			if permit, err = l.account.route.Destination.Acquire(ctx, l.account.name, l.spec.Name); err != nil {
+			if permit, err = l.account.acquireAt(ctx, l.spec.Name); err != nil {
 				return append(outcomes, failAll(err, len(batch)-i)...)
 			}
 		}

@@ -157,7 +157,7 @@ func New(o Options) (*Router, error) {
 // error when the log or the store failed: then nothing more can be promised and the process must end.
 func (r *Router) Run(ctx context.Context) error {
 	if err := r.calls.open(r.crash); err != nil {
-		return err
+		r.logger.Warn("calls that end the process can not be found out", "error", err.Error())
 	}
 	defer r.calls.close()
 	g, ctx := errgroup.WithContext(ctx)
