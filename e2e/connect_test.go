@@ -7,12 +7,14 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +31,7 @@ type connectRig struct {
 	key     ed25519.PrivateKey
 	hubspot *sandbox.Sandbox
 	router  *process
+	public  string // the router's address in its configuration: that of a proxy before it
 	site    string // the team's, which may embed the connect page; on another host than the router
 	other   string // somebody else's
 }
@@ -36,8 +39,9 @@ type connectRig struct {
 const connectConfig = `
 server:
   host: 127.0.0.1
-  port: %[1]s
+  port: 0
   data_dir: %[2]s
+  admin_token: adm-planted
   min_free_bytes: 1MiB
   encryption: {key: "%[3]s"}
 api_keys:
@@ -46,7 +50,7 @@ apps:
   crm: &app
     client_id: cid
     client_secret: csecret-planted
-    redirect_url: http://127.0.0.1:%[1]s/connect/crm/callback
+    redirect_url: %[1]s/connect/crm/callback
     scopes: [crm.objects.contacts.read, crm.objects.contacts.write, crm.schemas.contacts.read, crm.schemas.contacts.write]
     authorize_url: %[4]s/oauth/authorize
     base_url: %[4]s
@@ -55,12 +59,20 @@ apps:
       parents: [%[6]s]
       title: Shop & Söhne
       options:
-        marketing: {label: {en: Marketing fields, de: Marketing-Felder}, properties: [plan]}
+        marketing: {label: {en: Marketing fields, de: Marketing-Felder}, properties: [phone]}
         visits: {default: false, events: [pageview]}
+    app_events:
+      Contact Created:
+        example: {email: ada@example.com, first_name: Ada, phone: "+44 20"}
+        steps:
+          - to: contact
+            properties: {email: "{{.payload.email}}", firstname: "{{.payload.first_name}}", phone: "{{.payload.phone}}"}
   severed:
     <<: *app
-    redirect_url: http://127.0.0.1:%[1]s/connect/severed/callback
+    redirect_url: %[1]s/connect/severed/callback
     authorize_url: %[7]s/oauth/authorize
+destinations:
+  customers: {type: hubspot, connection: crm, hubspot: {base_url: "%[4]s", late_after: 2s}}
 `
 
 func newConnectRig(t *testing.T) *connectRig {
@@ -74,14 +86,18 @@ func newConnectRig(t *testing.T) *connectRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	ln.Close() // for the router, whose own address stands in its configuration
+	front := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(q *httputil.ProxyRequest) {
+		to, err := url.Parse(r.router.url)
+		if err != nil {
+			panic(err)
+		}
+		q.SetURL(to)
+		q.SetXForwarded()
+	}})
+	t.Cleanup(front.Close)
+	r.public = front.URL
 
-	callback := "http://127.0.0.1:" + port + "/connect/%s/callback"
+	callback := r.public + "/connect/%s/callback"
 	r.hubspot = sandbox.New(sandbox.Options{
 		Hubs: []sandbox.Hub{{ID: "1001", Name: "Acme"}, {ID: "1002", Name: "Biz"}, {ID: "1003", Name: "Corp"}},
 		Apps: []sandbox.App{{
@@ -105,7 +121,7 @@ func newConnectRig(t *testing.T) *connectRig {
 
 	dir := t.TempDir()
 	key := strings.TrimSpace(run(t, ".", binary, "keygen"))
-	text := fmt.Sprintf(connectConfig, port, filepath.Join(dir, "data"), key, hubspot.URL, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), r.site, severing.URL)
+	text := fmt.Sprintf(connectConfig, r.public, filepath.Join(dir, "data"), key, hubspot.URL, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), r.site, severing.URL)
 	path := filepath.Join(dir, "router.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -140,7 +156,7 @@ func (r *connectRig) servePage(w http.ResponseWriter, q *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
 		http.ServeFile(w, q, "sdk/connect_page.js")
 	default:
-		u := r.router.url
+		u := r.public
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; script-src 'self' "+u+"; frame-src "+u+"; connect-src 'self' "+u)
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprintf(w, `<!doctype html><html lang="en"><title>Settings</title><main><h1>Settings</h1><button id="hubspot">HubSpot</button></main>
@@ -155,8 +171,8 @@ func TestConnectPage(t *testing.T) {
 		t.Fatal("this test needs chromium: run e2e/install.sh")
 	}
 	r := newConnectRig(t)
-	direct := r.router.url + "/connect/crm/portal?token="
-	out := run(t, "sdk", "node", "connect.mjs", chromium, r.site, r.other, r.router.url, direct+r.token("a4", 0), direct+r.token("a5", 3*time.Hour))
+	direct := r.public + "/connect/crm/portal?token="
+	out := run(t, "sdk", "node", "connect.mjs", chromium, r.site, r.other, r.public, direct+r.token("a4", 0), direct+r.token("a5", 3*time.Hour))
 	seen := gjson.Parse(out)
 	f := func(path, want string) {
 		t.Helper()
@@ -171,13 +187,13 @@ func TestConnectPage(t *testing.T) {
 		return true
 	})
 	f("keyboard.first", "Not connected to HubSpot")
-	f("keyboard.address", r.router.url+"/connect/crm/portal")
+	f("keyboard.address", r.public+"/connect/crm/portal")
 	f("keyboard.order", `["Close","Connect HubSpot"]`)
 	f("keyboard.focus", "Connection")
 	f("keyboard.facts", `["HubSpot account","Connected since","Last delivery"]`)
 	f("keyboard.axe", `[[],[],[]]`)
 	f("keyboard.option", "Marketing fields")
-	f("keyboard.checked", `[true,false]`)
+	f("keyboard.checked", `[true,false,true]`)
 	f("keyboard.wide", "0")
 	f("keyboard.leave", "Disconnect")
 	f("keyboard.ask", "Stay connected")
@@ -185,14 +201,14 @@ func TestConnectPage(t *testing.T) {
 	f("keyboard.back", "HubSpot")
 	f("keyboard.changes", `["not_connected","connected 1001"]`)
 	f("keyboard.cookies", `[]`)
-	f("keyboard.again", `[false,false]`)
+	f("keyboard.again", `[false,false,true]`)
 	f("keyboard.said", `[]`)
 
 	f("german.lang", "de")
 	f("german.title", "HubSpot für Shop & Söhne")
 	f("german.denied", "Sie haben Shop & Söhne nicht erlaubt, Ihr HubSpot-Konto zu verwenden. Es wurde nichts geändert.")
 	f("german.denial", "Nicht mit HubSpot verbunden")
-	f("german.labels", `["Marketing-Felder","visits"]`)
+	f("german.labels", `["Marketing-Felder","visits","Contact Created"]`)
 	f("german.axe", `[]`)
 	f("german.end", `["Nicht mit HubSpot verbunden","HubSpot ist getrennt.","HubSpot verbinden"]`)
 	f("german.changes", `["not_connected","connected 1002","not_connected"]`)
@@ -202,11 +218,11 @@ func TestConnectPage(t *testing.T) {
 	f("expired.tokens", "2")
 	f("expired.closed", "0")
 	f("expired.alone", "This page was open for too long, or is not complete. Please open it again from Shop & Söhne.")
-	f("expired.address", r.router.url+"/connect/crm/portal")
+	f("expired.address", r.public+"/connect/crm/portal")
 
-	f("blocked.address", r.router.url+"/connect/crm/portal")
-	f("blocked.denied", r.router.url+"/connect/crm/portal")
-	f("blocked.back", r.router.url+"/connect/crm/portal")
+	f("blocked.address", r.public+"/connect/crm/portal")
+	f("blocked.denied", r.public+"/connect/crm/portal")
+	f("blocked.back", r.public+"/connect/crm/portal")
 	f("blocked.stash", "0")
 	f("blocked.said", `[]`)
 	f("link.tab", "Connected")
@@ -227,4 +243,81 @@ func TestConnectPage(t *testing.T) {
 	if log := r.router.log.String(); strings.Contains(log, "eyJ") {
 		t.Errorf("the log holds a token: %s", log)
 	}
+}
+
+// TestConnectedAccounts: accounts connect on the page, their events reach their own hubs, and what comes while HubSpot has taken back its consent is held until they connect anew.
+func TestConnectedAccounts(t *testing.T) {
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("this test needs chromium: run e2e/install.sh")
+	}
+	r := newConnectRig(t)
+	people := startClient(t, "connect_story.mjs", chromium, r.site)
+	do := func(step string) {
+		t.Helper()
+		people.tell(step)
+		people.done(step)
+	}
+	holds := func(hub string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, c := range r.hubspot.Hub(hub).Contacts() {
+			got = append(got, strings.TrimSuffix(c.Properties["email"], "@example.com")+" "+c.Properties["phone"])
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("hub %s holds %q, want %q", hub, got, want)
+		}
+	}
+	do("early") // nobody knows the accounts
+	do("connect")
+	do("first")
+	do("wrong")
+	r.router.drain(20 * time.Second)
+	do("choose")
+	do("second")
+	r.router.drain(20 * time.Second)
+	if err := r.hubspot.Uninstall("cid", "1001"); err != nil {
+		t.Fatal(err)
+	}
+	do("held")
+	r.hold("1002", "held-b1@example.com")
+	do("lost")
+	holds("1001", "early-a1 +49 1", "first-a1 +49 1", "second-a1 ")
+	holds("1002", "early-b1 +49 1", "first-b1 +49 1", "second-b1 +49 1", "held-b1 +49 1")
+	do("reconnect")
+	r.router.drain(20 * time.Second)
+	holds("1001", "early-a1 +49 1", "first-a1 +49 1", "second-a1 ", "held-a1 ")
+	holds("1002", "early-b1 +49 1", "first-b1 +49 1", "second-b1 +49 1", "held-b1 +49 1")
+	do("end")
+}
+
+// hold waits until a hub holds a contact.
+func (r *connectRig) hold(hub, email string) {
+	r.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if _, ok := r.hubspot.Hub(hub).Contact(email); ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("hub %s has no contact %s", hub, email)
+		}
+		time.Sleep(50 * time.Millisecond) // polls another process
+	}
+}
+
+// TestConnectTypes: connect.d.ts, which lies beside connect.js in the source, is what TypeScript understands.
+func TestConnectTypes(t *testing.T) {
+	dir := t.TempDir()
+	for from, to := range map[string]string{"../pkg/portal/connect.d.ts": "connect.d.ts", "sdk/connect_types.ts": "page.ts"} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, to), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, "sdk", "node", "node_modules/typescript/bin/tsc", "--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--typeRoots", dir, filepath.Join(dir, "page.ts"))
 }

@@ -77,7 +77,7 @@ const scenes = {
     await page.keyboard.press("Space");
     await frame.locator("#note").filter({ hasText: "Saved" }).waitFor();
     seen.wide = await frame.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    for (let i = 0; i < 2; i++) await page.keyboard.press("Tab");
+    for (let i = 0; i < 3; i++) await page.keyboard.press("Tab");
     seen.leave = await focused(frame);
     await page.keyboard.press("Enter");
     seen.ask = await focused(frame);
