@@ -11,6 +11,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/endusers"
 	"eventrouter/pkg/ingest"
+	"eventrouter/pkg/proxy"
 	"eventrouter/pkg/router"
 )
 
@@ -84,11 +85,12 @@ func endUsers(apps []config.App, o endusers.Options, before map[string]*endusers
 	return made, problems
 }
 
-// checkApps says what is wrong with the keys and events of apps.
+// checkApps says what is wrong with the keys and events of apps, and with the calls that they allow.
 func checkApps(apps []config.App) (warnings, problems config.Problems) {
 	_, warnings, problems = appEvents(apps)
 	_, more := endUsers(apps, endusers.Options{}, nil)
 	for _, a := range apps {
+		more = append(more, proxy.Check(a)...)
 		if a.AppEvents.Shape() == config.Map && len(a.Tokens.Keys) == 0 && a.Tokens.JWKSURL == "" {
 			warnings = append(warnings, config.Problem{
 				Pos: a.AppEvents.Pos(), Path: a.AppEvents.Path(), Text: "no end user can post these events: there are no keys to verify tokens with (tokens.keys, tokens.key_files or tokens.jwks_url)",

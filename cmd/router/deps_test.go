@@ -37,6 +37,9 @@ var allowed = map[string][]string{
 
 	"pkg/connections": {"pkg/config", "pkg/destinations", "pkg/event", "pkg/seal", "pkg/store"},
 
+	// The apps of the proxy are all HubSpot's, and it shares the quotas of that destination.
+	"pkg/proxy": {"pkg/config", "pkg/destinations", "pkg/destinations/hubspot", "pkg/endusers"},
+
 	"pkg/dryrun": {"pkg/destinations", "pkg/enrich", "pkg/event", "pkg/filters", "pkg/redact", "pkg/router", "pkg/store"},
 
 	// A destination knows its contract, the leaves and the language of expressions, never the router; a double of a remote knows nothing of ours.

@@ -214,6 +214,9 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 	if err := srv.connected.SetApps(cfg.Apps); err != nil {
 		return result, err
 	}
+	if err := srv.proxy.SetApps(proxyApps(cfg, verifiers)); err != nil {
+		return result, err
+	}
 	srv.router.LimitDeadLetters(letterBounds(cfg.Server))
 	srv.store.LimitKV(cfg.Server.KVMaxEntries, cfg.Server.KVMaxBytes)
 	srv.ingest.SetServer(cfg.Server)

@@ -33,6 +33,7 @@ import (
 	"eventrouter/pkg/eventscache"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/proxy"
 	"eventrouter/pkg/redact"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
@@ -113,6 +114,7 @@ type service struct {
 	router     *router.Router
 	encryption *encryption
 	connected  *connections.Service
+	proxy      *proxy.Proxy
 	geo        *enrich.Geo // nil: there are no databases
 	enricher   *enrich.Enricher
 	ingest     *ingest.Server
@@ -181,6 +183,9 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	if err := problems.Err(); err != nil {
 		return srv, usageError{err}
 	}
+	if srv.proxy, err = newProxy(srv, cfg, verifiers, transport); err != nil {
+		return srv, usageError{err}
+	}
 	srv.state.Store(&state{cfg: cfg, routes: made, verifiers: verifiers, redact: newRedactor(cfg)})
 	srv.recent = eventscache.New(eventscache.Options{
 		Capacity: server.EventsCacheCapacity, Interval: server.EventsCacheInterval, Redact: fields, Members: eventsCacheMembers(cfg, made),
@@ -206,7 +211,7 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		Apps:    ingestApps(cfg, verifiers),
 		Admin:   srv.admin(runs, quiet(shared, transport)),
 		DryRun:  runs.page,
-		Place:   srv.geo.Country, Mounts: srv.connectionMounts(), Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
+		Place:   srv.geo.Country, Mounts: srv.mounts(), Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err
 }

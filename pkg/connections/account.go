@@ -56,6 +56,7 @@ type account struct {
 	refreshAt time.Time            // when the access token is to be refreshed
 	flight    *flight              // the refresh under way; nil: none
 	refused   int                  // access tokens that HubSpot refused since a call went through
+	refusedAt time.Time            // when the last of these was
 	failures  int                  // refreshes that failed since one did not
 	failed    error                // of the last refresh; nil: it did not
 	retryAt   time.Time            // before then there is no other

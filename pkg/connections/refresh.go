@@ -22,6 +22,8 @@ const (
 	storedLead = 8 * time.Minute
 
 	firstPause, longestPause = time.Second, 5 * time.Minute
+	// refusedFor is how long a refused token counts as one of several in a row. It is longer than any pause between two.
+	refusedFor = 2 * longestPause
 	// ownPause is how soon it is tried again where the app's configuration is wrong: a secret may be put right in HubSpot, too.
 	ownPause = time.Minute
 )
@@ -304,7 +306,10 @@ func (s *Service) Refused(appName, account string, token config.Secret) {
 	}
 	now := s.opts.Now()
 	a.tokens.Access = ""
-	a.refused++
+	if now.Sub(a.refusedAt) > refusedFor { // calls of others went through, which nobody tells of
+		a.refused = 0
+	}
+	a.refused, a.refusedAt = a.refused+1, now
 	if a.refused > 1 {
 		a.failed = destinations.Unavailable(errors.New("hubspot refuses access tokens that it has just given"))
 		a.retryAt = now.Add(jitter(min(firstPause<<min(a.refused, 10), longestPause)))

@@ -12,7 +12,10 @@ type Mount struct {
 	Prefix string
 	// MaxBody is the most bytes of a request's body; larger ones are refused before Handler is called.
 	MaxBody int
-	// Handler answers. It finds the body read. A panic of it is answered with 500, as any other.
+	// Admit, where there is one, is asked before the body is read whether it is to be, and how long it may be, in place of MaxBody. Where it says no it has answered. What
+	// it sets as user values Handler finds.
+	Admit func(ctx *fasthttp.RequestCtx) (maxBody int, ok bool)
+	// Handler answers. It finds the body read, which is not its own when it has returned. A panic of it is answered with 500, as any other.
 	Handler fasthttp.RequestHandler
 }
 
@@ -23,10 +26,23 @@ func (s *Server) mounted(ctx *fasthttp.RequestCtx) bool {
 		if !strings.HasPrefix(path, m.Prefix) && path != strings.TrimSuffix(m.Prefix, "/") {
 			continue
 		}
+		most := m.MaxBody
+		if m.Admit != nil {
+			var ok bool
+			if most, ok = m.Admit(ctx); !ok {
+				finishBody(ctx)
+				s.lingering.linger(ctx)
+				return true
+			}
+		}
 		b := acquireBatch()
 		defer b.release()
-		body, r := b.read(ctx, m.MaxBody, s.pace())
+		b.heavy = s.heavy
+		body, r := b.read(ctx, most, s.pace())
 		if r != nil {
+			if r.reason == reasonSize {
+				r.detail = "" // is about events
+			}
 			s.refuse(ctx, nil, r)
 			return true
 		}
@@ -46,6 +62,20 @@ func (s *Server) ServerKey(ctx *fasthttp.RequestCtx) (id string, ok bool) {
 	if r != nil {
 		s.refuse(ctx, nil, r)
 		return "", false
+	}
+	return src.key.id, true
+}
+
+// HasServerKey is ServerKey for routes that take something else, too: it refuses nothing, and ok is false for a request without a server secret.
+func (s *Server) HasServerKey(ctx *fasthttp.RequestCtx) (id string, ok bool) {
+	b := acquireBatch()
+	defer b.release()
+	src, r := s.sources.Load().authenticate(b.token(ctx), serverSecret)
+	if r != nil {
+		return "", false
+	}
+	if src.old {
+		s.oldSecret(src.key)
 	}
 	return src.key.id, true
 }

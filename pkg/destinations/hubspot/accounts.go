@@ -53,10 +53,9 @@ type member struct {
 
 // newAccounts makes the destination of which base has the settings.
 func newAccounts(base *Destination, env destinations.Env) *Accounts {
-	return &Accounts{
-		base: base, env: env, connections: env.Connections, members: map[memberName]*member{},
-		hubs: destinations.Of(env.Shared, hubsKey(env.App, base.baseURL, base.eventsURL), func() *hubs { return &hubs{known: map[string]*hub{}} }),
-	}
+	known := destinations.Of(env.Shared, hubsKey(env.App, base.baseURL, base.eventsURL), newHubs)
+	usedHubsOf(env.Shared, env.App, base.baseURL).set(known)
+	return &Accounts{base: base, env: env, connections: env.Connections, members: map[memberName]*member{}, hubs: known}
 }
 
 func hubsKey(app, baseURL, eventsURL string) string {
@@ -201,7 +200,7 @@ func forgetIdle[K comparable, V interface{ idle() (time.Time, bool) }](known map
 // newAccount is what is known of a hub at first: what the cache has of its day.
 func (a *Accounts) newAccount(hubID string) *account {
 	today := newDay()
-	today.remember(a.base.cache, a.base.cacheKeyOf(hubID, "day"))
+	today.remember(a.base.cache, dayKey(a.base.baseURL, hubID))
 	return newAccount(today)
 }
 
@@ -226,6 +225,8 @@ type hubs struct {
 	mu    sync.Mutex // guards the field below
 	known map[string]*hub
 }
+
+func newHubs() *hubs { return &hubs{known: map[string]*hub{}} }
 
 // hub is one of them.
 type hub struct {
@@ -279,7 +280,7 @@ func QuotaLeft(shared *destinations.Shared, app, baseURL, eventsURL, hubID strin
 	if eventsURL = trimURL(eventsURL); eventsURL == "" {
 		eventsURL = trimURL(baseURL)
 	}
-	hs := destinations.Of(shared, hubsKey(app, trimURL(baseURL), eventsURL), func() *hubs { return &hubs{known: map[string]*hub{}} })
+	hs := destinations.Of(shared, hubsKey(app, trimURL(baseURL), eventsURL), newHubs)
 	hs.mu.Lock()
 	h := hs.known[hubID]
 	hs.mu.Unlock()

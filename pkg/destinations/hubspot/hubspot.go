@@ -257,11 +257,14 @@ func (d *Destination) accountKey(token config.Secret) string {
 }
 
 // cacheKey names a value in the router's cache.
-func (d *Destination) cacheKey(what string) string { return d.cacheKeyOf(d.hubID, what) }
+func (d *Destination) cacheKey(what string) string { return cacheKey(d.baseURL, d.hubID, what) }
 
-func (d *Destination) cacheKeyOf(hubID, what string) string {
-	return strings.Join([]string{"hubspot", d.baseURL, hubID, what}, "|")
+func cacheKey(baseURL, hubID, what string) string {
+	return strings.Join([]string{"hubspot", baseURL, hubID, what}, "|")
 }
+
+// dayKey names what is kept of a hub's day.
+func dayKey(baseURL, hubID string) string { return cacheKey(baseURL, hubID, "day") }
 
 // Lanes implements [destinations.Destination].
 func (d *Destination) Lanes() []destinations.LaneSpec {

@@ -1,0 +1,82 @@
+package proxy
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Headers are passed on by name, both ways: a list of what must not pass would never be whole, with each proxy on the way adding its own. Credentials, cookies, what tells
+// where the caller is, and what is between two connections only, are in neither list.
+var (
+	sentHeaders = []string{
+		"Accept", "Accept-Language", "Content-Type", "Content-Encoding", "Content-Language", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since",
+		"Idempotency-Key", "Prefer", "Range",
+	}
+	answeredHeaders = []string{
+		"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition", "Content-Range", "Accept-Ranges", "Etag", "Last-Modified", "Retry-After", "Deprecation", "Sunset",
+		"Warning",
+	}
+)
+
+// hubspotHeaders is what HubSpot's own begin with, such as those that tell the quotas.
+const hubspotHeaders = "X-Hubspot-"
+
+// sentOn are the headers of a request that HubSpot gets, but for those that the proxy adds. A value with one of the secrets in it does not pass, nor what Connection names.
+func sentOn(h *fasthttp.RequestHeader, secrets []string) http.Header {
+	out := http.Header{}
+	hop := connectionNamed(h.Peek(fasthttp.HeaderConnection))
+	for k, v := range h.All() {
+		name := http.CanonicalHeaderKey(string(k))
+		if passes(name, sentHeaders) && !slices.Contains(hop, name) && !holdsAny(string(v), secrets) {
+			out.Add(name, string(v))
+		}
+	}
+	return out
+}
+
+// answered are the headers of an answer that the caller gets.
+func answered(h http.Header, secrets []string) http.Header {
+	out := http.Header{}
+	hop := connectionNamed([]byte(strings.Join(h.Values("Connection"), ",")))
+	for name, values := range h {
+		if !passes(name, answeredHeaders) || slices.Contains(hop, name) {
+			continue
+		}
+		for _, v := range values {
+			if !holdsAny(v, secrets) {
+				out.Add(name, v)
+			}
+		}
+	}
+	return out
+}
+
+func passes(name string, list []string) bool {
+	return slices.Contains(list, name) || strings.HasPrefix(name, hubspotHeaders)
+}
+
+// connectionNamed are the headers that a Connection header says are for this connection alone.
+func connectionNamed(value []byte) (names []string) {
+	for name := range strings.SplitSeq(string(value), ",") {
+		names = append(names, http.CanonicalHeaderKey(strings.TrimSpace(name)))
+	}
+	return names
+}
+
+func holdsAny(text string, secrets []string) bool {
+	return slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(text, s) })
+}
+
+// allowOrigins lets pages of all origins call: no browser sends a token by itself, so that whoever has one may use it wherever they are.
+func allowOrigins(h *fasthttp.ResponseHeader) {
+	h.Set(fasthttp.HeaderAccessControlAllowOrigin, "*")
+	h.Set(fasthttp.HeaderAccessControlMaxAge, "86400")
+	h.Set(fasthttp.HeaderAccessControlAllowMethods, strings.Join(methods, ", "))
+	h.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, X-Auth-Token, "+accountHeader+", "+strings.Join(sentHeaders, ", "))
+	h.Set(fasthttp.HeaderAccessControlExposeHeaders, "Retry-After, Etag, Deprecation, Sunset, X-HubSpot-Correlation-Id, X-HubSpot-RateLimit-Max, X-HubSpot-RateLimit-Remaining, "+
+		"X-HubSpot-RateLimit-Interval-Milliseconds")
+	h.Set(fasthttp.HeaderCacheControl, "no-store") // whose data it is does not stand in the address
+}
