@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
@@ -11,6 +12,7 @@ import (
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/connections"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/destinations/hubspot"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/ingest"
 )
@@ -27,8 +29,18 @@ func newConnections(srv *service, cfg *config.Config, transport http.RoundTrippe
 	}
 	return connections.New(connections.Options{
 		Apps: cfg.Apps, Store: srv.store, Keys: cfg.Server.Encryption.Keys, Transport: transport,
-		Append: srv.log.Append, Registerer: srv.registry, Logger: srv.logger,
+		Append: srv.log.Append, Usage: srv.usage, Registerer: srv.registry, Logger: srv.logger,
 	})
+}
+
+// usage is what destinations know of an account's hub.
+func (srv *service) usage(app, _, hub string) connections.Usage {
+	apps := srv.config().Apps
+	i := slices.IndexFunc(apps, func(a config.App) bool { return a.Name == app })
+	if i < 0 {
+		return connections.Usage{}
+	}
+	return connections.Usage{QuotaLeft: hubspot.QuotaLeft(srv.parts.shared, app, apps[i].BaseURL, "", hub)}
 }
 
 // connectionMounts are the pages of connections: those for browsers and HubSpot, and the API for servers.

@@ -24,6 +24,9 @@ func (c *Config) Secrets() []string {
 			all = append(all, string(secret))
 		}
 	}
+	for _, a := range c.Apps {
+		all = append(all, string(a.ClientSecret))
+	}
 	for _, a := range c.Elsewhere {
 		all = append(all, a.secrets()...)
 	}

@@ -13,20 +13,21 @@ import (
 
 // Connection is what is told of an account. Times that are nil never were.
 type Connection struct {
-	App           string     `json:"app"`
-	Account       string     `json:"account"`
-	Hub           string     `json:"hub"`
-	Status        Status     `json:"status"`
-	Reason        string     `json:"reason,omitempty"` // why it is not connected
-	Scopes        []string   `json:"scopes"`
-	Since         *time.Time `json:"since"`         // when it connected this hub
-	Granted       *time.Time `json:"granted"`       // when its people granted it last
-	Changed       *time.Time `json:"changed"`       // when the status did
-	LastDelivery  *time.Time `json:"last_delivery"` // when a call went through
-	LastError     string     `json:"last_error,omitempty"`
-	LastErrorAt   *time.Time `json:"last_error_at,omitempty"`
-	QuotaLeft     *int64     `json:"quota_left"`               // calls that the hub allows for now; nil: not known
-	AlsoConnected []string   `json:"also_connected,omitempty"` // other accounts with the same hub
+	App          string     `json:"app"`
+	Account      string     `json:"account"`
+	Hub          string     `json:"hub"`
+	Status       Status     `json:"status"`
+	Reason       string     `json:"reason,omitempty"` // why it is not connected
+	Scopes       []string   `json:"scopes"`
+	Since        *time.Time `json:"since"`         // when it connected this hub
+	Granted      *time.Time `json:"granted"`       // when its people granted it last
+	Changed      *time.Time `json:"changed"`       // when the status did
+	LastDelivery *time.Time `json:"last_delivery"` // when a call went through
+	LastError    string     `json:"last_error,omitempty"`
+	LastErrorAt  *time.Time `json:"last_error_at,omitempty"`
+	// QuotaLeft are the calls that the hub allows for now, by policy; nil: not known.
+	QuotaLeft     map[string]int `json:"quota_left"`
+	AlsoConnected []string       `json:"also_connected,omitempty"` // other accounts with the same hub
 }
 
 // ReasonUninstalled is why an account has to connect anew whose people have uninstalled the app.

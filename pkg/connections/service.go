@@ -50,8 +50,8 @@ var (
 
 // Usage is what others know of an account. Members that are nil are not known.
 type Usage struct {
-	QuotaLeft *int64 // calls that the account's hub allows for now
-	LastError string // what its lanes met last
+	QuotaLeft map[string]int // calls that the account's hub allows for now, by policy
+	LastError string         // what its lanes met last
 }
 
 // Options of a Service.
@@ -341,7 +341,9 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.Close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { s.sendNotices(ctx) })
+	if s.opts.Append != nil {
+		wg.Go(func() { s.sendNotices(ctx) })
+	}
 	tick := time.NewTicker(notePause)
 	defer tick.Stop()
 	for {
