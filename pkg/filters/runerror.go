@@ -114,13 +114,22 @@ func readsUndefined(text string) bool {
 		text == "Value is not object coercible"
 }
 
-// framePosition is the innermost place on the stack that is in the user's script.
+// framePosition is the innermost place on the stack that is in the user's script. What happens before its first line, in the function around it, is told as its beginning:
+// a busy machine may use up the time of a script that has not begun.
 func framePosition(stack []goja.StackFrame) string {
+	around := false
 	for i := range stack {
-		if stack[i].SrcName() == scriptName {
-			at := stack[i].Position()
+		if stack[i].SrcName() != scriptName {
+			continue
+		}
+		at := stack[i].Position()
+		if at.Line > 1 {
 			return fmt.Sprintf("line %d, column %d", at.Line-1, at.Column)
 		}
+		around = true
+	}
+	if around {
+		return "line 1, column 1"
 	}
 	return ""
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dop251/goja"
+
 	"eventrouter/pkg/event"
 )
 
@@ -237,6 +239,33 @@ func TestTransformRunsAway(t *testing.T) {
 	f("return Array.from({length: 101}, () => $)", "over the limit: transform crm.js: it returned more than 100 events")
 	f("const a = []; a.length = 1e9; return a", "over the limit: transform crm.js: it returned a list of 1000000000 elements")
 	f("for (let i = 0; i < 101; i++) await $kv.get('a')", "transform crm.js line 2, column ")
+}
+
+// TestTransformLimitAtStart: a script whose time is up before it has begun is told to be at its beginning.
+func TestTransformLimitAtStart(t *testing.T) {
+	f := func(src, want string) {
+		t.Helper()
+		transform, err := CompileTransform(src, Options{Limit: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := transform.script
+		if s.runtime == nil {
+			if err := s.start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.runtime.Interrupt(errTime)
+		ev := s.runtime.NewObject()
+		_, err = s.main(goja.Undefined(), ev, ev, ev, s.grown, s.copied, s.merged, s.kvs)
+		if got := s.runError(err); !errors.Is(got, ErrLimit) || !strings.HasPrefix(got.Error(), want) {
+			t.Errorf("%s: got %v, want %s", src, got, want)
+		}
+	}
+	f("for (;;) {}", "transform line 1, column 1: over the limit")
+	f("\n\nfor (;;) {}", "transform line 1, column 1: over the limit")
+	f("return {...$}", "transform line 1, column 1: over the limit")
+	f("await $kv.get('a')", "transform line 1, column 1: over the limit")
 }
 
 func TestCompileTransform(t *testing.T) {
