@@ -246,7 +246,10 @@ func (p *lettersPages) edit(ctx context.Context, r *http.Request) (any, error) {
 	if bytes.Equal(ev, d.Event) && bytes.Equal(original, d.Original) {
 		return edited{c.ID, false}, nil
 	}
-	err = p.store.EditDeadLetter(ctx, c.ID, ev, original)
+	change := store.LetterEdit{Event: ev, Original: original, EventType: d.EventType, Person: d.Person}
+	retell(&change, d.Person, d.Original, original)
+	retell(&change, d.Person, d.Event, ev) // which is what lists show
+	err = p.store.EditDeadLetter(ctx, c.ID, change)
 	switch {
 	case errors.Is(err, store.ErrMarked): // meanwhile
 		err = errReplaying

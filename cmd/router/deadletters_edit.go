@@ -17,6 +17,7 @@ import (
 	"github.com/tidwall/sjson"
 
 	"eventrouter/pkg/export"
+	"eventrouter/pkg/store"
 )
 
 type lettersEditCmd struct {
@@ -167,4 +168,15 @@ func withKept(err error, file string) error {
 func isSameJSON(a, b []byte) bool {
 	var one, other bytes.Buffer
 	return json.Compact(&one, a) == nil && json.Compact(&other, b) == nil && bytes.Equal(one.Bytes(), other.Bytes())
+}
+
+// retell has an edit find a letter by what is now in a record, where that differs from what was. A person who is known by something else than the e-mail of the event stays.
+func retell(e *store.LetterEdit, person string, before, after []byte) {
+	was, is := eventIn(before), eventIn(after)
+	if was.Type() != is.Type() {
+		e.EventType = is.Type()
+	}
+	if from, to := was.UserEmail(), is.UserEmail(); !strings.EqualFold(from, to) && (person == "" || strings.EqualFold(person, from)) {
+		e.Person = strings.ToLower(to)
+	}
 }

@@ -169,11 +169,20 @@ func TestReplayComesBack(t *testing.T) {
 		t.Errorf("the list: %s", out)
 	}
 	g.letters("edit", id, "--set", `user.email="ada@example.com"`)
+	if out, _, _ := command(t, "explain", "--config", g.file, "--person", "ada@example.com"); !strings.Contains(out, "number "+id) {
+		t.Errorf("explain of the person whom it is edited to: %s", out)
+	}
 	g.letters("replay", id, "--no-wait")
 	g.until("ada is in HubSpot", func() bool { _, ok := g.box.Contact("ada@example.com"); return ok })
 	g.run.settle()
 	if got := g.listed("event_id"); !slices.Equal(got, []string{"e3", "e2"}) {
 		t.Errorf("left are %v", got)
+	}
+
+	for _, person := range []string{"ada@example.com", "ada@example.c1"} {
+		if out, _, _ := command(t, "explain", "--config", g.file, "--person", person); !strings.Contains(out, "delivered") || !strings.Contains(out, "rejected") {
+			t.Errorf("explain %s: %s", person, out)
+		}
 	}
 
 	// Out and in again, marked at once.

@@ -83,6 +83,14 @@ func TestDeadLetterIsEdited(t *testing.T) {
 			t.Errorf("after --set: %s", got)
 		}
 		after := g.letters("list", "--json", "1")
+		found := func(want string, args ...string) {
+			t.Helper()
+			if got := strings.Join(g.listed("event_id", args...), " "); got != want {
+				t.Errorf("list %v after the edit: %q, want %q", args, got, want)
+			}
+		}
+		found("e1", "--person", "Ada@example.com")
+		found("", "--person", "ada@example.c1")
 		for _, member := range []string{"event_id", "api_key", "received", "at", "log_offset"} {
 			if was, is := gjson.Get(before, member).Raw, gjson.Get(after, member).Raw; was != is {
 				t.Errorf("%s changed from %s to %s", member, was, is)
@@ -125,6 +133,9 @@ func TestDeadLetterIsEdited(t *testing.T) {
 		}
 		g.refused(exitFailed, "event_type would change", "edit", "3", "--set", `event_type="sign_up"`)
 		g.letters("edit", "3", "--set", `event_type="sign_up"`, "--other-type")
+		found("e3", "--event-type", "sign_up")
+		found("e2 e1", "--event-type", "user_identify")
+		found("e3", "--person", "eve@example.com")
 		g.refused(exitFailed, "exceeds limit", "edit", "3", "--set", `x="`+strings.Repeat("y", 60_000)+`"`)
 		g.refused(exitUsage, "texts have quotes", "edit", "3", "--set", `x=text`)
 		g.refused(exitFailed, "no dead letter 99", "edit", "99", "--set", `x=1`)

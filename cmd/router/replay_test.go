@@ -262,7 +262,7 @@ func TestReplayOfEditedLetter(t *testing.T) {
 			v.drain(time.Hour)
 			for _, d := range v.letters() {
 				edited := bytes.ReplaceAll(d.Event, []byte("ada@example.c1"), []byte("ada@example.co"))
-				if err := v.srv.store.EditDeadLetter(t.Context(), d.ID, edited, nil); err != nil {
+				if err := v.srv.store.EditDeadLetter(t.Context(), d.ID, store.LetterEdit{Event: edited}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -227,6 +227,9 @@ func (x *explainer) search(ctx context.Context) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
+	if finished, err = x.underOtherNames(ctx, finished); err != nil {
+		return nil, err
+	}
 	letters, err := x.deadLetters(ctx, finished)
 	if err != nil {
 		return nil, err
@@ -250,6 +253,48 @@ func (x *explainer) finished(ctx context.Context) ([]store.Outcome, error) {
 	q.Except = store.Duplicate
 	others, err := x.outcomes(ctx, q)
 	return append(all, others...), err
+}
+
+// tellsAlone says whether a dead letter is told where no outcome of it is: outcomes are forgotten earlier, and a letter may be edited to be another person's. A person's that
+// is older than all outcomes that are told is past the limit.
+func (x *explainer) tellsAlone(d *store.DeadLetter, finished []store.Outcome) bool {
+	if x.query.EventID != "" {
+		return true
+	}
+	past := len(finished) >= x.query.Limit && d.At.Before(finished[len(finished)-1].Settled)
+	return !past && strings.EqualFold(d.Person, x.query.Person)
+}
+
+// underOtherNames adds what the same outputs were or became under another person: a dead letter may be edited, so that its replay is somebody else's.
+func (x *explainer) underOtherNames(ctx context.Context, finished []store.Outcome) ([]store.Outcome, error) {
+	if x.query.EventID != "" {
+		return finished, nil
+	}
+	asked := map[string]bool{}
+	all := finished
+	for i := range finished {
+		o := &finished[i]
+		if o.EventID == "" || asked[o.EventID] || o.Status != store.Dead && o.Replays == 0 {
+			continue
+		}
+		asked[o.EventID] = true
+		others, err := x.outcomes(ctx, store.OutcomeQuery{EventID: o.EventID, APIKey: o.APIKey, Limit: x.query.Limit})
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range others {
+			if !strings.EqualFold(other.Person, x.query.Person) && slices.ContainsFunc(finished, func(o store.Outcome) bool { return again(&o, &other) }) {
+				all = append(all, other)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b store.Outcome) int { return b.Settled.Compare(a.Settled) })
+	return all, nil
+}
+
+// again says whether of two outcomes of one output one came by a replay of the other.
+func again(a, b *store.Outcome) bool {
+	return a.Offset == b.Offset && a.APIKey == b.APIKey && a.EventID == b.EventID && a.Destination == b.Destination && a.Index == b.Index && a.Replays != b.Replays
 }
 
 // outcomes asks the store. What is damaged is told, and hides no other.
@@ -278,24 +323,32 @@ func (x *explainer) meaningOfUnknown() []string {
 	return notes
 }
 
-// deadLetters returns the dead letters of the event, or those that outcomes of a person name.
+// deadLetters returns the dead letters of the event, or those of a person and those that the person's outcomes name.
 func (x *explainer) deadLetters(ctx context.Context, finished []store.Outcome) ([]store.DeadLetter, error) {
-	ids := []string{x.query.EventID}
+	queries := []store.DeadLetterQuery{{EventID: x.query.EventID}}
 	if x.query.EventID == "" {
-		ids = nil
+		queries[0] = store.DeadLetterQuery{Person: x.query.Person, APIKey: x.query.APIKey, Limit: x.query.Limit}
+		var ids []string
 		for i := range finished {
 			if o := &finished[i]; o.Status == store.Dead && !slices.Contains(ids, o.EventID) {
 				ids = append(ids, o.EventID)
+				queries = append(queries, store.DeadLetterQuery{EventID: o.EventID})
 			}
 		}
 	}
 	var all []store.DeadLetter
-	for _, id := range ids {
-		letters, err := x.store.DeadLetters(ctx, store.DeadLetterQuery{EventID: id})
+	seen := map[int64]bool{}
+	for _, q := range queries {
+		letters, err := x.store.DeadLetters(ctx, q)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, letters...)
+		for i := range letters {
+			if !seen[letters[i].ID] {
+				seen[letters[i].ID] = true
+				all = append(all, letters[i])
+			}
+		}
 	}
 	return all, nil
 }

@@ -16,7 +16,7 @@ func (x *explainer) assemble(finished []store.Outcome, letters []store.DeadLette
 	}
 	for i := range letters {
 		if d := &letters[i]; x.query.APIKey == "" || x.query.APIKey == d.APIKey {
-			t.addLetter(d, x.query.EventID != "")
+			t.addLetter(d, x.tellsAlone(d, finished))
 		}
 	}
 	for i := range x.waiting {

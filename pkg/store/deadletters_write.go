@@ -234,8 +234,14 @@ func (s *Store) drop(ctx context.Context, ids []int64, reason, condition string)
 	return dropped, nil
 }
 
-// EditDeadLetter replaces the records of a dead letter that is not marked. ErrNoLetter: there is none; ErrMarked: it is to be replayed.
-func (s *Store) EditDeadLetter(ctx context.Context, id int64, event, original []byte) error {
+// LetterEdit is what changes of a dead letter.
+type LetterEdit struct {
+	Event, Original   []byte // its records; nil for none
+	EventType, Person string // of what is now in them: by these it is found
+}
+
+// EditDeadLetter replaces the records of a dead letter that is not marked, and whose they are. ErrNoLetter: there is none; ErrMarked: it is to be replayed.
+func (s *Store) EditDeadLetter(ctx context.Context, id int64, e LetterEdit) error {
 	return s.change(ctx, nil, func(t *tx) error {
 		letters, err := t.s.w.queryInt(`SELECT count(*) FROM dead_letters WHERE id = ?`, id)
 		if err != nil {
@@ -251,22 +257,25 @@ func (s *Store) EditDeadLetter(ctx context.Context, id int64, event, original []
 			return fmt.Errorf("dead letter %d: %w", id, ErrMarked)
 		}
 		t.letters = true
-		return t.editLetter(id, event, original)
+		return t.editLetter(id, &e)
 	})
 }
 
-// editLetter replaces the records of a letter, and nothing else.
-func (t *tx) editLetter(id int64, event, original []byte) error {
-	d := DeadLetter{ID: id, Event: event, Original: original}
-	err := t.s.w.query(`SELECT destination, log_offset, output, at FROM dead_letters WHERE id = ?`, func(row []driver.Value) error {
-		d.Destination, d.Offset, d.Index, d.At = toString(row[0]), uint64(toInt(row[1])), int(toInt(row[2])), toTime(row[3])
-		return nil
+// editLetter replaces what an edit names, and nothing else. The texts of a letter are sealed in one, so that they are all written anew.
+func (t *tx) editLetter(id int64, e *LetterEdit) error {
+	c := t.s.w
+	var d DeadLetter
+	err := c.query(letterColumns+letterBodies+` FROM dead_letters d LEFT JOIN replays r ON r.letter = d.id WHERE d.id = ?`, func(row []driver.Value) (err error) {
+		d, err = c.rowDeadLetter(row)
+		return err
 	}, id)
 	if err != nil {
 		return err
 	}
-	l := t.s.w.storedLetter(&d)
-	return t.s.w.exec(`UPDATE dead_letters SET event = ?, original = ?, crc = ? WHERE id = ?`, l.event, l.original, l.crc, id)
+	d.Event, d.Original, d.EventType, d.Person = e.Event, e.Original, e.EventType, e.Person
+	l := c.storedLetter(&d)
+	return c.exec(`UPDATE dead_letters SET event_type = ?, person = ?, error = ?, event = ?, original = ?, crc = ? WHERE id = ?`,
+		l.eventType, l.person, l.error, l.event, l.original, l.crc, id)
 }
 
 // ImportDeadLetters puts letters back that an export took out, under new ids; those with a Replay are marked with it. Those of which the store has the same output with the same time

@@ -172,11 +172,17 @@ func TestDropAndEditDeadLetters(t *testing.T) {
 	s := mustOpen(t, dir, Options{OutcomeBytes: 1 << 20})
 	letter := DeadLetter{Destination: "crm", Lane: "contacts", Reason: "rejected", EventID: "e1", APIKey: "k", Person: "a@x", At: at, Error: "no", Event: []byte("record")}
 	mustCommit(t, s, &Batch{DeadLetters: slices.Repeat([]DeadLetter{letter}, 1201)})
-	if err := s.EditDeadLetter(ctx, 7, []byte("another"), []byte("original")); err != nil {
+	if err := s.EditDeadLetter(ctx, 7, LetterEdit{Event: []byte("another"), Original: []byte("original"), EventType: "t", Person: "B@x"}); err != nil {
 		t.Error(err)
 	}
 	if d := mustLetters(t, s, DeadLetterQuery{IDs: []int64{7}, Bodies: true}); len(d) != 1 || string(d[0].Event) != "another" || string(d[0].Original) != "original" {
 		t.Errorf("edited: %+v", d)
+	}
+	if d := mustLetters(t, s, DeadLetterQuery{Person: "b@X", EventType: "t"}); len(d) != 1 || d[0].ID != 7 || d[0].Person != "b@x" || d[0].Error != "no" || d[0].EventID != "e1" {
+		t.Errorf("found by what it was edited to: %+v", d)
+	}
+	if err := s.EditDeadLetter(ctx, 7, LetterEdit{Event: []byte("another"), Original: []byte("original"), Person: "a@x"}); err != nil {
+		t.Error(err)
 	}
 	if n := s.DeadLetterBytes("crm"); n != 1201*8+1+8 {
 		t.Errorf("%d bytes", n)
@@ -184,10 +190,10 @@ func TestDropAndEditDeadLetters(t *testing.T) {
 	if _, err := s.MarkReplay(ctx, DeadLetterQuery{IDs: []int64{8}}, Replay{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.EditDeadLetter(ctx, 8, nil, nil); !errors.Is(err, ErrMarked) {
+	if err := s.EditDeadLetter(ctx, 8, LetterEdit{}); !errors.Is(err, ErrMarked) {
 		t.Errorf("edit of a marked one: %v", err)
 	}
-	if err := s.EditDeadLetter(ctx, 9999, nil, nil); !errors.Is(err, ErrNoLetter) {
+	if err := s.EditDeadLetter(ctx, 9999, LetterEdit{}); !errors.Is(err, ErrNoLetter) {
 		t.Errorf("edit of none: %v", err)
 	}
 
@@ -262,7 +268,7 @@ func TestDeadLettersReadOnly(t *testing.T) {
 	_, unmark := s.UnmarkReplay(ctx, DeadLetterQuery{})
 	_, drop := s.DropDeadLetters(ctx, DeadLetterQuery{})
 	_, add := s.ImportDeadLetters(ctx, []DeadLetter{{}})
-	for i, err := range []error{mark, unmark, drop, add, s.EditDeadLetter(ctx, 1, nil, nil), s.RecordExport(ctx, Export{})} {
+	for i, err := range []error{mark, unmark, drop, add, s.EditDeadLetter(ctx, 1, LetterEdit{}), s.RecordExport(ctx, Export{})} {
 		if !errors.Is(err, ErrReadOnly) {
 			t.Errorf("call %d: %v", i, err)
 		}
