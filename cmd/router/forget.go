@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -118,7 +119,7 @@ func tellForgotten(out io.Writer, done *router.Forgotten) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, id := range done.IDs {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", id.Kind, cell(id.Value), cell(id.APIKey))
+		fmt.Fprintf(w, "%s\t%s\t%s\n", id.Kind, cell(id.Value), strings.TrimSuffix(cell(id.APIKey)+" "+cell(id.Account), " "))
 	}
 	fmt.Fprintf(w, "\n%s:\n", verb)
 	for _, line := range []struct {

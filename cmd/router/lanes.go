@@ -23,12 +23,13 @@ type lanesCmd struct {
 type lanesListCmd struct {
 	configFlag
 	routerFlags
-	JSON bool `help:"One JSON object per line."`
+	Account string `help:"Only lanes of this connected account, all of them. Without it those of accounts that do not flow, and those with most waiting, 100 of a destination." placeholder:"ID"`
+	JSON    bool   `help:"One JSON object per line."`
 }
 
 // Run implements the command.
 func (c *lanesListCmd) Run(ctx context.Context, s streams) error {
-	status, err := routerStatusOf(ctx, &c.routerFlags, c.Config)
+	status, err := routerStatusOf(ctx, &c.routerFlags, c.Config, c.Account)
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,15 @@ func (c *lanesListCmd) Run(ctx context.Context, s streams) error {
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	writeLanes(w, status.Lanes)
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, a := range status.Accounts {
+		if left := a.Entries - a.ListedEntries; left > 0 {
+			fmt.Fprintf(s.out, "and of other accounts of %s: %d entries; --account shows all lanes of one\n", cell(a.Destination), left)
+		}
+	}
+	return nil
 }
 
 // laneFlags name parked lanes.

@@ -300,11 +300,13 @@ func (srv *service) close() error {
 // accepting events; a log that takes none does.
 func (srv *service) ready() (detail []byte, ok bool) {
 	ok = !srv.failed()
+	lanes, accounts := srv.router.Summary("")
 	status := struct {
-		Status string              `json:"status"`
-		Lanes  []router.LaneStatus `json:"lanes"`
-		Check  *storeCheck         `json:"store_check,omitempty"`
-	}{Status: "ok", Lanes: srv.router.Status()}
+		Status   string                  `json:"status"`
+		Lanes    []router.LaneStatus     `json:"lanes"`
+		Accounts []router.AccountsStatus `json:"accounts,omitempty"`
+		Check    *storeCheck             `json:"store_check,omitempty"`
+	}{Status: "ok", Lanes: lanes, Accounts: accounts}
 	if !ok {
 		status.Status = "failed"
 	}

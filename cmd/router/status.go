@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,12 +30,14 @@ type routerStatus struct {
 	Waiting       int64               `json:"waiting"`        // entries in all lanes
 	OldestSeconds float64             `json:"oldest_seconds"` // how long the oldest of them has waited
 	Lanes         []router.LaneStatus `json:"lanes"`
-	Logs          []logStatus         `json:"logs"`
-	StoreBytes    int64               `json:"store_bytes"`
-	DeadLetters   []letterCount       `json:"dead_letters"`
-	Disk          diskStatus          `json:"disk"`
-	Refused       []router.Refusal    `json:"refused"`
-	LastErrors    []logLine           `json:"last_errors"` // and warnings, newest first
+	// Accounts sums up destinations that deliver to accounts, of which Lanes are not all; none where one account is asked for.
+	Accounts    []router.AccountsStatus `json:"accounts,omitempty"`
+	Logs        []logStatus             `json:"logs"`
+	StoreBytes  int64                   `json:"store_bytes"`
+	DeadLetters []letterCount           `json:"dead_letters"`
+	Disk        diskStatus              `json:"disk"`
+	Refused     []router.Refusal        `json:"refused"`
+	LastErrors  []logLine               `json:"last_errors"` // and warnings, newest first
 }
 
 type logStatus struct {
@@ -68,14 +71,16 @@ func (srv *service) failed() bool {
 }
 
 // status is how the router is.
-func (srv *service) status() (*routerStatus, error) {
+// Of account "" it is all; else its lanes are those of one account.
+func (srv *service) status(account string) (*routerStatus, error) {
+	lanes, accounts := srv.router.Summary(account)
 	server := srv.config().Server
 	started := srv.began.UTC()
 	live, bulk := srv.router.Unsorted()
 	kept := srv.store.Stats()
 	s := &routerStatus{
 		Status: "ok", Version: version(), Started: &started, UptimeSeconds: time.Since(srv.began).Seconds(), DataDir: server.DataDir,
-		Lanes: srv.router.Status(), Refused: srv.router.Refusals(), LastErrors: srv.lastLines.newestFirst(),
+		Lanes: lanes, Accounts: accounts, Refused: srv.router.Refusals(), LastErrors: srv.lastLines.newestFirst(),
 		Logs:       []logStatus{{"live", srv.log.Stats().Bytes, &live}, {"bulk", srv.bulkLog.Stats().Bytes, &bulk}},
 		StoreBytes: kept.FileBytes + kept.WALBytes,
 		Disk:       diskStatus{MinFreeBytes: server.MinFreeBytes, Full: srv.store.Full()},
@@ -105,6 +110,10 @@ func (s *routerStatus) readStore(st *store.Store) error {
 	for _, l := range s.Lanes {
 		s.Waiting += l.Entries
 		s.OldestSeconds = max(s.OldestSeconds, l.OldestSeconds)
+	}
+	for _, a := range s.Accounts {
+		s.Waiting += a.Entries - a.ListedEntries
+		s.OldestSeconds = max(s.OldestSeconds, a.OldestSeconds)
 	}
 	return nil
 }
@@ -138,7 +147,7 @@ func dirBytes(dir string) (n int64) {
 
 // statusPage answers GET /api/v1/status.
 func (srv *service) statusPage(ctx *fasthttp.RequestCtx) {
-	s, err := srv.status()
+	s, err := srv.status(string(ctx.QueryArgs().Peek("account")))
 	if err != nil {
 		srv.logger.Error("status", "error", err.Error())
 		ctx.SetStatusCode(fasthttp.StatusInternalServerError)
@@ -162,7 +171,7 @@ Without a running router it tells what the data directory holds.`
 
 // Run implements the command.
 func (c *statusCmd) Run(ctx context.Context, s streams) error {
-	status, err := routerStatusOf(ctx, &c.routerFlags, c.Config)
+	status, err := routerStatusOf(ctx, &c.routerFlags, c.Config, "")
 	if err != nil {
 		return err
 	}
@@ -178,20 +187,27 @@ func (c *statusCmd) Run(ctx context.Context, s streams) error {
 }
 
 // routerStatusOf asks the router that runs how it is, or its data directory where none does. What it returns has no secrets.
-func routerStatusOf(ctx context.Context, f *routerFlags, path string) (*routerStatus, error) {
+// account "" is all; else the lanes of one account.
+func routerStatusOf(ctx context.Context, f *routerFlags, path, account string) (*routerStatus, error) {
 	cfg, err := f.load(path)
 	if err != nil {
 		return nil, err
 	}
 	status := &routerStatus{}
-	err = f.call(ctx, cfg, routerCall{path: statusPath}, status)
+	page := statusPath
+	if account != "" {
+		page += "?account=" + url.QueryEscape(account)
+	}
+	err = f.call(ctx, cfg, routerCall{path: page}, status)
 	if err != nil && f.absent(err) {
 		var st *store.Store
 		if st, err = f.stored(cfg); err != nil {
 			return nil, err
 		}
 		defer st.Close()
-		status, err = storedStatus(cfg, st)
+		if status, err = storedStatus(cfg, st); err == nil && account != "" {
+			status.Lanes = slices.DeleteFunc(status.Lanes, func(l router.LaneStatus) bool { return l.Name.Account != account })
+		}
 	}
 	if err != nil {
 		return nil, err

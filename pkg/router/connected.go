@@ -173,6 +173,7 @@ func (r *Router) join(stop <-chan struct{}, route *Route, hub, name string) erro
 	if !waits {
 		return nil
 	}
+	r.joins.Add(1)
 	moved, err := r.moveLanes(stop, route, hub, name)
 	r.mu.Lock()
 	delete(r.joining, key)

@@ -31,6 +31,9 @@ func (q *ForgetQuery) ids() (ids []store.PersonID, err error) {
 		}
 		if value != "" {
 			ids = append(ids, store.PersonID{Kind: kind, APIKey: q.APIKey, Value: value})
+			if q.APIKey != "" { // in all accounts
+				ids = append(ids, store.PersonID{Kind: kind, APIKey: store.AnyAccount(q.APIKey), Value: value})
+			}
 		}
 	}
 	if len(ids) == 0 {
@@ -70,9 +73,10 @@ type Forgotten struct {
 
 // ForgottenID is one of a person's ids.
 type ForgottenID struct {
-	Kind   string `json:"kind"` // email, user_id, anonymous_id
-	APIKey string `json:"api_key,omitempty"`
-	Value  string `json:"value"`
+	Kind    string `json:"kind"` // email, user_id, anonymous_id
+	APIKey  string `json:"api_key,omitempty"`
+	Account string `json:"account,omitempty"` // of the API key within which the id is known
+	Value   string `json:"value"`
 }
 
 // ForgottenFile is an export that was made earlier.
@@ -100,7 +104,10 @@ func (f *forgetting) tell(ctx context.Context) error {
 	r := f.result
 	for id := range f.person.all() {
 		r.ids = append(r.ids, id)
-		r.IDs = append(r.IDs, ForgottenID{id.Kind, id.APIKey, id.Value})
+		apiKey, account := id.Account()
+		if id.APIKey != store.AnyAccount(apiKey) {
+			r.IDs = append(r.IDs, ForgottenID{id.Kind, apiKey, account, id.Value})
+		}
 	}
 	slices.SortFunc(r.IDs, func(a, b ForgottenID) int {
 		return strings.Compare(a.Kind+"\x00"+a.APIKey+"\x00"+a.Value, b.Kind+"\x00"+b.APIKey+"\x00"+b.Value)

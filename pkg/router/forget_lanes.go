@@ -192,29 +192,58 @@ func (f *forgetting) blocks(ctx context.Context) error {
 		return err
 	}
 	f.result.Unreadable += givenUp
+	for {
+		joins := f.joins()
+		if err := f.allBlocks(ctx); err != nil {
+			return err
+		}
+		if f.dry || f.joins() == joins {
+			return nil // else some went from a lane that was to come to one that was done
+		}
+	}
+}
+
+// joins is how often blocks have gone from one lane to another.
+func (f *forgetting) joins() int64 {
+	if f.router == nil {
+		return 0
+	}
+	return f.router.joins.Load()
+}
+
+// allBlocks goes through the blocks of all lanes once.
+func (f *forgetting) allBlocks(ctx context.Context) error {
 	for _, lane := range f.store.Lanes() {
-		for after := store.BlockID(0); ; {
+		for after, more := store.BlockID(0), true; more; {
+			release := f.keepBlocks()
 			blocks, err := f.store.ReadBlocks(ctx, lane.ID, after, readBytes)
+			if err == nil && len(blocks) > 0 {
+				after = blocks[len(blocks)-1].ID
+				err = f.rewrite(ctx, lane, blocks)
+			}
+			release()
 			var damaged *store.DamagedError
-			switch {
-			case errors.As(err, &damaged):
+			if errors.As(err, &damaged) {
 				after = damaged.Block.ID
 				f.result.Unreadable++
 				continue
-			case err != nil:
-				return fmt.Errorf("read lane %s of %s: %w", lane.Name.Lane, lane.Name.Destination, err)
-			case len(blocks) == 0:
-			default:
-				after = blocks[len(blocks)-1].ID
-				if err := f.rewrite(ctx, lane, blocks); err != nil {
-					return err
-				}
-				continue
 			}
-			break
+			if err != nil {
+				return fmt.Errorf("erase from lane %s of %s: %w", lane.Name.Lane, lane.Name.Destination, err)
+			}
+			more = len(blocks) > 0
 		}
 	}
 	return nil
+}
+
+// keepBlocks keeps blocks in their lanes until the caller calls what it returns: they are read and written again.
+func (f *forgetting) keepBlocks() (release func()) {
+	if f.router == nil {
+		return func() {}
+	}
+	f.router.joinTurn <- struct{}{}
+	return func() { <-f.router.joinTurn }
 }
 
 // rewrite erases the person from blocks of a lane.

@@ -120,7 +120,7 @@ func (f *forgetting) taught(key identityKey, email string) {
 		if !f.person.has(own) {
 			f.person.learn([]store.PersonID{own})
 		}
-	case slices.Contains(f.named, own), slices.Contains(f.named, store.PersonID{Kind: key.kind, Value: key.value}):
+	case slices.ContainsFunc(own.Names(), func(id store.PersonID) bool { return slices.Contains(f.named, id) }):
 		f.readAgain.Store(true)
 	}
 }

@@ -76,7 +76,7 @@ func (f *forgetting) letters(ctx context.Context) error {
 
 // letter says whether a dead letter is the person's. One that can not be read is if it names the person.
 func (f *forgetting) letter(d *store.DeadLetter) bool {
-	return f.person.isKey(d.APIKey, d.Person) || hasID(f.person.has).letter(d) || d.EventID == "" && d.APIKey == "" && f.person.names(string(d.Event))
+	return f.person.isKey(scope(d.APIKey, d.Account), d.Person) || hasID(f.person.has).letter(d) || d.EventID == "" && d.APIKey == "" && f.person.names(string(d.Event))
 }
 
 func (f *forgetting) outcomes(ctx context.Context) error {
@@ -84,7 +84,7 @@ func (f *forgetting) outcomes(ctx context.Context) error {
 		if !f.cameBefore(o.Offset, o.Received) {
 			return store.Keep
 		}
-		if f.person.isKey(o.APIKey, o.Person) {
+		if f.person.isKey(scope(o.APIKey, o.Account), o.Person) {
 			f.result.Outcomes++
 			return f.would(store.Erase)
 		}

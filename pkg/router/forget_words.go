@@ -88,11 +88,7 @@ func newForgottenWords(ids map[store.PersonID]bool) *forgottenWords {
 
 func (p *forgottenPerson) has(id store.PersonID) bool {
 	ids := p.all()
-	if ids[id] {
-		return true
-	}
-	id.APIKey = ""
-	return ids[id]
+	return slices.ContainsFunc(id.Names(), func(id store.PersonID) bool { return ids[id] })
 }
 
 // isKey says whether a key by which a destination orders entries of an API key is one of the person's ids, in any case of letters: destinations may take any of

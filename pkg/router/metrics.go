@@ -190,6 +190,12 @@ var (
 	laneOldest    = prometheus.NewDesc("router_lane_oldest_seconds", "Age of the oldest entry, 0 when empty.", laneLabels, nil)
 	laneState     = prometheus.NewDesc("router_lane_state", "1 for the state that the lane is in.", append(laneLabels[:4:4], "state"), nil)
 	laneSince     = prometheus.NewDesc("router_lane_since_seconds", "When the lane got into the state blocked or paused, in Unix seconds; 0 in others.", laneLabels, nil)
+	// Of destinations that deliver to accounts there are no series of each account's lanes: there may be thousands.
+	accountEntries = prometheus.NewDesc("router_accounts_entries", "Entries of all accounts of the destination that are not finished.", []string{"destination"}, nil)
+	accountBytes   = prometheus.NewDesc("router_accounts_bytes", "Bytes on disk of the lanes of all accounts of the destination.", []string{"destination"}, nil)
+	accountOldest  = prometheus.NewDesc("router_accounts_oldest_seconds", "Age of the oldest entry of any account of the destination.", []string{"destination"}, nil)
+	accountLanes   = prometheus.NewDesc("router_accounts_lanes", "Lanes with entries of the destination's accounts, by state.", []string{"destination", "state"}, nil)
+
 	logBytes      = prometheus.NewDesc("router_log_bytes", "Bytes of the log on disk: live, bulk.", []string{"log"}, nil)
 	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", []string{"log"}, nil)
 	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
@@ -212,7 +218,7 @@ var (
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeDamaged, storeCheck, jitsuQueue, refusedAPIKey,
+		accountEntries, accountBytes, accountOldest, accountLanes, laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeDamaged, storeCheck, jitsuQueue, refusedAPIKey,
 		outcomes, outcomeBytes, outcomesGone, identityCount, identityGone, kvEntries, kvBytes, kvDropped,
 		deadLetters, deadLetterBytes, deadLetterOldest, deadLetterReplays, deadLetterMost,
 	} {
@@ -227,7 +233,19 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	queue := map[string]int64{}
-	for _, s := range r.Status() {
+	all := r.Status()
+	var accounts []AccountsStatus
+	all, accounts = r.withoutAccounts(all)
+	for _, sum := range accounts {
+		gauge(accountEntries, float64(sum.Entries), sum.Destination)
+		gauge(accountBytes, float64(sum.Bytes), sum.Destination)
+		gauge(accountOldest, sum.OldestSeconds, sum.Destination)
+		for _, state := range []State{Flowing, Paused, Blocked, Parked, Swapping} {
+			gauge(accountLanes, float64(sum.States[state]), sum.Destination, string(state))
+		}
+		queue[sum.Destination] += sum.Entries
+	}
+	for _, s := range all {
 		n := s.Name
 		labels := []string{n.Destination, n.Hub, n.Account, n.Lane}
 		gauge(laneEntries, float64(s.Entries), labels...)

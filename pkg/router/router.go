@@ -96,6 +96,7 @@ type Router struct {
 
 	forgetTurn chan struct{} // capacity 1: whoever has put something in may forget a person
 
+	joins    atomic.Int64  // how often what waited was moved
 	joinTurn chan struct{} // capacity 1: whoever has put something in may move or give up what waits for accounts; after routing
 
 	rerouted chan struct{} // capacity 1: refusals are to be worked out anew

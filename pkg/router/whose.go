@@ -78,11 +78,13 @@ func CheckAccount(account string) error {
 
 // scopeOf is within which events teach each other whose ids are whose: an API key, of each of its accounts apart. No account can be named so that it gets into another one's: ids of
 // API keys hold no NUL.
-func scopeOf(ev *event.Event) string {
-	if ev.Account == "" {
-		return ev.APIKey
+func scopeOf(ev *event.Event) string { return scope(ev.APIKey, ev.Account) }
+
+func scope(apiKey, account string) string {
+	if account == "" {
+		return apiKey
 	}
-	return ev.APIKey + "\x00" + ev.Account
+	return store.AnyAccount(apiKey) + account
 }
 
 // Whose returns the event as a route that delivers to accounts gets it, with its account: that of its token or API key, else, of what a server posted, the one that the route's

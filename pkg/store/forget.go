@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -61,6 +62,32 @@ func (s *Store) Forgets() (live, bulk uint64) {
 	return set.live, set.bulk
 }
 
+// accountMark parts an API key from the account within which an id is known. No id of an API key holds one.
+const accountMark = "\x00"
+
+// AnyAccount is PersonID.APIKey of an id in whatever account of an API key.
+func AnyAccount(apiKey string) string { return apiKey + accountMark }
+
+// Names are what stands for an id: itself, the same id in whatever account of its API key, and with whatever API key.
+func (id PersonID) Names() []PersonID { return append([]PersonID{id}, id.wider()...) }
+
+// wider is Names without the id itself.
+func (id PersonID) wider() (all []PersonID) {
+	if apiKey, account, ok := strings.Cut(id.APIKey, accountMark); ok && account != "" {
+		all = append(all, PersonID{Kind: id.Kind, APIKey: AnyAccount(apiKey), Value: id.Value})
+	}
+	if id.APIKey != "" {
+		all = append(all, PersonID{Kind: id.Kind, Value: id.Value})
+	}
+	return all
+}
+
+// Account is the account within which an id is known, and the API key; "" for none.
+func (id PersonID) Account() (apiKey, account string) {
+	apiKey, account, _ = strings.Cut(id.APIKey, accountMark)
+	return apiKey, account
+}
+
 // Forgotten says whether an id is that of a person who is forgotten, as one of its own API key or of all.
 func (s *Store) Forgotten(id PersonID) (f Forgotten, ok bool) {
 	set := s.forgotten.Load()
@@ -68,9 +95,8 @@ func (s *Store) Forgotten(id PersonID) (f Forgotten, ok bool) {
 		return f, false
 	}
 	mark, ok := set.marks[s.forgottenHash(id)]
-	if !ok && id.APIKey != "" {
-		id.APIKey = ""
-		mark, ok = set.marks[s.forgottenHash(id)]
+	for wider := id.wider(); !ok && len(wider) > 0; wider = wider[1:] {
+		mark, ok = set.marks[s.forgottenHash(wider[0])]
 	}
 	mark.EmailKnown = set.emails[toMillis(mark.At)]
 	return mark.Forgotten, ok
@@ -150,7 +176,7 @@ func (s *Store) ExpandPerson(ctx context.Context, ids []PersonID, most int) ([]P
 			switch {
 			case found[email]:
 				found[own] = true
-			case named[own], named[PersonID{Kind: id.Kind, Value: id.Value}]: // another one may have become somebody else's since it was found
+			case slices.ContainsFunc(own.Names(), func(id PersonID) bool { return named[id] }): // another one may have become somebody else's since it was found
 				found[email], found[own] = true, true
 			}
 			if len(found) > most {
