@@ -1,0 +1,276 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/log"
+	"eventrouter/pkg/store"
+)
+
+// crowd is a destination with many accounts, of which the first may fail: by turns they hang, break down and refuse.
+type crowd struct {
+	mu      sync.Mutex
+	failing int
+	latency []time.Duration // from receipt to answer, of accounts that never fail
+	first   int             // of those
+	done    int
+	ids     map[string]int // by account
+}
+
+func (c *crowd) Plan(ev *event.Event) ([]destinations.Plan, error) {
+	return []destinations.Plan{{Account: ev.Account, Lane: "contacts", Key: "a@b.co", ID: "a@b.co"}}, nil
+}
+
+func (c *crowd) Lanes() []destinations.LaneSpec {
+	return []destinations.LaneSpec{{Name: "contacts", MaxKeys: 100, InFlight: 16}, {Name: "events", MaxEntries: 500, InFlight: 4}}
+}
+
+func (c *crowd) Hub(account string) string { return "hub-" + account }
+
+func (c *crowd) Acquire(context.Context, string, string) (destinations.Permit, error) {
+	return permit{}, nil
+}
+
+func (c *crowd) Send(ctx context.Context, _ destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
+	n, _ := strconv.Atoi(batch[0].Plan.Account)
+	out := make([]destinations.Outcome, len(batch))
+	c.mu.Lock()
+	fails := n < c.failing
+	c.mu.Unlock()
+	if fails {
+		var err error
+		switch n % 3 {
+		case 0:
+			select {
+			case <-ctx.Done():
+			case <-time.After(30 * time.Second):
+			}
+			err = destinations.Unavailable(errors.New("timeout"))
+		case 1:
+			time.Sleep(20 * time.Millisecond)
+			err = errors.New("500")
+		default:
+			time.Sleep(20 * time.Millisecond)
+			err = destinations.Block(errors.New("401"), destinations.AccountScope, time.Time{})
+		}
+		for i := range out {
+			out[i].Err = err
+		}
+		return out
+	}
+	time.Sleep(20 * time.Millisecond)
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done += len(batch)
+	if n >= c.first {
+		for _, e := range batch {
+			c.latency = append(c.latency, now.Sub(e.Event.Received))
+		}
+	}
+	return out
+}
+
+// crowdRig is a router with a crowd on the disk of this machine.
+type crowdRig struct {
+	tb    testing.TB
+	crowd *crowd
+	log   *log.Log
+	store *store.Store
+	r     *Router
+	stop  func()
+	n     int
+}
+
+func newCrowdRig(tb testing.TB, connected bool) *crowdRig {
+	tb.Helper()
+	dir := tb.TempDir()
+	g := &crowdRig{tb: tb, crowd: &crowd{first: 50}}
+	var err error
+	if g.store, err = store.Open(filepath.Join(dir, "store"), store.Options{}); err != nil {
+		tb.Fatal(err)
+	}
+	if g.log, err = log.Open(filepath.Join(dir, "log"), log.Options{}); err != nil {
+		tb.Fatal(err)
+	}
+	route := Route{Name: "customers", Type: "fake", Destination: g.crowd, Lanes: config.LaneLimits{OnFull: config.DeadLetterOldest}, Retry: config.Retry{MaxAge: time.Hour, MaxDelay: 5 * time.Minute}}
+	if connected {
+		route.Connection = "app"
+	}
+	g.r, err = New(Options{Log: g.log, Store: g.store, Routes: []Route{route}, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- g.r.Run(ctx) }()
+	g.stop = func() {
+		cancel()
+		if err := errors.Join(<-done, g.log.Close(), g.store.Close()); err != nil {
+			tb.Error(err)
+		}
+	}
+	return g
+}
+
+// post posts an event of each of these accounts.
+func (g *crowdRig) post(accounts ...int) {
+	recs := make([][]byte, len(accounts))
+	for i, a := range accounts {
+		g.n++
+		ev := event.Event{ID: strconv.Itoa(g.n), APIKey: "key", Account: strconv.Itoa(a), Server: true, Received: time.Now(), JSON: []byte(`{"event_type":"user_identify","user":{"email":"a@b.co"}}`)}
+		recs[i] = ev.AppendTo(nil)
+	}
+	if err := g.log.Append(recs...); err != nil {
+		g.tb.Fatal(err)
+	}
+}
+
+// await waits until so many events are delivered.
+func (g *crowdRig) await(done int) {
+	for {
+		g.crowd.mu.Lock()
+		n := g.crowd.done
+		g.crowd.mu.Unlock()
+		if n >= done {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func sequence(from, to int) (all []int) {
+	for i := from; i < to; i++ {
+		all = append(all, i)
+	}
+	return all
+}
+
+// BenchmarkAccounts has 1,000 accounts post 500 events a second for ten seconds, twice: while all is well, and while 50 of them hang, break down and refuse. It reports the 99th percentile of the
+// other accounts' latencies, from receipt to answer, where an answer takes 20 ms, and the ratio of the two.
+func BenchmarkAccounts(b *testing.B) {
+	const accounts, seconds, perTick = 1000, 10, 5
+	for range b.N {
+		g := newCrowdRig(b, true)
+		g.post(sequence(0, accounts)...)
+		g.await(accounts) // lanes are made
+		p99 := func(failing int) time.Duration {
+			g.crowd.mu.Lock()
+			g.crowd.failing, g.crowd.latency = failing, nil
+			g.crowd.mu.Unlock()
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for i := range seconds * 100 {
+				<-tick.C
+				for j := range perTick {
+					g.post((i*perTick + j) * 7 % accounts)
+				}
+			}
+			time.Sleep(200 * time.Millisecond)
+			g.crowd.mu.Lock()
+			defer g.crowd.mu.Unlock()
+			slices.Sort(g.crowd.latency)
+			return g.crowd.latency[len(g.crowd.latency)*99/100]
+		}
+		well := p99(0)
+		ill := p99(50)
+		g.stop()
+		b.ReportMetric(float64(well.Microseconds())/1000, "p99-well-ms")
+		b.ReportMetric(float64(ill.Microseconds())/1000, "p99-with-50-failing-ms")
+		b.ReportMetric(float64(ill)/float64(well), "ratio")
+	}
+}
+
+// BenchmarkAccountsAtRest reports what accounts take in memory: resident, with all at work, and when they have had nothing to do for a while.
+func BenchmarkAccountsAtRest(b *testing.B) {
+	for _, accounts := range []int{1000, 10_000} {
+		b.Run(strconv.Itoa(accounts), func(b *testing.B) {
+			for range b.N {
+				before := residentKiB()
+				g := newCrowdRig(b, true)
+				for i := 0; i < accounts; i += 500 {
+					g.post(sequence(i, i+500)...)
+				}
+				g.await(accounts)
+				working, goroutines := residentKiB(), runtime.NumGoroutine()
+				for len(g.r.allAccounts()) > 0 {
+					time.Sleep(time.Second)
+				}
+				time.Sleep(time.Second)
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				b.ReportMetric(float64(working-before)/float64(accounts), "resident-KiB/account-at-work")
+				b.ReportMetric(float64(goroutines), "goroutines-at-work")
+				b.ReportMetric(float64(m.HeapAlloc+m.StackInuse)/1024/float64(accounts), "heap+stack-KiB/account-at-rest")
+				b.ReportMetric(float64(runtime.NumGoroutine()), "goroutines-at-rest")
+				b.ReportMetric(float64(residentKiB())/1024, "resident-MiB-at-rest")
+				g.stop()
+			}
+		})
+	}
+}
+
+func residentKiB() int {
+	data, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(data)) {
+		if n, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, _ := strconv.Atoi(strings.Fields(n)[0])
+			return kib
+		}
+	}
+	return 0
+}
+
+// BenchmarkSorterAccounts sorts and delivers events of one account, and of 1,000 by turns.
+func BenchmarkSorterAccounts(b *testing.B) {
+	for _, accounts := range []int{1, 1000} {
+		b.Run(fmt.Sprint(accounts), func(b *testing.B) {
+			g := newCrowdRig(b, true)
+			g.crowd.first = accounts
+			g.post(sequence(0, accounts)...)
+			g.await(accounts)
+			const events = 100_000
+			all := make([]int, 1000)
+			b.ResetTimer()
+			for range b.N {
+				done := g.n
+				for i := 0; i < events; i += len(all) {
+					for j := range all {
+						all[j] = (i + j) % accounts
+					}
+					g.post(all...)
+				}
+				for {
+					if live, _ := g.r.Unsorted(); live == 0 {
+						break
+					}
+					time.Sleep(time.Millisecond)
+				}
+				b.StopTimer()
+				g.await(done + events)
+				b.StartTimer()
+			}
+			b.ReportMetric(float64(b.N*events)/b.Elapsed().Seconds(), "events/s-sorted")
+			g.stop()
+		})
+	}
+}
