@@ -1,7 +1,6 @@
 package portal
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -47,31 +46,20 @@ func (p *Portal) API() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, APIPath), "/")
-		if strings.TrimSuffix(rest, "/") != "connection" {
-			answerJSON(w, http.StatusNotFound, problem{"there is no such page"})
+		answer := map[string]func(http.ResponseWriter, *http.Request, config.App, string){
+			"GET": p.tell, "HEAD": p.tell, "POST": p.link, "PATCH": p.choose, "DELETE": p.disconnect,
+		}[r.Method]
+		if strings.TrimSuffix(rest, "/") != "connection" || answer == nil {
+			notFound(w)
 			return
 		}
 		cfg, ok := p.opts.App(name)
 		if !ok {
-			answerJSON(w, http.StatusNotFound, problem{"there is no such app"})
+			refuse(w, connections.ErrNoApp)
 			return
 		}
-		account, ok := p.authenticate(w, r, name)
-		if !ok {
-			return
-		}
-		switch r.Method {
-		case http.MethodGet, http.MethodHead:
-			answerJSON(w, http.StatusOK, p.standing(cfg, account, languageOf(r)))
-		case http.MethodPost:
-			p.link(w, r, name, account)
-		case http.MethodPatch:
-			p.choose(w, r, cfg, account)
-		case http.MethodDelete:
-			p.disconnect(w, r, name, account)
-		default:
-			w.Header().Set("Allow", "GET, HEAD, POST, PATCH, DELETE")
-			answerJSON(w, http.StatusMethodNotAllowed, problem{"use GET, POST, PATCH or DELETE"})
+		if account, ok := p.authenticate(w, r, name); ok {
+			answer(w, r, cfg, account)
 		}
 	})
 }
@@ -79,23 +67,26 @@ func (p *Portal) API() http.Handler {
 // authenticate returns the account that the request's token speaks for, or refuses the request.
 func (p *Portal) authenticate(w http.ResponseWriter, r *http.Request, app string) (account string, ok bool) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		answerJSON(w, http.StatusUnauthorized, problem{"the header Authorization: Bearer must have a token of the end user"})
-		return "", false
+	if !strings.EqualFold(scheme, "Bearer") {
+		token = ""
 	}
 	account, err := p.opts.Verify(app, []byte(strings.TrimSpace(token)))
 	switch {
 	case err == nil:
 		return account, true
 	case errors.Is(err, endusers.ErrUnavailable):
-		w.Header().Set("Retry-After", "10")
-		answerJSON(w, http.StatusServiceUnavailable, problem{endusers.ErrUnavailable.Error()})
+		w.Header().Set("Retry-After", "5")
+		answerJSON(w, http.StatusServiceUnavailable, problem{"Tokens can not be verified at the moment, try again later", endusers.ErrUnavailable.Error()})
 	default:
-		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-		answerJSON(w, http.StatusUnauthorized, problem{err.Error()}) // a Refusal quotes nothing
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		answerJSON(w, http.StatusUnauthorized, problem{"The token is not taken", err.Error()}) // a Refusal quotes nothing
 	}
 	return "", false
+}
+
+// tell answers GET.
+func (p *Portal) tell(w http.ResponseWriter, r *http.Request, cfg config.App, account string) {
+	answerJSON(w, http.StatusOK, p.standing(cfg, account, languageOf(r)))
 }
 
 func (p *Portal) standing(cfg config.App, account, language string) standing {
@@ -130,14 +121,14 @@ func (p *Portal) standing(cfg config.App, account, language string) standing {
 }
 
 // link answers POST with an install link.
-func (p *Portal) link(w http.ResponseWriter, r *http.Request, app, account string) {
+func (p *Portal) link(w http.ResponseWriter, r *http.Request, cfg config.App, account string) {
 	var ask struct {
 		ReturnURL string `json:"return_url"`
 	}
-	if !read(w, r, &ask, `the body must be empty or JSON like {"return_url":"https://app.example.com/settings"}`) {
+	if !read(w, r, &ask, `write {}, or {"return_url": "https://app.example.com/settings"}`) {
 		return
 	}
-	address, expires, err := p.opts.Connections.Link(app, account, ask.ReturnURL)
+	address, expires, err := p.opts.Connections.Link(cfg.Name, account, ask.ReturnURL)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -151,19 +142,19 @@ func (p *Portal) link(w http.ResponseWriter, r *http.Request, app, account strin
 // choose answers PATCH: what it does not name stays as it was.
 func (p *Portal) choose(w http.ResponseWriter, r *http.Request, cfg config.App, account string) {
 	var more connections.Chosen
-	if !read(w, r, &more, `the body must be JSON like {"options":{"marketing":false},"app_events":{"Contact Created":true}}`) {
+	if !read(w, r, &more, `write {"options": {"marketing": false}, "app_events": {"Contact Created": true}}`) {
 		return
 	}
 	if err := p.opts.Connections.Choose(r.Context(), cfg.Name, account, more); err != nil {
 		refuse(w, err)
 		return
 	}
-	answerJSON(w, http.StatusOK, p.standing(cfg, account, languageOf(r)))
+	p.tell(w, r, cfg, account)
 }
 
-// disconnect answers DELETE. It goes on when the person is gone.
-func (p *Portal) disconnect(w http.ResponseWriter, r *http.Request, app, account string) {
-	done, err := p.opts.Connections.Disconnect(context.WithoutCancel(r.Context()), app, account)
+// disconnect answers DELETE.
+func (p *Portal) disconnect(w http.ResponseWriter, r *http.Request, cfg config.App, account string) {
+	done, err := p.opts.Connections.Disconnect(r.Context(), cfg.Name, account)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -174,26 +165,30 @@ func (p *Portal) disconnect(w http.ResponseWriter, r *http.Request, app, account
 	}{done.Hub, done.Revoked})
 }
 
-// read reads a body that may be empty, or refuses the request.
-func read(w http.ResponseWriter, r *http.Request, v any, must string) bool {
+// read reads a body, or refuses the request and says what to write.
+func read(w http.ResponseWriter, r *http.Request, v any, write string) bool {
 	dec := json.NewDecoder(io.LimitReader(r.Body, maxAsk))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		answerJSON(w, http.StatusBadRequest, problem{must})
+	if err := dec.Decode(v); err != nil {
+		answerJSON(w, http.StatusBadRequest, problem{"The body is not what this route takes", write})
 		return false
 	}
 	return true
 }
 
+// refuse answers with what went wrong. What the store or HubSpot says is for those who run the router.
 func refuse(w http.ResponseWriter, err error) {
-	status, text := http.StatusServiceUnavailable, "that is not possible at the moment: try again later"
-	for _, known := range []error{connections.ErrNoApp, connections.ErrNotConnected, connections.ErrAccount, connections.ErrReturnURL, connections.ErrNoOption} {
-		if errors.Is(err, known) {
-			status, text = http.StatusBadRequest, known.Error()
-			if known == connections.ErrNoApp || known == connections.ErrNotConnected {
-				status = http.StatusNotFound
-			}
-		}
+	switch {
+	case errors.Is(err, connections.ErrNoApp):
+		answerJSON(w, http.StatusNotFound, problem{"No such app", "it is none of apps in the configuration"})
+	case errors.Is(err, connections.ErrNotConnected):
+		answerJSON(w, http.StatusNotFound, problem{"The account is not connected", ""})
+	case errors.Is(err, connections.ErrAccount), errors.Is(err, connections.ErrReturnURL):
+		answerJSON(w, http.StatusBadRequest, problem{"The link is not made", err.Error()})
+	case errors.Is(err, connections.ErrNoOption):
+		answerJSON(w, http.StatusBadRequest, problem{"No such option", "the app has no option, or no app event, of that name"})
+	default:
+		w.Header().Set("Retry-After", "10")
+		answerJSON(w, http.StatusServiceUnavailable, problem{"It can not be done now", "try again later"})
 	}
-	answerJSON(w, status, problem{text})
 }

@@ -15,6 +15,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"html/template"
+	"io"
 	"net/http"
 	"strings"
 
@@ -124,7 +125,7 @@ func show(w http.ResponseWriter, r *http.Request, cfg config.App) {
 	said := inLanguage(language, cfg.Portal.Title)
 	var body bytes.Buffer
 	if err := page.Execute(&body, pageData{language, said, scriptData{cfg.Name, language, append([]string{}, cfg.Portal.Parents...), said}}); err != nil {
-		answerJSON(w, http.StatusInternalServerError, problem{"the page can not be made"})
+		answerJSON(w, http.StatusInternalServerError, problem{"The page can not be made", ""})
 		return
 	}
 	h := w.Header()
@@ -149,13 +150,21 @@ func policy(parents []string) string {
 		"require-trusted-types-for 'script'; frame-ancestors " + ancestors
 }
 
-// problem is a refusal, as all answers of the router's are.
+// problem is a refusal, in the form of all that the router refuses.
 type problem struct {
 	Message string `json:"message"`
+	Error   string `json:"error"` // where, or what to do
+}
+
+// notFound is the answer that the router has for every path that it does not know.
+func notFound(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = io.WriteString(w, "404 page not found")
 }
 
 func answerJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // to a buffer of the server's
 }
