@@ -45,7 +45,7 @@ func TestOpenAPISecrets(t *testing.T) {
 	r := newRigs(t)
 	secrets := map[string]string{"client": "js.change-me", "server": "s2s.change-me", "admin": "admin.change-me", "no": "no-such-secret"}
 	for _, o := range s.operations() {
-		if o.secret == "none" {
+		if o.secret == "none" || o.secret == "token" { // tokens are the team's own
 			continue
 		}
 		t.Run(o.String(), func(t *testing.T) {

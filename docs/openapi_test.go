@@ -221,7 +221,7 @@ func TestOpenAPI(t *testing.T) {
 		if text(member(o.Node, "summary")) == "" || member(o.Node, "tags") == nil || !tags[text(member(o.Node, "tags").Content[0])] {
 			t.Errorf("%s has no summary or no known tag", o)
 		}
-		if member(o.Node, "security") == nil || !slices.Contains([]string{"client", "server", "either", "server or admin", "admin", "none"}, o.secret) || (o.secret == "none") != (len(o.schemes) == 0) {
+		if member(o.Node, "security") == nil || !slices.Contains([]string{"client", "server", "either", "server or admin", "admin", "token", "none"}, o.secret) || (o.secret == "none") != (len(o.schemes) == 0) {
 			t.Errorf("%s: security and x-secret %q do not say whose secret it takes", o, o.secret)
 		}
 		for _, scheme := range o.schemes {

@@ -348,7 +348,7 @@ func TestAppEventDryRun(t *testing.T) {
 			{path, "s2s.app", "account is missing"},
 			{path + "&account=a1", "js.app", "isn't a server secret"},
 			{path + "&account=a1", r.token("a1"), "The token is not found"},
-			{"/api/v1/events/dry-run?account=a1&route=/api/v1/apps/zz/events", "s2s.app", "there is no such app"},
+			{"/api/v1/events/dry-run?account=a1&route=/api/v1/apps/zz/events", "s2s.app", "There is no such app"},
 		} {
 			if got := string(r.request("POST", c[0], c[1], `{"name":"Contact Created","payload":{"email":"x@example.com"}}`).Body()); !strings.Contains(got, c[2]) {
 				t.Errorf("%s: got %s, want %s", c[0], got, c[2])

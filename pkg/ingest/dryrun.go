@@ -176,10 +176,10 @@ func (s *Server) tryApp(ctx *fasthttp.RequestCtx, b *batch, name, account string
 	app := s.apps.Load().apps[name]
 	switch {
 	case app == nil:
-		return Tried{}, &refusal{status: fasthttp.StatusBadRequest, reason: reasonBody, message: "route: there is no such app"}
+		return Tried{}, &refusal{status: fasthttp.StatusBadRequest, reason: reasonBody, message: "There is no such app", detail: "route names it"}
 	case account == "":
 		return Tried{}, &refusal{
-			status: fasthttp.StatusBadRequest, reason: reasonBody, message: "account is missing: an end user's token would say it", detail: "write ?route=/api/v1/apps/" + name + "/events&account=…",
+			status: fasthttp.StatusBadRequest, reason: reasonBody, message: "The account is missing", detail: "an end user's token would say it: write ?route=/api/v1/apps/" + name + "/events&account=…",
 		}
 	}
 	tried := Tried{APIKey: app.source.id}

@@ -194,6 +194,8 @@ func (s *Server) Handler(ctx *fasthttp.RequestCtx) {
 		return // with the body read
 	case e == nil && ctx.IsOptions() && appOfPath(path) != "":
 		allowAnyOrigin(ctx)
+	case e == nil && appOfPath(path) != "":
+		s.notFound(ctx) // by another method
 	case e != nil && ctx.IsOptions():
 		s.preflight(ctx, e)
 	case e == nil && (s.page(ctx, string(path)) || s.segmentPage(ctx, path) || s.staticFile(ctx, path) || s.adminPage(ctx, path) || s.mounted(ctx)):
