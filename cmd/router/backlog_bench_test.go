@@ -319,3 +319,32 @@ func BenchmarkRestart(b *testing.B) {
 	}
 	b.ReportMetric(median(took), "first-delivery-s")
 }
+
+// BenchmarkLanesAtStart starts a router with 1,000,000 entries in lanes, five times, and reports the median time from its start to the first call that HubSpot gets, and what it has used of a
+// core by then.
+func BenchmarkLanesAtStart(b *testing.B) {
+	const entries, starts = 1_000_000, 5
+	binary := buildRouter(b)
+	for b.Loop() {
+		l := newBacklog(b, binary)
+		l.old, l.people = entries, entries/10
+		c := startChild(b, binary, l.config)
+		l.fill(c, entries)
+		c.kill()
+		l.answer()
+		var took, used []float64
+		for range starts {
+			l.first.Store(0)
+			c = startChild(b, binary, l.config)
+			for l.first.Load() == 0 {
+				time.Sleep(5 * time.Millisecond) // another process
+			}
+			used = append(used, c.cpu(b).Seconds())
+			took = append(took, time.Unix(0, l.first.Load()).Sub(c.started).Seconds())
+			c.kill()
+		}
+		l.stop()
+		b.ReportMetric(median(took), "first-delivery-s")
+		b.ReportMetric(median(used), "first-delivery-cpu-s")
+	}
+}
