@@ -39,6 +39,11 @@ func (g *gate) acquire(ctx context.Context, a *account, failing bool) bool {
 	select {
 	case <-w.granted:
 		return true
+	default:
+	}
+	select {
+	case <-w.granted:
+		return true
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
