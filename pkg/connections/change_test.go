@@ -90,7 +90,7 @@ func TestTheTeamIsToldLater(t *testing.T) {
 
 func copyDir(t *testing.T, from string) string {
 	t.Helper()
-	to := t.TempDir()
+	to := memoryDir(t)
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -74,7 +75,7 @@ func ringOf(t *testing.T, keys ...seal.Key) *seal.Ring {
 // newRig starts a service; to be called in a bubble.
 func newRig(t *testing.T, change ...func(*rig, *sandbox.Options)) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), keys: ringOf(t, mustKey(t))}
+	r := &rig{t: t, dir: memoryDir(t), keys: ringOf(t, mustKey(t))}
 	r.app = config.DefaultApp("crm")
 	r.app.ClientID, r.app.ClientSecret, r.app.RedirectURL = "client-1", secretText, home+"callback"
 	r.app.Scopes = []string{"oauth", "crm.objects.contacts.read", "crm.objects.contacts.write"}
@@ -100,6 +101,17 @@ func newRig(t *testing.T, change ...func(*rig, *sandbox.Options)) *rig {
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
+}
+
+// memoryDir is a directory in memory where there is one: the tests make thousands of syncs.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "router-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
