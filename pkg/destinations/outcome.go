@@ -104,8 +104,8 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // Unavailable says that the remote could not be reached, gave no answer in time, or that a gateway answered in its place (502, 503, 504, 52x): as far as one
 // can tell the entry has no part in it. Ambiguous and RetryAfter may be made of it. The entry is tried again as after any other error; but while nothing of its
-// lane goes through, the time does not count towards retry.max_age, so that an outage makes no dead letters. Where the lane's calls fail for one ID only, it counts
-// while other lanes of the hub flow.
+// lane goes through, the time does not count towards retry.max_age, so that an outage makes no dead letters. While other lanes of the hub flow
+// it counts half, and whole where the lane's calls fail for one ID only.
 func Unavailable(err error) error { return &UnavailableError{Err: err} }
 
 // IsUnavailable says whether err was made by Unavailable, or of one that was.

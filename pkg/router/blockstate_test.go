@@ -134,6 +134,42 @@ func TestUnavailableForOne(t *testing.T) {
 	f("d@b.co", event, "") // the lane's own outage
 }
 
+// TestUnavailableForTwo: two inputs that never get an answer, with nothing else in their lane, are given up after twice retry.max_age while other lanes of the hub flow, and never
+// in an outage of the hub.
+func TestUnavailableForTwo(t *testing.T) {
+	f := func(flowing func(age time.Duration) bool, want string) {
+		t.Helper()
+		inBubble(t, func(t *testing.T) {
+			g := newRig(t, newRemote(), func(r *Route) { r.Retry.MaxAge = 3 * time.Hour })
+			g.remote.answer = func(c call) []error {
+				if c.lane == "contacts" && c.entries[0].Plan.Key != "known@b.co" {
+					time.Sleep(30 * time.Second)
+					return []error{destinations.Ambiguous(destinations.Unavailable(errors.New("no answer in time")))}
+				}
+				return nil
+			}
+			g.start()
+			defer g.stop()
+			g.post(identify("known@b.co", 1))
+			time.Sleep(time.Second)
+			g.post(identify("a@b.co", 1), identify("d@b.co", 1))
+			for age := time.Duration(0); age < 7*time.Hour; age += 30 * time.Minute {
+				time.Sleep(30 * time.Minute)
+				if flowing(age) {
+					g.post(`{"event_type":"t","user":{"email":"known@b.co"}}`)
+				}
+				if age == 5*time.Hour {
+					g.want("dead letters after 5 h", deadReasons(g), "")
+				}
+			}
+			g.want("dead letters", deadReasons(g), want)
+		})
+	}
+	f(func(time.Duration) bool { return true }, "retries retries")
+	f(func(time.Duration) bool { return false }, "")
+	f(func(age time.Duration) bool { return age < 2*time.Hour }, "") // then the hub is gone
+}
+
 func deadReasons(g *rig) string {
 	g.t.Helper()
 	var reasons []string

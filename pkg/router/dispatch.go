@@ -18,6 +18,8 @@ const (
 	firstProbe = 5 * time.Second  // of a blocked lane without a time; then doubled
 	maxProbe   = 5 * time.Minute
 
+	hubFlows = time.Hour // so long after a call that went through a hub counts as one that flows
+
 	loudFailures = 3 // calls in a row that delivered nothing, before the log says so
 )
 
@@ -271,8 +273,12 @@ func (l *lane) pauseLocked(err error, u *unit, now time.Time) {
 		l.blockedFor -= s.outage
 		s.outage, s.cleared = 0, worked+1
 	case destinations.IsUnavailable(err): // an outage, as far as one can tell: nothing has gone through since the last failure
-		s.outage += now.Sub(s.judged)
-		l.blockedFor += now.Sub(s.judged)
+		spared := now.Sub(s.judged)
+		if worked > max(l.account.router.ticks(s.since), l.account.router.ticks(now)-int64(hubFlows)) {
+			spared /= 2 // other lanes of the hub flow: it may be the lane's outage, or several entries that never get an answer, which must come to an end
+		}
+		s.outage += spared
+		l.blockedFor += spared
 	}
 	s.judged = now
 	s.err = err
