@@ -46,10 +46,11 @@ func TestForgetOutlivesKills(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real time")
 	}
+	const rounds = 15
 	dir := memoryDir(t)
 	g := forgetRig(t, dir)
 	g.start()
-	for i := range 40 {
+	for i := range rounds {
 		var texts []string
 		for j := range 50 {
 			texts = append(texts, of(fmt.Sprintf("ann%d-%d", i, j), "user_identify", annAll, ""), of(fmt.Sprintf("p%d-%d", i, j), "page", annID, ""),
@@ -86,8 +87,8 @@ func TestForgetOutlivesKills(t *testing.T) {
 		}
 	}
 	got := g.events()
-	if n := strings.Count(got, "bob"); n != 40*50+40 || strings.Contains(got, "ann") || strings.Contains(got, "p1-") {
-		t.Errorf("%d events of the neighbour arrived, want %d; or some of the person", n, 40*50+40)
+	if n := strings.Count(got, "bob"); n != rounds*50+rounds || strings.Contains(got, "ann") || strings.Contains(got, "p1-") {
+		t.Errorf("%d events of the neighbour arrived, want %d; or some of the person", n, rounds*50+rounds)
 	}
 	if live, bulk := g.store.Forgets(); live+bulk != 0 {
 		t.Errorf("marks are left: %d, %d", live, bulk)
