@@ -184,12 +184,12 @@ func (c *counts) flush() {
 type gauges struct{ router *Router }
 
 var (
-	laneLabels    = []string{"destination", "hub", "account", "lane"}
-	laneEntries   = prometheus.NewDesc("router_lane_entries", "Entries that are not finished.", laneLabels, nil)
-	laneBytes     = prometheus.NewDesc("router_lane_bytes", "Bytes of a lane on disk.", laneLabels, nil)
-	laneOldest    = prometheus.NewDesc("router_lane_oldest_seconds", "Age of the oldest entry, 0 when empty.", laneLabels, nil)
-	laneState     = prometheus.NewDesc("router_lane_state", "1 for the state that the lane is in.", append(laneLabels[:4:4], "state"), nil)
-	laneSince     = prometheus.NewDesc("router_lane_since_seconds", "When the lane got into the state blocked or paused, in Unix seconds; 0 in others.", laneLabels, nil)
+	laneLabels  = []string{"destination", "hub", "account", "lane"}
+	laneEntries = prometheus.NewDesc("router_lane_entries", "Entries that are not finished.", laneLabels, nil)
+	laneBytes   = prometheus.NewDesc("router_lane_bytes", "Bytes of a lane on disk.", laneLabels, nil)
+	laneOldest  = prometheus.NewDesc("router_lane_oldest_seconds", "Age of the oldest entry, 0 when empty.", laneLabels, nil)
+	laneState   = prometheus.NewDesc("router_lane_state", "1 for the state that the lane is in.", append(laneLabels[:4:4], "state"), nil)
+	laneSince   = prometheus.NewDesc("router_lane_since_seconds", "When the lane got into the state blocked or paused, in Unix seconds; 0 in others.", laneLabels, nil)
 	// Of destinations that deliver to accounts there are no series of each account's lanes: there may be thousands.
 	accountEntries = prometheus.NewDesc("router_accounts_entries", "Entries of all accounts of the destination that are not finished.", []string{"destination"}, nil)
 	accountBytes   = prometheus.NewDesc("router_accounts_bytes", "Bytes on disk of the lanes of all accounts of the destination.", []string{"destination"}, nil)

@@ -15,7 +15,7 @@ type AccountsStatus struct {
 	Entries       int64         `json:"entries"`
 	Bytes         int64         `json:"bytes"`
 	OldestSeconds float64       `json:"oldest_seconds"`
-	States        map[State]int `json:"states"` // how many lanes with entries are in each
+	States        map[State]int `json:"states"`         // how many lanes with entries are in each
 	Listed        int           `json:"listed"`         // how many stand among the lanes
 	ListedEntries int64         `json:"listed_entries"` // and the entries of those
 }

@@ -71,7 +71,9 @@ func TestUnknownAccount(t *testing.T) {
 // TestFullAccount: a lane of an account at its limit gives up its own oldest, waiting or blocked, and refuses nobody.
 func TestFullAccount(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		g, w := accountRig(t, func(route *Route) { route.Lanes = config.LaneLimits{MaxAge: time.Minute, OnFull: config.DeadLetterOldest} })
+		g, w := accountRig(t, func(route *Route) {
+			route.Lanes = config.LaneLimits{MaxAge: time.Minute, OnFull: config.DeadLetterOldest}
+		})
 		defer g.stop()
 		w.connect("a2", "a2-h1")
 		g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 1))
@@ -128,15 +130,15 @@ func TestGateIsFair(t *testing.T) {
 	for try(greedy, false) {
 		held++
 	}
-	if held != 8 {
-		t.Errorf("one account holds %d of 64 places, want 8", held)
+	if held != 7 { // an eighth of the 57 that are free then
+		t.Errorf("one account holds %d of 64 places, want 7", held)
 	}
 	failing := 0
 	for try(&account{}, true) {
 		failing++
 	}
-	if failing != 64-8-16 {
-		t.Errorf("%d that fail got in, want %d", failing, 64-8-16)
+	if failing != 64-7-16 {
+		t.Errorf("%d that fail got in, want %d", failing, 64-7-16)
 	}
 	for i := range 16 {
 		if !try(&account{}, false) {
