@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -212,6 +213,17 @@ func TestConfusion(t *testing.T) {
 	body = body[:strings.LastIndexByte(body, '.')+1]
 	verify(t, v, body+base64.RawURLEncoding.EncodeToString(make([]byte, 64)), "", "the signature of the token is of none")
 	verify(t, v, body, "", "the signature of the token is of none")
+	// A key is good for its own algorithm only, also where it has really signed by another one.
+	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES384"}`)) + "." + strings.Split(body, ".")[1]
+	sum := sha512.Sum384([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, ec.key.(*ecdsa.PrivateKey), sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature := make([]byte, 96)
+	r.FillBytes(signature[:48])
+	s.FillBytes(signature[48:])
+	verify(t, v, text+"."+base64.RawURLEncoding.EncodeToString(signature), "", "the token is signed with ES384, and the app has no key for that")
 }
 
 // TestClaims: each claim that is wrong has a text of its own.
