@@ -254,7 +254,7 @@ func (l *loader) checkApp(s Settings, a App) {
 	check(a.RateLimit.EventsPerSecond == 0 || a.RateLimit.Burst > 0, "rate_limit.burst", "must be more than 0")
 	for _, p := range a.Portal.Parents {
 		u, err := url.Parse(p)
-		check(err == nil && isWebURL(p) && u.Path == "" && u.RawQuery == "", "portal.parents", "%s must be an origin, such as https://app.example.com", p)
+		check(err == nil && isWebURL(p) && u.Path == "" && u.RawQuery == "" && !strings.ContainsAny(p, "*;,'? "), "portal.parents", "%s must be an origin, such as https://app.example.com", p)
 	}
 	for _, rule := range a.Proxy.Allow {
 		check(proxyRule.MatchString(rule), "proxy.allow", "%q must be the name of a preset, or a method and a path as in: GET /crm/objects/2026-03/contacts/*", rule)

@@ -79,11 +79,15 @@ func (p *Portal) Pages(next http.Handler) http.Handler {
 			return
 		}
 		name, rest, _ := strings.Cut(path, "/")
-		if cfg, ok := p.opts.App(name); ok && rest == "portal" && reads {
+		if strings.TrimSuffix(rest, "/") != "portal" || !reads {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if cfg, ok := p.opts.App(name); ok {
 			show(w, r, cfg)
 			return
 		}
-		next.ServeHTTP(w, r)
+		refuse(w, connections.ErrNoApp)
 	})
 }
 

@@ -262,7 +262,7 @@ func TestFiles(t *testing.T) {
 	f("portal.js", "text/javascript", "same-origin")
 	f("portal.css", "text/css", "same-origin")
 	f("done.js", "text/javascript", "same-origin")
-	for _, what := range []string{"GET /connect/crm/connect.js", "GET /connect/none/portal", "POST /connect/crm/portal", "GET /connect/portal.html"} {
+	for _, what := range []string{"GET /connect/crm/connect.js", "POST /connect/crm/portal", "GET /connect/portal.html"} {
 		if w := r.ask(what, "", ""); w.Code != http.StatusNotFound || w.Body.String() != "404 page not found" {
 			t.Errorf("%s: %d %s", what, w.Code, w.Body)
 		}
