@@ -74,12 +74,12 @@ func TestOpenAPISecrets(t *testing.T) {
 	}
 }
 
-// connectionsSource is the source of what pkg/connections answers.
+// connectionsSource is the source of what pkg/connections and pkg/portal answer.
 func connectionsSource(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
-	for _, file := range []string{"http.go", "uninstall.go"} {
-		data, err := os.ReadFile("../pkg/connections/" + file)
+	for _, file := range []string{"connections/http.go", "connections/uninstall.go", "portal/account.go"} {
+		data, err := os.ReadFile("../pkg/" + file)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -44,7 +44,6 @@ type choice struct {
 // API answers {app}/connection below APIPath, for the account of the token.
 func (p *Portal) API() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
 		name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, APIPath), "/")
 		answer := map[string]func(http.ResponseWriter, *http.Request, config.App, string){
 			"GET": p.tell, "HEAD": p.tell, "POST": p.link, "PATCH": p.choose, "DELETE": p.disconnect,
@@ -53,6 +52,7 @@ func (p *Portal) API() http.Handler {
 			notFound(w)
 			return
 		}
+		w.Header().Set("Cache-Control", "no-store")
 		cfg, ok := p.opts.App(name)
 		if !ok {
 			refuse(w, connections.ErrNoApp)

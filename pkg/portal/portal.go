@@ -101,7 +101,7 @@ func (a asset) serve(w http.ResponseWriter, r *http.Request) {
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 		h.Set("Access-Control-Allow-Origin", "*")
 	}
-	if r.Header.Get("If-None-Match") == a.tag {
+	if known := r.Header.Get("If-None-Match"); known == "*" || strings.Contains(known, a.tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
