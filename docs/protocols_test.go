@@ -142,7 +142,7 @@ func TestRoutes(t *testing.T) {
 			switch { // there are no apps
 			case method == "POST" && path == "/api/v1/connections":
 				want = http.StatusBadRequest
-			case method == "DELETE" && path == "/api/v1/connections", strings.HasPrefix(path, "/connect/"), strings.HasPrefix(path, "/api/v1/apps/"):
+			case method == "DELETE" && path == "/api/v1/connections", strings.HasPrefix(path, "/connect/{app}/"), strings.HasPrefix(path, "/api/v1/apps/"):
 				want = http.StatusNotFound
 			}
 			if status, message := answer(t, method, "http://"+d.router+path+"?token="+secret+query, body); status != want {
