@@ -19,6 +19,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/log"
+	"eventrouter/pkg/proxy"
 	"eventrouter/pkg/router"
 	"eventrouter/pkg/store"
 )
@@ -75,6 +76,9 @@ func registered(t *testing.T) map[string][]string {
 	}
 	if _, err := ingest.NewCertificate(config.TLS{}, ingest.CertificateOptions{Registerer: d}); err == nil {
 		t.Fatal("a certificate of no file")
+	}
+	if _, err := proxy.New(proxy.Options{Registerer: d}); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := connections.New(connections.Options{Store: st, Registerer: d}); err != nil {
 		t.Fatal(err)

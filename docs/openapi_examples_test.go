@@ -27,7 +27,7 @@ import (
 func TestOpenAPIExamples(t *testing.T) {
 	t.Parallel()
 	s := loadSpec(t)
-	x := &exampleRun{spec: s, rigs: newRigs(t), schemas: s.compiler(t), source: ingestSource(t) + routerSource(t) + connectionsSource(t)}
+	x := &exampleRun{spec: s, rigs: newRigs(t), schemas: s.compiler(t), source: ingestSource(t) + routerSource(t) + connectionsSource(t) + proxySource(t)}
 	for _, o := range s.operations() {
 		t.Run(o.String(), func(t *testing.T) {
 			t.Parallel()
@@ -80,6 +80,20 @@ func connectionsSource(t *testing.T) string {
 	var all strings.Builder
 	for _, file := range []string{"connections/http.go", "connections/uninstall.go", "portal/account.go"} {
 		data, err := os.ReadFile("../pkg/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(data)
+	}
+	return all.String()
+}
+
+// proxySource is the source of what pkg/proxy answers.
+func proxySource(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, file := range []string{"proxy.go", "forward.go"} {
+		data, err := os.ReadFile("../pkg/proxy/" + file)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,12 +71,15 @@ func holdsAny(text string, secrets []string) bool {
 }
 
 // allowOrigins lets pages of all origins call: no browser sends a token by itself, so that whoever has one may use it wherever they are.
-func allowOrigins(h *fasthttp.ResponseHeader) {
+func allowOrigins(h *fasthttp.ResponseHeader, preflight bool) {
 	h.Set(fasthttp.HeaderAccessControlAllowOrigin, "*")
-	h.Set(fasthttp.HeaderAccessControlMaxAge, "86400")
-	h.Set(fasthttp.HeaderAccessControlAllowMethods, strings.Join(methods, ", "))
-	h.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, X-Auth-Token, "+accountHeader+", "+strings.Join(sentHeaders, ", "))
+	h.Set(fasthttp.HeaderCacheControl, "no-store") // whose data it is does not stand in the address
+	if preflight {
+		h.Set(fasthttp.HeaderAccessControlMaxAge, "86400")
+		h.Set(fasthttp.HeaderAccessControlAllowMethods, strings.Join(methods, ", "))
+		h.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, X-Auth-Token, "+accountHeader+", "+strings.Join(sentHeaders, ", "))
+		return
+	}
 	h.Set(fasthttp.HeaderAccessControlExposeHeaders, "Retry-After, Etag, Deprecation, Sunset, X-HubSpot-Correlation-Id, X-HubSpot-RateLimit-Max, X-HubSpot-RateLimit-Remaining, "+
 		"X-HubSpot-RateLimit-Interval-Milliseconds")
-	h.Set(fasthttp.HeaderCacheControl, "no-store") // whose data it is does not stand in the address
 }

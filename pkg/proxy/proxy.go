@@ -148,7 +148,7 @@ type callKey struct{}
 
 // Admit says before the body of a request is read whether it is to be forwarded, and how long it may be. Where it says no it has answered.
 func (p *Proxy) Admit(ctx *fasthttp.RequestCtx) (maxBody int, ok bool) {
-	allowOrigins(&ctx.Response.Header)
+	allowOrigins(&ctx.Response.Header, ctx.IsOptions())
 	if ctx.IsOptions() { // a browser asks whether it may call; the headers tell
 		ctx.SetStatusCode(fasthttp.StatusNoContent)
 		return 0, false
@@ -179,6 +179,9 @@ func (p *Proxy) admit(ctx *fasthttp.RequestCtx, c *call) *refusal {
 	}
 	name, _, _ := strings.Cut(rest, "/")
 	if c.app = (*p.apps.Load())[name]; c.app == nil {
+		if _, ok := p.opts.ServerKey(ctx); !ok { // which apps there are is for those who have a key
+			return unknownToken(ctx)
+		}
 		return &refusal{status: fasthttp.StatusNotFound, reason: "app", message: "There is no such app", detail: "apps are named in the router's configuration, under apps"}
 	}
 	c.path = rest[len(name):]
@@ -222,7 +225,7 @@ func badPath(problem string) *refusal {
 func (p *Proxy) authenticate(ctx *fasthttp.RequestCtx, c *call, bearer string) *refusal {
 	named := ctx.Request.Header.PeekAll(accountHeader)
 	if len(named) > 1 {
-		return &refusal{status: fasthttp.StatusBadRequest, reason: "account", message: "There is more than one header " + accountHeader}
+		return &refusal{status: fasthttp.StatusBadRequest, reason: "account", message: "There is more than one header X-Account"}
 	}
 	account := ""
 	if len(named) == 1 {
@@ -244,11 +247,7 @@ func (p *Proxy) authenticate(ctx *fasthttp.RequestCtx, c *call, bearer string) *
 	case errors.Is(err, endusers.ErrUnavailable):
 		return &refusal{status: fasthttp.StatusServiceUnavailable, reason: "token", message: "Tokens can not be verified at the moment", detail: err.Error(), wait: 5 * time.Second}
 	case err != nil && strings.Count(bearer, ".") != 2:
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
-		return &refusal{
-			status: fasthttp.StatusUnauthorized, reason: "token", message: "The token is not found",
-			detail: "send an API key's server secret and the header " + accountHeader + ", or an end user's token, as Authorization: Bearer",
-		}
+		return unknownToken(ctx)
 	case err != nil:
 		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
 		return &refusal{status: fasthttp.StatusUnauthorized, reason: "token", message: "The token is not taken", detail: err.Error()}
@@ -258,6 +257,14 @@ func (p *Proxy) authenticate(ctx *fasthttp.RequestCtx, c *call, bearer string) *
 		}
 	}
 	return nil
+}
+
+func unknownToken(ctx *fasthttp.RequestCtx) *refusal {
+	ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+	return &refusal{
+		status: fasthttp.StatusUnauthorized, reason: "token", message: "The token is not found",
+		detail: "send an API key's server secret and the header X-Account, or an end user's token, as Authorization: Bearer",
+	}
 }
 
 // bearerOf is the token of Authorization: Bearer.

@@ -74,7 +74,8 @@ func TestRefusals(t *testing.T) {
 		}
 		bearer := func(token string) []string { return []string{"Authorization", "Bearer " + token} }
 		const contact = "/api/v1/proxy/crm" + contactsPath
-		f(r.raw("GET", "/api/v1/proxy/nope"+contactsPath, ""), 404, "There is no such app")
+		f(r.raw("GET", "/api/v1/proxy/nope"+contactsPath, ""), 401, "The token is not found")
+		f(r.raw("GET", "/api/v1/proxy/nope"+contactsPath, "", bearer(serverSecret)...), 404, "There is no such app")
 		f(r.raw("GET", contact, ""), 401, "send an API key's server secret")
 		f(r.raw("GET", contact, "", bearer("unknown")...), 401, "The token is not found")
 		f(r.raw("GET", contact, "", bearer(clientSecret)...), 401, "The token is not found")
