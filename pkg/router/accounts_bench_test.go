@@ -32,7 +32,6 @@ type crowd struct {
 	latency []time.Duration // from receipt to answer, of accounts that never fail
 	first   int             // of those
 	done    int
-	ids     map[string]int // by account
 }
 
 func (c *crowd) Plan(ev *event.Event) ([]destinations.Plan, error) {

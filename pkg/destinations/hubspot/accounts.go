@@ -25,7 +25,7 @@ const (
 )
 
 // switchedOff is why what an account does not want is not sent.
-const switchedOff = "switched off by the account"
+const switchedOff = reasonOff
 
 // Accounts delivers to the accounts of customers that have installed an app. Each has a Destination of its own, which knows one hub and asks for that account's tokens only: nothing
 // is shared by two hubs but the settings. They are made when they are needed and forgotten when they are idle.

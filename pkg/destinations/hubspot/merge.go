@@ -16,7 +16,7 @@ const (
 	reasonUnknown    = "unknown"   // the account has no such property
 	reasonReadOnly   = "read-only" // HubSpot computes it
 	reasonExcluded   = "excluded"  // by only or except
-	reasonOff        = switchedOff
+	reasonOff        = "switched off by the account"
 	reasonExpression = "expression" // the expression that makes it failed
 	reasonValue      = "value"      // the value does not fit the property's type
 	reasonOption     = "option"     // the property has no such option
