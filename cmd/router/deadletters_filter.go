@@ -29,7 +29,7 @@ type letterFilter struct {
 }
 
 // letterReasons are all reasons of dead letters.
-var letterReasons = []string{"rejected", "filter", "transform", "plan", "retries", "lane_full", "panic", "poison", "record", "damaged", "parked"}
+var letterReasons = []string{"rejected", "account", "filter", "transform", "plan", "retries", "lane_full", "unknown_account", "panic", "poison", "record", "damaged", "parked"}
 
 // maxLetterIDs bounds the ids of one request.
 const maxLetterIDs = 1000
