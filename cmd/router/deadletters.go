@@ -44,7 +44,7 @@ type filterFlags struct {
 	Hub         string  `help:"Only those of this remote account." placeholder:"ID"`
 	Account     string  `help:"Only those of this connected account."`
 	Lane        string  `help:"Only those of this lane, such as contacts or events."`
-	Reason      string  `help:"Only those with this reason (rejected, filter, transform, plan, retries, lane_full, panic, poison, record, damaged, parked)."`
+	Reason      string  `help:"Only those with this reason (rejected, account, filter, transform, plan, retries, lane_full, unknown_account, panic, poison, record, damaged, parked)."`
 	EventType   string  `help:"Only those of events of this type." placeholder:"TYPE"`
 	Person      string  `help:"Only those of this person, by e-mail or what else identifies it." placeholder:"EMAIL"`
 	EventID     string  `name:"event-id" help:"Only those of the event with this id." placeholder:"ID"`
