@@ -247,7 +247,7 @@ func completed(t *testing.T, b *block) []byte {
 	all, _ := file["destinations"].(map[string]any)
 	for _, d := range all {
 		d := d.(map[string]any)
-		if kind, ok := d["type"].(string); d["config"] != nil || ok && kind != "hubspot" {
+		if kind, ok := d["type"].(string); d["config"] != nil || d["connection"] != nil || ok && kind != "hubspot" {
 			continue
 		}
 		settings, _ := d["hubspot"].(map[string]any)
@@ -259,8 +259,19 @@ func completed(t *testing.T, b *block) []byte {
 			settings["access_token"], settings["hub_id"] = "pat-na1-x", "1"
 		}
 	}
+	apps, _ := file["apps"].(map[string]any)
+	for name, a := range apps {
+		a := a.(map[string]any)
+		if a["client_id"] == nil {
+			a["client_id"], a["client_secret"], a["scopes"] = "client-1", "x", []any{"oauth"}
+			a["redirect_url"] = "https://events.example.com/connect/" + name + "/callback"
+		}
+	}
 	return encode(t, file)
 }
+
+// noAccounts are connections of a configuration that is only checked.
+type noAccounts struct{ destinations.Connections }
 
 // check does what router check does, without variables.
 func check(name string, data []byte) error {
@@ -299,6 +310,9 @@ func checkWith(o config.Options, name string, data []byte) error {
 	}
 	for _, d := range cfg.Destinations {
 		env := destinations.Env{Name: d.Name, Log: slog.New(slog.DiscardHandler), Metrics: destinations.NewMetrics(prometheus.NewRegistry())}
+		if d.Connection != "" {
+			env.App, env.Connections = d.Connection, noAccounts{}
+		}
 		_, err := destinationTypes[d.Type](d.Settings, env)
 		var more config.Problems
 		if err != nil && !errors.As(err, &more) {

@@ -239,7 +239,7 @@ func absolute(t *testing.T, path string) string {
 func TestFences(t *testing.T) {
 	known := map[string]bool{
 		"sh": true, "sh run": true, "sh served": true, "sh store": true, "yaml": true, "yaml bad": true, "yaml ci": true, "yaml jitsu": true, "text": true, "text output": true, "text demo": true,
-		"js sdk": true, "js transform": true, "go": true, "go example": true, "json": true, "ini": true, "dockerfile": true,
+		"js sdk": true, "js transform": true, "js": true, "html": true, "go": true, "go example": true, "json": true, "ini": true, "dockerfile": true,
 	}
 	for _, p := range loadAll(t) {
 		for _, b := range p.blocks {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"eventrouter/pkg/seal"
 )
 
 // runRouter runs the router and returns what it printed and its exit code.
@@ -38,6 +41,7 @@ func runRouter(t *testing.T, args ...string) (out string, code int) {
 type deployment struct {
 	dir         string
 	router, hub string // addresses
+	env         []string
 }
 
 // readmeConfig is the router.yaml of the README.
@@ -76,10 +80,39 @@ func servedWith(t *testing.T, text string, edits ...string) *deployment {
 		edits = append(edits, "    hubspot:\n", "    hubspot:\n      base_url: http://"+d.hub+"\n")
 	}
 	text = strings.NewReplacer(append(edits, "http://127.0.0.1:8002", "http://"+d.hub)...).Replace(text)
-	d.write(t, text+"\nserver: {host: 127.0.0.1, port: 0, min_free_bytes: 1MiB}\n")
 	serve := exec.Command(binary(), "serve", "--config", "router.yaml")
+	port := "0"
+	if strings.Contains(text, "http://localhost:8001/") { // browsers are sent back there
+		port = freePort(t)
+		text = strings.ReplaceAll(text, "localhost:8001", "127.0.0.1:"+port)
+	}
+	if variable := "ROUTER_ENCRYPTION_KEY"; strings.Contains(text, variable) {
+		d.env = []string{variable + "=" + seal.NewKey()}
+		serve.Env = append(os.Environ(), d.env...)
+	}
+	d.write(t, withServer(text, port))
 	d.router = d.start(t, serve, regexp.MustCompile(`"router is ready","address":"([^"]+)"`))
 	return d
+}
+
+// withServer is a configuration whose server is one for tests, at a port; "0" is any.
+func withServer(text, port string) string {
+	if before, after, ok := strings.Cut(text, "server:\n"); ok {
+		return before + "server:\n  min_free_bytes: 1MiB\n  host: 127.0.0.1\n  port: " + port + "\n" + after
+	}
+	return text + "\nserver: {host: 127.0.0.1, port: " + port + ", min_free_bytes: 1MiB}\n"
+}
+
+// freePort is one where nobody listens for now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
 }
 
 func (d *deployment) write(t *testing.T, config string) {
@@ -149,6 +182,7 @@ func (d *deployment) shell(script string) (string, error) {
 	cmd := exec.Command("bash", "-eu", "-o", "pipefail", "-c", script)
 	cmd.Dir = d.dir
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary())+":"+os.Getenv("PATH"))
+	cmd.Env = append(cmd.Env, d.env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
