@@ -31,6 +31,7 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 	if !p.enter(c) {
 		p.refuse(ctx, c, &refusal{
 			status: fasthttp.StatusTooManyRequests, reason: "busy", message: "Too many calls at the same time", detail: "send this one again when another is answered", wait: time.Second,
+			policy: "TEN_SECONDLY_ROLLING",
 		})
 		return
 	}
@@ -66,7 +67,7 @@ func (p *Proxy) forward(ctx context.Context, c *call, header http.Header, body [
 		c.secrets = append(c.secrets, string(token))
 		room, err := c.app.spare.Take(c.hub)
 		if full, ok := errors.AsType[*hubspot.NoRoom](err); ok {
-			return nil, &refusal{status: fasthttp.StatusTooManyRequests, reason: "quota", message: "There is no room for the call in the account's quota", detail: full.What, wait: max(full.Wait, time.Millisecond)}
+			return nil, noRoom(full)
 		}
 		res, r := p.send(ctx, c, room, header, body, token)
 		switch {
@@ -82,6 +83,17 @@ func (p *Proxy) forward(ctx context.Context, c *call, header http.Header, body [
 				status: fasthttp.StatusBadGateway, reason: "remote", message: "HubSpot refuses the account's tokens", detail: "it may have to connect anew, if this goes on", wait: 5 * time.Second,
 			}
 		}
+	}
+}
+
+// noRoom is the answer where deliveries, or calls before, leave nothing of the quota.
+func noRoom(full *hubspot.NoRoom) *refusal {
+	policy := "TEN_SECONDLY_ROLLING"
+	if full.Wait > time.Minute { // longer than any window
+		policy = "DAILY"
+	}
+	return &refusal{
+		status: fasthttp.StatusTooManyRequests, reason: "quota", message: "There is no room for the call in the account's quota", detail: full.What, wait: max(full.Wait, time.Millisecond), policy: policy,
 	}
 }
 

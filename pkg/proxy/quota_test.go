@@ -39,7 +39,7 @@ func TestQuota(t *testing.T) {
 		}
 		n, a := burst("a1")
 		wait, _ := strconv.Atoi(a.header["Retry-After"])
-		if message, _ := a.said(); n != 110 || a.status != 429 || !strings.Contains(message, "no room") || wait < 1 || wait > 11 {
+		if message, _ := a.said(); n != 110 || a.status != 429 || !strings.Contains(message, "no room") || !strings.Contains(a.body, `"policyName":"TEN_SECONDLY_ROLLING"`) || wait < 1 || wait > 11 {
 			t.Errorf("got %d calls through and then %d %s, Retry-After %q, want 110 and a wait of 1 to 11 s", n, a.status, a.body, a.header["Retry-After"])
 		}
 		if n, _ := burst("a2"); n != 110 {

@@ -16,6 +16,7 @@ type refusal struct {
 	message string
 	detail  string        // where, or what to do
 	wait    time.Duration // Retry-After; 0: none
+	policy  string        // HubSpot's name of the quota that is used up, by which its clients know whether to come again; "": another matter
 }
 
 func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
@@ -27,6 +28,7 @@ func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
 	body, _ := json.Marshal(struct { // of strings: can not fail
 		Message string `json:"message"`
 		Error   string `json:"error"`
-	}{r.message, r.detail})
+		Policy  string `json:"policyName,omitempty"`
+	}{r.message, r.detail, r.policy})
 	ctx.SetBody(body)
 }
