@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"eventrouter/pkg/config"
@@ -116,6 +117,15 @@ func TestDeliveriesGoFirst(t *testing.T) {
 		for _, p := range held {
 			p.Release()
 		}
+		time.Sleep(20 * time.Second)
+		for range 110 { // until one waits for the distance between calls, with room for more
+			go func() { _, _ = acquire(time.Hour) }()
+		}
+		synctest.Wait()
+		if a := r.as("a1", "GET", contactsPath, ""); a.status != 429 || !strings.Contains(a.body, "deliveries to the account need its quota") {
+			t.Errorf("while deliveries wait: got %d %s", a.status, a.body)
+		}
+		time.Sleep(time.Hour)
 	})
 }
 

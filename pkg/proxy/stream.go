@@ -57,7 +57,11 @@ func (s *stream) fill() {
 		for _, secret := range s.secrets {
 			longest = max(longest, len(secret))
 		}
-		s.store = make([]byte, longest+readBytes)
+		room := int64(readBytes)
+		if s.size >= 0 { // most answers are small
+			room = min(room, s.size+bytes.MinRead)
+		}
+		s.store = make([]byte, int64(longest)+room)
 	}
 	had := copy(s.store, s.buf)
 	n, err := s.source.Read(s.store[had:])
