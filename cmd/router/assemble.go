@@ -67,7 +67,7 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 	var problems, warnings config.Problems
 	p.events, _, _ = appEvents(cfg.Apps) // what is wrong with them is said by checkApps
 	for _, d := range cfg.Destinations {
-		route, w, more := p.route(d)
+		route, w, more := p.route(cfg, d)
 		route.Notices = noticesFor(cfg, d.Name)
 		warnings, problems = append(warnings, w...), append(problems, more...)
 		if len(more) == 0 && !d.Staged {
@@ -78,7 +78,7 @@ func routes(cfg *config.Config, p parts) ([]router.Route, config.Problems, error
 }
 
 // route makes one destination's. A panic, of a factory or a compiler, is a problem like any other: a router that runs must not end of a reload.
-func (p parts) route(d config.Destination) (route router.Route, warnings, problems config.Problems) {
+func (p parts) route(cfg *config.Config, d config.Destination) (route router.Route, warnings, problems config.Problems) {
 	path := "destinations." + d.Name
 	defer func() {
 		if r := recover(); r != nil {
@@ -111,12 +111,12 @@ func (p parts) route(d config.Destination) (route router.Route, warnings, proble
 	var more config.Problems
 	var err error
 	was, earlier := p.earlier.of(d)
-	if earlier.Destination != nil && was.Settings.Same(d.Settings) && was.Connection == d.Connection {
+	if earlier.Destination != nil && was.Settings.Same(d.Settings) && was.Connection == d.Connection && appURL(p.earlier.cfg, d) == appURL(cfg, d) {
 		route.Destination = earlier.Destination
 	} else {
 		route.Destination, err = factory(d.Settings, destinations.Env{
 			Name: d.Name, Log: p.logger, Transport: p.transport,
-			Cache: p.cache, Shared: p.shared, Metrics: p.metrics, App: d.Connection, Connections: p.connectionsOf(d),
+			Cache: p.cache, Shared: p.shared, Metrics: p.metrics, App: d.Connection, AppURL: appURL(cfg, d), Connections: p.connectionsOf(d),
 		})
 	}
 	switch {

@@ -68,6 +68,15 @@ func noticesFor(cfg *config.Config, destination string) (keys []string) {
 	return keys
 }
 
+// appURL is the base URL of the API of the app whose accounts a destination delivers to; "": it has one account of its own.
+func appURL(cfg *config.Config, d config.Destination) string {
+	i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == d.Connection })
+	if i < 0 {
+		return ""
+	}
+	return cfg.Apps[i].BaseURL
+}
+
 // connectionsOf are the accounts that a destination delivers to; nil: it has one of its own.
 func (p parts) connectionsOf(d config.Destination) destinations.Connections {
 	switch {

@@ -195,7 +195,7 @@ func (d *dryRuns) target(ctx context.Context, c config.Destination) (dryrun.Targ
 		p.logger, p.metrics, p.earlier = quietLogger(), discardMetrics(), nil
 		p.events, _, _ = appEvents(d.of.cfg.Apps)
 		var err error
-		if t, err = p.dryRunTarget(c); err != nil {
+		if t, err = p.dryRunTarget(d.of.cfg, c); err != nil {
 			return t, err
 		}
 		d.targets[c.Name] = t
@@ -205,8 +205,8 @@ func (d *dryRuns) target(ctx context.Context, c config.Destination) (dryrun.Targ
 }
 
 // dryRunTarget makes a target without a schema. Its route has the destination that knows the account.
-func (p parts) dryRunTarget(c config.Destination) (dryrun.Target, error) {
-	route, _, problems := p.route(c)
+func (p parts) dryRunTarget(cfg *config.Config, c config.Destination) (dryrun.Target, error) {
+	route, _, problems := p.route(cfg, c)
 	if len(problems) > 0 {
 		return dryrun.Target{}, problems
 	}
@@ -217,6 +217,7 @@ func (p parts) dryRunTarget(c config.Destination) (dryrun.Target, error) {
 	return dryrun.Target{Route: route, Staged: c.Staged, Make: func(env destinations.Env) (destinations.Destination, error) {
 		if connected := p.connectionsOf(c); connected != nil {
 			env.Connections = simulatedConnections{connected}
+			env.App, env.AppURL = c.Connection, appURL(cfg, c)
 		}
 		return types[c.Type](c.Settings, env)
 	}}, nil

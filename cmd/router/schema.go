@@ -71,7 +71,7 @@ func (c *schemaPullCmd) Run(ctx context.Context, s streams) error {
 func pullSchema(ctx context.Context, cfg *config.Config, d config.Destination, dir string) (string, error) {
 	p := quiet(&destinations.Shared{}, nil)
 	p.cache = noCache{}
-	t, err := p.dryRunTarget(d)
+	t, err := p.dryRunTarget(cfg, d)
 	if err != nil {
 		return "", err
 	}

@@ -228,7 +228,7 @@ func (r *caseRig) targets(schemas string) ([]dryrun.Target, error) {
 		if r.c.Destinations != nil && !slices.Contains(r.c.Destinations, d.Name) {
 			continue
 		}
-		t, err := p.dryRunTarget(d)
+		t, err := p.dryRunTarget(r.cfg, d)
 		if err != nil { // found by load before
 			return nil, r.located(err)
 		}

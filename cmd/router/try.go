@@ -194,7 +194,7 @@ func (c *tryCmd) options(cfg *config.Config, apiKey string) (dryrun.Options, err
 	for _, d := range chosen {
 		p := quiet(&destinations.Shared{}, noNetwork{})
 		p.cache, p.enricher, p.events = noCache{}, enricher, events
-		t, err := p.dryRunTarget(d)
+		t, err := p.dryRunTarget(cfg, d)
 		if err != nil {
 			return o, err
 		}

@@ -209,6 +209,8 @@ type Env struct {
 	Metrics *Metrics
 	// App is the name of the app whose accounts Connections are.
 	App string
+	// AppURL is the base URL of the app's API: where calls go unless the settings say another.
+	AppURL string
 	// Connections are the accounts that the destination delivers to; nil: it has one, of its own settings.
 	Connections Connections
 	// Simulation says that Transport is what Simulated.Simulate returned, which knows no lag: nothing is waited for that a remote needs time for. Details of

@@ -130,6 +130,9 @@ type Destination struct {
 // New checks the settings and makes the destination. It makes no call: HubSpot may be down.
 func New(s config.Settings, env destinations.Env) (destinations.Destination, error) {
 	set := DefaultSettings()
+	if env.AppURL != "" {
+		set.BaseURL = env.AppURL
+	}
 	var problems config.Problems
 	if err := s.Decode(&set); err != nil && !errors.As(err, &problems) {
 		return nil, err
