@@ -90,7 +90,10 @@ func newRig(t *testing.T, change ...func(*rig, *sandbox.Options)) *rig {
 		Webhooks: roundTripper(func(req *http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			req.RequestURI = req.URL.RequestURI()
-			r.s.Handler().ServeHTTP(w, req)
+			r.mu.Lock()
+			s := r.s
+			r.mu.Unlock()
+			s.Handler().ServeHTTP(w, req)
 			return w.Result(), nil
 		}),
 	}
@@ -138,7 +141,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.reg = prometheus.NewRegistry()
-	r.s, err = New(Options{
+	s, err := New(Options{
 		Apps: []config.App{r.app}, Store: r.store, Keys: r.keys, Logger: slog.New(slog.NewJSONHandler(r, nil)), Registerer: r.reg,
 		Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 			next := func() (*http.Response, error) {
@@ -163,8 +166,11 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	r.mu.Lock()
+	r.s = s
+	r.mu.Unlock()
 	done := make(chan error, 1)
-	go func() { done <- r.s.Run(ctx) }()
+	go func() { done <- s.Run(ctx) }()
 	var once sync.Once
 	r.stop = func() {
 		once.Do(func() {

@@ -63,6 +63,13 @@ func (w *world) at(account string) string {
 	return w.hubs[account]
 }
 
+// written is what was written of a contact in a hub, in order.
+func (w *world) written(hub, key string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.wrote[hub+" "+key], " ")
+}
+
 // shared delivers to the accounts of a world, as one router sees it.
 type shared struct {
 	*world

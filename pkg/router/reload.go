@@ -137,6 +137,8 @@ func (r *Router) nextRead(ctx context.Context, h *handover) (context.Context, er
 	r.wanted, r.probing = nil, false
 	if len(changed) > 0 {
 		r.changed = map[change]bool{}
+	} else {
+		changed = nil // that map is still written to
 	}
 	if r.interrupt != nil {
 		r.interrupt() // frees the last one

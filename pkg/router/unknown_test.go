@@ -59,12 +59,12 @@ func TestUnknownAccount(t *testing.T) {
 		w.connect("a1", "a1-h1")
 		g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 3))
 		time.Sleep(time.Second)
-		g.want("delivered", strings.Join(w.wrote["a1-h1 p@a1"], " "), "2 3")
+		g.want("delivered", w.written("a1-h1", "p@a1"), "2 3")
 		if _, err := g.store.MarkReplay(t.Context(), store.DeadLetterQuery{OldestFirst: true, Limit: 10}, store.Replay{}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		g.want("replayed", strings.Join(w.wrote["a1-h1 p@a1"], " "), "2 3 1") // this destination remembers nothing
+		g.want("replayed", w.written("a1-h1", "p@a1"), "2 3 1") // this destination remembers nothing
 	})
 }
 
@@ -88,7 +88,7 @@ func TestFullAccount(t *testing.T) {
 		if len(letters) != 1 || letters[0].Reason != "lane_full" || letters[0].Account != "a1" {
 			t.Errorf("given up: %+v", letters)
 		}
-		g.want("delivered", strings.Join(w.wrote["a2-h1 p@a2"], " "), "1 2 3 4 5")
+		g.want("delivered", w.written("a2-h1", "p@a2"), "1 2 3 4 5")
 	})
 }
 
@@ -113,7 +113,7 @@ func TestIdleAccounts(t *testing.T) {
 			}
 		}
 		for a := range 20 {
-			g.want("delivered", strings.Join(w.wrote[fmt.Sprintf("a%d-h1 p@a%d", a, a)], " "), "1 2")
+			g.want("delivered", w.written(fmt.Sprintf("a%d-h1", a), fmt.Sprintf("p@a%d", a)), "1 2")
 		}
 	})
 }
