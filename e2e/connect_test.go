@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,8 +88,9 @@ func newConnectRig(t *testing.T) *connectRig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var behind atomic.Value // the router's URL, once it is there
 	front := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(q *httputil.ProxyRequest) {
-		to, err := url.Parse(r.router.url)
+		to, err := url.Parse(behind.Load().(string))
 		if err != nil {
 			panic(err)
 		}
@@ -128,6 +130,7 @@ func newConnectRig(t *testing.T) *connectRig {
 		t.Fatal(err)
 	}
 	r.router = start(t, path)
+	behind.Store(r.router.url)
 	return r
 }
 
