@@ -156,6 +156,7 @@ func TestKills(t *testing.T) {
 		r.mu.Unlock()
 		r.mustConnect("a1", hubA)
 		dir := copyDir(r.t, r.dir)
+		r.stop() // else it goes on as soon as it can
 		r.mu.Lock()
 		r.appendTo = nil
 		r.mu.Unlock()
