@@ -107,7 +107,7 @@ func (c *conn) readBlocks(ctx context.Context, lane LaneID, after BlockID, maxBy
 
 func (c *conn) readHeads(lane LaneID, after BlockID) (heads []blockHead, err error) {
 	err = c.query(`SELECT b.id, b.entries, b.size, b.bytes, b.crc, p.done, p.finished FROM blocks b LEFT JOIN progress p ON p.block = b.id
-		WHERE b.lane = ? AND b.id > ? AND b.id NOT IN (SELECT block FROM damaged) ORDER BY b.id LIMIT ?`, func(row []driver.Value) error {
+		WHERE b.lane = ? AND b.id > ? AND b.id NOT IN (SELECT block FROM damaged) ORDER BY b.id LIMIT ?+0`, func(row []driver.Value) error { // with a bare ? as limit SQLite prepares the statement anew each time
 		heads = append(heads, blockHead{
 			StoredBlock: StoredBlock{ID: BlockID(toInt(row[0])), Entries: int(toInt(row[1])), Bytes: toInt(row[3]), Done: toBytes(row[5])},
 			size:        int(toInt(row[2])),
