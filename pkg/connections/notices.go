@@ -39,7 +39,7 @@ const noticesAtOnce = 100
 // sendNotices puts notices into the log as events that only the destination of `notify` takes, until ctx ends. A notice is forgotten when the log has it: after a crash between
 // the two it comes once more, under the same id, by which the router drops it.
 func (s *Service) sendNotices(ctx context.Context) {
-	for pause := firstPause; ; {
+	for pause := firstPause; ctx.Err() == nil; {
 		notices, err := s.opts.Store.ConnectionNotices(noticesAtOnce)
 		if err == nil && len(notices) > 0 {
 			err = s.sendSome(ctx, notices)
