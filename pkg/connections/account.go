@@ -8,11 +8,10 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/store"
 )
 
@@ -273,7 +272,7 @@ func (s *Service) put(ctx context.Context, row store.Connection, t tokens, notic
 
 // CheckAccount says whether a text can name an account.
 func CheckAccount(text string) error {
-	if text == "" || len(text) > 256 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+	if text == "" || event.CheckAccount(text) != nil {
 		return ErrAccount
 	}
 	return nil

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
@@ -15,9 +13,6 @@ import (
 	"eventrouter/pkg/filters"
 	"eventrouter/pkg/store"
 )
-
-// MaxAccount is how many bytes the name of an account may have.
-const MaxAccount = 256
 
 // noAccount is why events of nobody's account are skipped by a destination that delivers to accounts.
 const noAccount = "no account"
@@ -62,18 +57,7 @@ func (a *AccountOf) Eval(ev *event.Event) (account string, err error) {
 		return "", errors.New("account is neither a text nor a number")
 	}
 	account = strings.TrimSpace(v.Str)
-	return strings.Clone(account), CheckAccount(account)
-}
-
-// CheckAccount says what is wrong with the name of an account.
-func CheckAccount(account string) error {
-	switch {
-	case len(account) > MaxAccount:
-		return fmt.Errorf("account is longer than %d bytes", MaxAccount)
-	case !utf8.ValidString(account) || strings.ContainsFunc(account, unicode.IsControl):
-		return errors.New("account holds a character that does not print")
-	}
-	return nil
+	return strings.Clone(account), event.CheckAccount(account)
 }
 
 // scopeOf is within which events teach each other whose ids are whose: an API key, of each of its accounts apart. No account can be named so that it gets into another one's: ids of
