@@ -94,7 +94,11 @@ func forgetStored(ctx context.Context, cfg *config.Config, q router.ForgetQuery)
 	if err := trimCrash(dir); err != nil {
 		return nil, err
 	}
-	done, err := router.ForgetStored(ctx, srv.store, srv.log, srv.bulkLog, logger, q)
+	made, _, err := routes(cfg, checkedParts(cfg))
+	if err != nil {
+		return nil, usageError{err}
+	}
+	done, err := router.Stored{Store: srv.store, Log: srv.log, BulkLog: srv.bulkLog, Routes: made, Logger: logger}.Forget(ctx, q)
 	if err != nil {
 		return nil, err
 	}

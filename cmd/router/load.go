@@ -179,10 +179,7 @@ func (l *loader) attempt(ctx context.Context, answers map[config.Address]answer,
 			problems = append(problems, config.Problem{Pos: cfg.Geo.Pos, Path: "geo.maxmind_path", Text: err.Error()})
 		}
 	}
-	_, warnings, err := routes(cfg, parts{
-		logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{},
-		enricher: newEnricher(cfg, &enrich.Geo{}),
-	})
+	_, warnings, err := routes(cfg, checkedParts(cfg))
 	w, more := checkApps(cfg.Apps)
 	problems = append(problems, more...)
 	if errors.As(err, &more) {
@@ -190,6 +187,14 @@ func (l *loader) attempt(ctx context.Context, answers map[config.Address]answer,
 	}
 	cfg.Warnings = append(append(cfg.Warnings, warnings...), w...).Sorted()
 	return out, problems.Sorted()
+}
+
+// checkedParts are for routes that are only looked at: they deliver nothing.
+func checkedParts(cfg *config.Config) parts {
+	return parts{
+		logger: slog.New(slog.DiscardHandler), metrics: discardMetrics(), cache: noCache{}, shared: &destinations.Shared{},
+		enricher: newEnricher(cfg, &enrich.Geo{}),
+	}
 }
 
 // asProblems is err as a list.

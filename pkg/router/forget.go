@@ -20,6 +20,7 @@ type forgetting struct {
 	store  *store.Store
 	logs   []*log.Log // live, bulk; the second may be missing
 	router *Router    // nil: none runs
+	routes []Route    // where none runs: those of the next start
 	logger *slog.Logger
 	dry    bool
 	atStep func(name string) // for tests; nil: none
@@ -54,15 +55,24 @@ func (r *Router) Forget(ctx context.Context, q ForgetQuery) (*Forgotten, error) 
 	return f.run(ctx, q)
 }
 
-// ForgetStored is Forget where no router runs on the store and the logs, which are open for writing and nobody else's. bulk may be nil.
-func ForgetStored(ctx context.Context, st *store.Store, live, bulk *log.Log, logger *slog.Logger, q ForgetQuery) (*Forgotten, error) {
-	return newForgettingStored(st, live, bulk, logger, q).run(ctx, q)
+// Stored is what a router that does not run has left on disk. Store and logs are open for writing, and nobody else's.
+type Stored struct {
+	Store   *store.Store
+	Log     *log.Log
+	BulkLog *log.Log // nil: none
+	Routes  []Route  // those of its next start: they know of which account an event is that waits to be sorted. Only what Whose needs is used
+	Logger  *slog.Logger
 }
 
-func newForgettingStored(st *store.Store, live, bulk *log.Log, logger *slog.Logger, q ForgetQuery) *forgetting {
-	f := &forgetting{store: st, logs: []*log.Log{live}, logger: logger, dry: q.DryRun}
-	if bulk != nil {
-		f.logs = append(f.logs, bulk)
+// Forget is Router.Forget where no router runs.
+func (s Stored) Forget(ctx context.Context, q ForgetQuery) (*Forgotten, error) {
+	return newForgettingStored(s, q).run(ctx, q)
+}
+
+func newForgettingStored(s Stored, q ForgetQuery) *forgetting {
+	f := &forgetting{store: s.Store, logs: []*log.Log{s.Log}, routes: s.Routes, logger: s.Logger, dry: q.DryRun}
+	if s.BulkLog != nil {
+		f.logs = append(f.logs, s.BulkLog)
 	}
 	return f
 }

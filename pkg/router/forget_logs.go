@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/log"
@@ -117,16 +118,27 @@ func (f *forgetting) learnFrom(rec log.Record, memory *personMemory) {
 	}
 	ev.JSON = event.Normalize(ev.JSON)
 	has := hasID(f.person.has)
-	if !has.belongs(memory.lookUp(&ev)) {
-		return
+	for _, version := range f.versions(&ev) {
+		if !has.belongs(memory.lookUp(version)) {
+			continue
+		}
+		emailKnown := false
+		for id := range f.person.all() {
+			emailKnown = emailKnown || id.Kind == store.KindEmail
+		}
+		if more := has.others(version, emailKnown, memory); len(more) > 0 {
+			f.person.learn(more)
+		}
 	}
-	emailKnown := false
-	for id := range f.person.all() {
-		emailKnown = emailKnown || id.Kind == store.KindEmail
+}
+
+// versions are an event of a log, which nobody has sorted, as the routes would get it. Where a route can not say of which account it is, the event goes as it came: no route would get it.
+func (f *forgetting) versions(ev *event.Event) []*event.Event {
+	owners := make([]owner, len(f.routes))
+	for i := range f.routes {
+		owners[i] = f.routes[i].owner(ev, owners[:i])
 	}
-	if more := has.others(&ev, emailKnown, memory); len(more) > 0 {
-		f.person.learn(more)
-	}
+	return versions(nil, ev, owners)
 }
 
 // rewriteLogs takes the person's events out of the logs, which nobody sorts.
@@ -148,7 +160,7 @@ func (f *forgetting) rewriteLogs(ctx context.Context) error {
 				return !f.person.names(string(rec.Data)), nil
 			}
 			ev.JSON = event.Normalize(ev.JSON)
-			return !hasID(f.person.has).belongs(memory.lookUp(&ev)), nil
+			return !slices.ContainsFunc(f.versions(&ev), func(version *event.Event) bool { return hasID(f.person.has).belongs(memory.lookUp(version)) }), nil
 		})
 		f.result.Logged += int64(dropped)
 		if err != nil {

@@ -215,12 +215,9 @@ func (has hasID) others(ev *event.Event, emailKnown bool, memory *personMemory) 
 }
 
 // forgetsAny is forgets of what any route gets of the event.
-func (h *handover) forgetsAny(rec log.Record, ev *event.Event) bool {
-	found := h.forgets(rec, ev)
-	for _, o := range h.owners {
-		if len(h.accounts) > 0 && o.event != nil && o.event != ev {
-			found = h.forgets(rec, o.event) || found
-		}
+func (h *handover) forgetsAny(rec log.Record, ev *event.Event) (found bool) {
+	for _, version := range h.versions(ev) {
+		found = h.forgets(rec, version) || found
 	}
 	return found
 }

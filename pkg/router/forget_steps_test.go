@@ -109,12 +109,17 @@ func (g *rig) until(what string, ok func() bool) {
 	}
 }
 
+// atRest is what there is of a rig that does not run, and is open.
+func (g *rig) atRest() Stored {
+	return Stored{Store: g.store, Log: g.log, BulkLog: g.bulk, Routes: g.routes(g), Logger: slog.New(slog.DiscardHandler)}
+}
+
 // forgetStored forgets ann where no router runs.
 func (g *rig) forgetStored(atStep func(string)) *Forgotten {
 	g.t.Helper()
 	g.open()
 	defer g.closeFiles()
-	f := newForgettingStored(g.store, g.log, g.bulk, slog.New(slog.DiscardHandler), forgetStepQuery)
+	f := newForgettingStored(g.atRest(), forgetStepQuery)
 	f.atStep = atStep
 	done, err := f.run(context.Background(), forgetStepQuery)
 	if err != nil {
@@ -313,7 +318,7 @@ func TestForgetNamesTwo(t *testing.T) {
 			q := ForgetQuery{Email: annEmail}
 			var done *Forgotten
 			if stored {
-				f := newForgettingStored(g.store, g.log, g.bulk, slog.New(slog.DiscardHandler), q)
+				f := newForgettingStored(g.atRest(), q)
 				var err error
 				if done, err = f.run(t.Context(), q); err != nil {
 					t.Fatal(err)

@@ -47,6 +47,7 @@ type handover struct {
 
 	owners    []owner         // of the event in hand, by route
 	accounts  []string        // that routes have read in it, sorted
+	views     []*event.Event  // see versions
 	decisions []Decision      // of the event in hand, by one route
 	spent     []time.Duration // in scripts, by route
 	shares    []share

@@ -97,7 +97,7 @@ func (r *Route) Whose(ev *event.Event) (own *event.Event, skip string, err error
 
 // owner is what a route gets of the event in hand.
 type owner struct {
-	event *event.Event // with its account and person
+	event *event.Event // with its account and person; nil: nothing
 	skip  string
 	err   error
 }
@@ -109,45 +109,61 @@ func (h *handover) whose(ev *event.Event) {
 		return
 	}
 	for i, route := range h.table.routes {
-		o := &h.owners[i]
-		*o = owner{event: ev}
-		if route.Connection == "" || !route.Takes(ev) {
-			continue
-		}
 		began := time.Now()
-		o.event, o.skip, o.err = route.Whose(ev)
+		h.owners[i] = route.owner(ev, h.owners[:i])
 		if route.Account != nil {
 			h.spent[i] += time.Since(began)
 		}
-		if o.event == ev {
-			continue
+		own := h.owners[i].event
+		if own != nil && own != ev && !slices.ContainsFunc(h.owners[:i], func(other owner) bool { return other.event == own }) {
+			h.accounts = append(h.accounts, own.Account)
 		}
-		// Routes that read the same account share the event.
-		if j := slices.IndexFunc(h.owners[:i], func(other owner) bool { return other.event != nil && other.event.Account == o.event.Account }); j >= 0 {
-			o.event = h.owners[j].event
-			continue
-		}
-		h.accounts = append(h.accounts, o.event.Account)
 	}
 	slices.Sort(h.accounts)
 }
 
+// owner is what the route gets of an event; earlier are those of other routes. Routes that read the same account share the event.
+func (r *Route) owner(ev *event.Event, earlier []owner) (o owner) {
+	if !r.Takes(ev) {
+		return owner{}
+	}
+	o.event, o.skip, o.err = r.Whose(ev)
+	if o.event == ev {
+		return o
+	}
+	if j := slices.IndexFunc(earlier, func(other owner) bool { return other.event != nil && other.event.Account == o.event.Account }); j >= 0 {
+		o.event = earlier[j].event
+	}
+	return o
+}
+
+// versions are an event as routes get it, each once: of each account that one of them reads in it, and as it came where a route gets it so, or none gets it.
+func versions(dst []*event.Event, ev *event.Event, owners []owner) []*event.Event {
+	for _, o := range owners {
+		if o.event != nil && o.skip == "" && !slices.Contains(dst, o.event) {
+			dst = append(dst, o.event)
+		}
+	}
+	if len(dst) == 0 {
+		dst = append(dst, ev)
+	}
+	return dst
+}
+
 // resolved has all that routes get of an event know its person. Of each account other events have taught who that is.
 func (h *handover) resolved(ev *event.Event) {
+	for _, version := range h.versions(ev) {
+		h.identities.resolve(version)
+	}
+}
+
+// versions are the event in hand as routes get it.
+func (h *handover) versions(ev *event.Event) []*event.Event {
 	if len(h.accounts) == 0 {
-		h.identities.resolve(ev)
-		return
+		return append(h.views[:0], ev)
 	}
-	for i := range h.owners {
-		o := h.owners[i].event
-		if o == nil || o == ev || slices.ContainsFunc(h.owners[:i], func(other owner) bool { return other.event == o }) {
-			continue
-		}
-		h.identities.resolve(o)
-	}
-	if slices.ContainsFunc(h.owners, func(o owner) bool { return o.event == ev && o.skip == "" }) {
-		h.identities.resolve(ev)
-	}
+	h.views = versions(h.views[:0], ev, h.owners)
+	return h.views
 }
 
 // enriched adds to all that routes get of an event what is found out of each.
