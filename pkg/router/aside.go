@@ -393,10 +393,19 @@ func (h *handover) sortPutOff(route *Route, e *entry, decided Decision) {
 		h.bury(route, rec, e.Event, decided)
 		return
 	}
-	if h.final {
-		h.identities.resolve(e.Event)
+	ev := e.Event
+	if route.Connection != "" && ev.Account == "" { // it was put off before the destination got its connection
+		own, undone := h.whoseAgain(route, ev)
+		if undone.Status != "" {
+			h.settle(0, route, rec, own, &undone)
+			return
+		}
+		ev, own.Email = own, "" // which was what is known of the person whom the id names in whatever account
+		h.identities.resolve(ev)
+	} else if h.final {
+		h.identities.resolve(ev)
 	}
-	h.route(0, route, rec, e.Event)
+	h.route(0, route, rec, ev)
 }
 
 // tooOld says which entries are given up unsorted, where the lane is at a limit and the configuration wants that: the first block at

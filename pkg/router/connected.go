@@ -127,7 +127,11 @@ func (h *handover) letGoOfAccounts() {
 		a.users--
 		now := r.accounts[key]
 		r.mu.Unlock()
-		if now != nil && now != a { // it was made while this batch was on its way
+		switch now {
+		case a:
+		case nil: // it ended while this batch was on its way; if it is connected to that hub, nobody may have seen the batch
+			r.Connected(a.route.Connection, key.account)
+		default: // it was made meanwhile
 			now.lookAgain()
 		}
 	}

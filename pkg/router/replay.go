@@ -100,9 +100,13 @@ func (h *handover) asNew(rec log.Record, ev *event.Event) (problem string) {
 // recall gives an event what is known of its person now, and what is found out of every event. It teaches nothing: that it did when it was first sorted, and
 // what came since may know better.
 func (h *handover) recall(ev *event.Event) {
+	h.recallPerson(ev)
+	h.r.enricher.Enrich(ev)
+}
+
+func (h *handover) recallPerson(ev *event.Event) {
 	memory := personMemory{stored: h.identities.identity, learned: map[identityKey]store.Identity{}}
 	memory.resolve(ev)
-	h.r.enricher.Enrich(ev)
 }
 
 // fromOriginal decides on an event anew, and hands over what the letter is about.
@@ -148,6 +152,26 @@ func (h *handover) whoseAgain(route *Route, ev *event.Event) (*event.Event, Deci
 	return o.event, o.decision()
 }
 
+// adopt makes an output, which came to be while its destination had one account, one of the account of which its event is now.
+func (h *handover) adopt(route *Route, rec log.Record, output *event.Event) (own *event.Event, problem string) {
+	in := &event.Event{}
+	if err := in.Decode(rec.Data); err != nil {
+		return nil, fmt.Sprintf("its record is no event (%v): edit it, or drop it", err)
+	}
+	in.JSON = event.Normalize(in.JSON)
+	in, undone := h.whoseAgain(route, in)
+	switch {
+	case undone.Err != nil:
+		return nil, undone.Err.Error()
+	case undone.Status != "":
+		return nil, fmt.Sprintf("destination %s delivers to customers' accounts, and the event is of no account that it knows: edit it so that it names one, or drop it", route.Name)
+	}
+	adopted := *output
+	adopted.Account, adopted.Email = in.Account, "" // the memory knew the person whom the id names in whatever account
+	h.recallPerson(&adopted)
+	return &adopted, ""
+}
+
 func otherOutputs(d *store.DeadLetter, now int) string {
 	was := fmt.Sprint(d.Outputs)
 	if d.Outputs == 0 {
@@ -164,7 +188,8 @@ func (h *handover) asItWas(i int, rec log.Record, ev *event.Event) (problem stri
 	if ofEvent(d) {
 		return "no output of it came to be that could be sent as it was: replay it from the original"
 	}
-	if d.Lane == "" && d.Original == nil { // that is the event as it was accepted
+	switch {
+	case d.Lane == "" && d.Original == nil: // that is the event as it was accepted
 		ev.JSON = event.Normalize(ev.JSON)
 		var undone Decision
 		if ev, undone = h.whoseAgain(route, ev); undone.Status != "" {
@@ -172,6 +197,10 @@ func (h *handover) asItWas(i int, rec log.Record, ev *event.Event) (problem stri
 			return ""
 		}
 		h.recall(ev)
+	case route.Connection != "" && ev.Account == "":
+		if ev, problem = h.adopt(route, rec, ev); problem != "" {
+			return problem
+		}
 	}
 	defer h.hold(ev)()
 	out := Decision{Index: d.Index, Event: ev, changed: d.Original != nil, outputs: d.Outputs}

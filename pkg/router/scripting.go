@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,9 +95,10 @@ func (k *kv) appendTo(dst []store.KV) []store.KV {
 // scoped is the key under which the store has it: scripts meet what events of the same account have left, and nothing else.
 func (k *kv) scoped(key string) string { return ScopedKey(k.account, key) }
 
-// ScopedKey is the key under which the store has what scripts keep under key while they see events of an account; "": of none.
+// ScopedKey is the key under which the store has what scripts keep under key while they see events of an account; "": of none. Keys may come from events, and are any text: one with a NUL
+// must not get into what an account has.
 func ScopedKey(account, key string) string {
-	if account == "" {
+	if account == "" && !strings.Contains(key, "\x00") {
 		return key
 	}
 	return account + "\x00" + key

@@ -225,7 +225,7 @@ func (r *Router) forgetHolds(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// parked says that a lane's destination delivers to another hub now.
+// parked says that a lane's destination delivers to another hub now. What waits for an account is not meant for any yet.
 func (r *Router) parked(name store.LaneName, route *Route) bool {
-	return !isUnsorted(name) && route.Destination.Hub(name.Account) != name.Hub
+	return !isUnsorted(name) && !waitsForHub(name, route) && route.Destination.Hub(name.Account) != name.Hub
 }

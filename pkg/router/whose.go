@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -20,10 +21,10 @@ const noAccount = "no account"
 // reasonAccount is of dead letters: of which account an event is could not be found out.
 const reasonAccount = "account"
 
-// AccountOf reads from an event whose it is. It is not for concurrent use.
+// AccountOf reads from an event whose it is. It may be used from many goroutines.
 type AccountOf struct {
-	source string
-	value  *filters.Value
+	mu    sync.Mutex // held while value is asked
+	value *filters.Value
 }
 
 // CompileAccount compiles the expression of a destination's `account`. Its error is a [filters.SyntaxError].
@@ -32,7 +33,7 @@ func CompileAccount(source string, o filters.Options) (*AccountOf, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &AccountOf{source, v}, nil
+	return &AccountOf{value: v}, nil
 }
 
 // Warnings returns what works but is hardly meant.
@@ -45,6 +46,8 @@ func (a *AccountOf) Eval(ev *event.Event) (account string, err error) {
 			err = caught(p)
 		}
 	}()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	v, err := a.value.Eval(filters.NewView(ev))
 	switch {
 	case err != nil:

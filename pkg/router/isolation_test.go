@@ -1,0 +1,108 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/event"
+	"eventrouter/pkg/filters"
+)
+
+// owned is an event of a person of an account, as a server posts it: the account stands in it.
+func owned(account, id, kind, user string) string {
+	return fmt.Sprintf(`{"id":%q,"tenant":%q,"owner":%q,"event_type":%q,"user":{%s}}`, id, account, account, kind, user)
+}
+
+// tenant is a change of a route that delivers to the accounts of a world, which events name.
+func tenant(t *testing.T, w *world) Route {
+	t.Helper()
+	account, err := CompileAccount("{{.tenant}}", filters.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Route{
+		Name: "crm", Type: "fake", Connection: "app", Account: account, Destination: &shared{world: w},
+		Retry: config.Retry{MaxAge: 24 * time.Hour, MaxDelay: 5 * time.Minute}, Lanes: config.LaneLimits{OnFull: config.DeadLetterOldest},
+	}
+}
+
+// TestConnectionComesLater: a destination gets a `connection`. What it had put off until then belongs to accounts as what comes then: it goes to their hubs, with what their events have taught.
+func TestConnectionComesLater(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g, w := newRig(t, newRemote(), nil), newWorld()
+		g.start()
+		defer g.stop()
+		w.connect("a1", "a1-h1")
+		g.post(
+			owned("a2", "e1", "user_identify", `"id":"u1","email":"p@a2"`), // of another account, in which the same id is another person's
+			owned("a1", "e2", "t", `"id":"u7"`),                            // waits until one may know who that is
+		)
+		time.Sleep(time.Second)
+		g.reload(tenant(t, w))
+		g.post(owned("a1", "e3", "user_identify", `"id":"u7","email":"p@a1"`))
+		time.Sleep(time.Minute)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		g.want("events", strings.Join(w.events["a1-h1"], " "), "e2")
+		g.want("faults", strings.Join(w.faults, "; "), "")
+	})
+}
+
+// TestKVOfNoAccount: what scripts keep of an account can not be met by events of none, whatever they name.
+func TestKVOfNoAccount(t *testing.T) {
+	seen := map[string]string{}
+	for _, of := range []struct{ account, key string }{{"", "k"}, {"a1", "k"}, {"", "a1\x00k"}, {"", "\x00k"}, {"a1", "\x00k"}, {"", "\x00a1\x00k"}} {
+		scoped := ScopedKey(of.account, of.key)
+		if was, twice := seen[scoped]; twice {
+			t.Errorf("account %q, key %q is kept where %s is", of.account, of.key, was)
+		}
+		seen[scoped] = fmt.Sprintf("account %q, key %q", of.account, of.key)
+	}
+}
+
+// TestUnparkLeavesWhatWaits: what waits for an account is not parked, not even in the moment in which it connects.
+func TestUnparkLeavesWhatWaits(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g, w := accountRig(t, nil)
+		defer g.stop()
+		g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 1))
+		time.Sleep(time.Second)
+		w.hushed = true
+		w.connect("a1", "a1-h1")
+		if done, err := g.router.Unpark(t.Context(), ParkedQuery{Destination: "customers", Account: "a1"}); !errors.Is(err, ErrNotParked) {
+			t.Errorf("while it connects: %+v, %v", done, err)
+		}
+		time.Sleep(2 * time.Minute)
+		g.want("delivered", w.written("a1-h1", "p@a1"), "1")
+	})
+}
+
+// TestMovedIntoAccounts: what was of a destination with one account goes to that of accounts of which it is, when somebody moves its lane there or replays its dead letters as they were; what is of none stays.
+func TestMovedIntoAccounts(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		old, w := newRemote(), newWorld()
+		refuse := func(call) []error { return []error{errors.New("not now")} }
+		old.answer = refuse
+		g := newRig(t, old, nil)
+		g.start()
+		defer g.stop()
+		w.connect("a1", "a1-h1")
+		g.post(owned("a1", "e1", "user_identify", `"id":"u7","email":"p@a1","v":1`), owned("", "e2", "user_identify", `"email":"p@none","v":2`))
+		time.Sleep(time.Second)
+		g.reload(tenant(t, w))
+		time.Sleep(time.Second)
+		if done, err := g.router.Unpark(t.Context(), ParkedQuery{Destination: "crm", To: "crm"}); err != nil || done.Entries != 2 {
+			t.Fatalf("moved: %+v, %v", done, err)
+		}
+		time.Sleep(time.Minute)
+		g.want("delivered", w.written("a1-h1", "p@a1"), "1")
+		letters := g.deadLetters()
+		if len(letters) != 1 || letters[0].EventID != "e2" || letters[0].Replay != nil || !strings.Contains(letters[0].Problem, "no account") {
+			t.Errorf("what is of nobody's account: %+v", letters)
+		}
+	})
+}
