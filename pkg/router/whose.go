@@ -53,7 +53,7 @@ func (a *AccountOf) Eval(ev *event.Event) (account string, err error) {
 	case err != nil:
 		return "", err
 	case v.Type == gjson.Number:
-		return v.Raw, nil
+		return strings.Clone(v.Raw), event.CheckAccount(v.Raw)
 	case !v.Exists() || v.Type == gjson.Null:
 		return "", nil
 	case v.Type != gjson.String:
