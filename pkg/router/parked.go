@@ -102,7 +102,8 @@ func (r *Router) unparkSome(ctx context.Context, q ParkedQuery) (n int64, more b
 		if len(blocks) == 0 {
 			continue
 		}
-		n, err := r.buryParked(ctx, l, target, blocks)
+		now := time.Now()
+		n, err := r.buryBlocks(ctx, l, blocks, func(e *entry) *store.DeadLetter { return r.parkedLetter(l.Name, target, e, now) })
 		return n, err == nil, err
 	}
 	return 0, false, nil
@@ -129,67 +130,79 @@ func (r *Router) target(q ParkedQuery, lane store.LaneName) (*Route, error) {
 	return nil, fmt.Errorf("%w: destination %s has no lane %s", ErrWrongTarget, q.To, lane.Lane)
 }
 
-// buryParked makes dead letters of what blocks of a lane hold.
-func (r *Router) buryParked(ctx context.Context, l store.Lane, to *Route, blocks []store.StoredBlock) (n int64, err error) {
+// buryBlocks makes dead letters of entries of a lane that no account has loaded, where letter gives one; nil: the entry stays. It returns how many. Where there is no room for them the error
+// is a *LettersFullError, and nothing is changed.
+func (r *Router) buryBlocks(ctx context.Context, l store.Lane, blocks []store.StoredBlock, letter func(*entry) *store.DeadLetter) (n int64, err error) {
 	name := l.Name
-	kind := strings.TrimSuffix(name.Lane, bulkSuffix)
-	owner := name.Destination
-	if to != nil {
-		owner = to.Name
-	}
 	batch := store.Batch{}
 	bytes := int64(0)
-	now := time.Now()
 	for i := range blocks {
 		b := &blocks[i]
-		entries, err := decodeBlock(b.Data, name.Destination, name.Account, kind)
+		entries, err := decodeBlock(b.Data, name.Destination, name.Account, strings.TrimSuffix(name.Lane, bulkSuffix))
 		if err != nil {
 			return 0, fmt.Errorf("lane %s of %s, block %d: %w", name.Lane, name.Destination, b.ID, err)
 		}
-		progress := store.Progress{Lane: l.ID, Block: b.ID}
+		progress := store.Progress{Lane: l.ID, Block: b.ID, Done: newBitmap(len(entries), b.Done)}
 		for j, e := range entries {
-			if bitmap(b.Done).has(j) {
+			if bitmap(progress.Done).has(j) {
 				continue
 			}
+			d := letter(e)
+			if d == nil {
+				continue
+			}
+			bitmap(progress.Done).set(j)
 			progress.Finished++
 			if r.forgetsEntry(e) {
 				continue
 			}
-			d := r.parkedLetter(name, to, e, now)
 			bytes += int64(len(d.Event) + len(d.Original))
-			batch.DeadLetters = append(batch.DeadLetters, d)
-			if to == nil && r.records() {
-				batch.Outcomes = recordDead(batch.Outcomes, &d)
+			batch.DeadLetters = append(batch.DeadLetters, *d)
+			if d.Replay == nil && r.records() {
+				batch.Outcomes = recordDead(batch.Outcomes, d)
 			}
 		}
-		batch.Progress = append(batch.Progress, progress)
+		if progress.Finished > 0 {
+			batch.Progress = append(batch.Progress, progress)
+		}
 	}
-	if r.lettersFull(owner, bytes) {
-		return 0, &LettersFullError{r.lettersFullReason(owner)}
+	if len(batch.Progress) == 0 {
+		return 0, nil
+	}
+	if len(batch.DeadLetters) > 0 {
+		if owner := batch.DeadLetters[0].Destination; r.lettersFull(owner, bytes) {
+			return 0, &LettersFullError{r.lettersFullReason(owner)}
+		}
 	}
 	if err := r.commit(ctx, &batch); err != nil {
-		return 0, fmt.Errorf("make dead letters of parked lane %s of %s: %w", name.Lane, name.Destination, err)
+		return 0, fmt.Errorf("make dead letters of lane %s of account %q of %s: %w", name.Lane, name.Account, name.Destination, err)
 	}
 	for i := range batch.DeadLetters {
-		r.metrics.dead(&Route{Name: owner}, batch.DeadLetters[i].Reason)
+		d := &batch.DeadLetters[i]
+		r.metrics.dead(&Route{Name: d.Destination}, d.Reason)
 	}
+	r.watcher.Settled(batch.Outcomes)
 	return int64(len(batch.DeadLetters)), nil
 }
 
-func (r *Router) parkedLetter(lane store.LaneName, to *Route, e *entry, now time.Time) store.DeadLetter {
-	why := "the lane was parked, and a person dropped it"
-	if to != nil {
-		why = fmt.Sprintf("the lane was parked, and a person moved it from %s, %s, to %s", lane.Destination, lane.Hub, to.Name)
+// parkedLetter is one of an entry that a person has moved to a route, or dropped: to is nil.
+func (r *Router) parkedLetter(lane store.LaneName, to *Route, e *entry, now time.Time) *store.DeadLetter {
+	if to == nil {
+		return unloadedLetter(lane, e, reasonParked, errors.New("the lane was parked, and a person dropped it"), now)
 	}
-	d := deadLetter(nil, e.Name.Offset, e.Event, slices.Clone(e.record), reasonParked, errors.New(why), now)
+	d := unloadedLetter(lane, e, reasonParked, fmt.Errorf("the lane was parked, and a person moved it from %s, %s, to %s", lane.Destination, lane.Hub, to.Name), now)
+	d.Destination, d.Hub = to.Name, to.Destination.Hub(lane.Account)
+	d.Replay = &store.Replay{AsIs: !isUnsorted(lane)}
+	return d
+}
+
+// unloadedLetter is one of an entry of a lane that no account has loaded.
+func unloadedLetter(lane store.LaneName, e *entry, reason string, why error, now time.Time) *store.DeadLetter {
+	d := deadLetter(nil, e.Name.Offset, e.Event, slices.Clone(e.record), reason, why, now)
 	d.Destination, d.Hub, d.Account, d.Index, d.Person = lane.Destination, lane.Hub, lane.Account, e.Name.Index, e.Plan.Key
 	d.EventID, d.Original = e.eventID(), slices.Clone(e.original)
 	if !isUnsorted(lane) { // else it stands for all that its destination makes of it
 		d.Lane, d.Outputs = e.Plan.Lane, e.outputs
 	}
-	if to != nil {
-		d.Destination, d.Hub = to.Name, to.Destination.Hub(lane.Account)
-		d.Replay = &store.Replay{AsIs: !isUnsorted(lane)}
-	}
-	return d
+	return &d
 }
