@@ -46,13 +46,13 @@ func (srv *service) usage(app, _, hub string) connections.Usage {
 // connectionMounts are the pages of connections: those for browsers and HubSpot, and the API for servers.
 func (srv *service) connectionMounts() []ingest.Mount {
 	people := srv.newPortal()
-	pages, api := fasthttpadaptor.NewFastHTTPHandler(people.Pages(srv.connected.Handler())), fasthttpadaptor.NewFastHTTPHandler(srv.connected.API())
+	pages := fasthttpadaptor.NewFastHTTPHandler(people.Pages(srv.connected.Handler()))
 	return []ingest.Mount{
 		portalMount(people),
 		{Prefix: connections.PagesPath, MaxBody: maxConnectBody, Handler: pages},
 		{Prefix: connections.APIPath, MaxBody: maxConnectionsBody, Handler: func(ctx *fasthttp.RequestCtx) {
-			if srv.ingest.ServerOrAdmin(ctx) {
-				api(ctx)
+			if account, ok := srv.ingest.ServerOrAdmin(ctx); ok {
+				fasthttpadaptor.NewFastHTTPHandler(srv.connected.API(account))(ctx)
 			}
 		}},
 	}

@@ -21,7 +21,7 @@ import (
 func accountsYAML(dir, key, more string) string {
 	return fmt.Sprintf(`
 server: {data_dir: %s, min_free_bytes: 1MiB, admin_token: admin-secret, encryption: {key: %s}}
-api_keys: [{id: app, client_secret: js.app, server_secret: s2s.app}]
+api_keys: [{id: app, client_secret: js.app, server_secret: s2s.app}, {id: own, server_secret: s2s.own, account: a1}]
 apps:
   crm:
     client_id: client-1
@@ -75,6 +75,22 @@ func TestConnectionsOfARouter(t *testing.T) {
 	for secret, want := range map[string]int{"": 401, "js.app": 401, "nobody": 401, "s2s.app": 200, "admin-secret": 200} {
 		if status, answer := ask(t, "POST", r.url+"/api/v1/connections", body, "Authorization", "Bearer "+secret); status != want {
 			t.Errorf("link with %q: got %d %s, want %d", secret, status, answer, want)
+		}
+	}
+	for _, c := range []struct {
+		method, query, body string
+		want                int
+	}{
+		{"POST", "", body, 200},
+		{"POST", "", `{"app":"crm"}`, 200},
+		{"POST", "", `{"app":"crm","account":"a2"}`, 403},
+		{"GET", "", "", 200},
+		{"GET", "?account=a2", "", 403},
+		{"DELETE", "?app=crm&account=a2", "", 403},
+		{"DELETE", "?app=crm", "", 404}, // its own, which is not connected yet
+	} {
+		if status, answer := ask(t, c.method, r.url+"/api/v1/connections"+c.query, c.body, "X-Auth-Token", "s2s.own"); status != c.want {
+			t.Errorf("%s %s %s with the key of account a1: got %d %s, want %d", c.method, c.query, c.body, status, answer, c.want)
 		}
 	}
 	_, answer := ask(t, "POST", r.url+"/api/v1/connections", body, "X-Auth-Token", "s2s.app")

@@ -19,7 +19,7 @@ func newProxy(srv *service, cfg *config.Config, verifiers map[string]*endusers.V
 		Apps:        proxyApps(cfg, verifiers),
 		Connections: func(app string) destinations.Connections { return srv.connected.For(app) },
 		Shared:      srv.parts.shared, Cache: srv.parts.cache, Transport: transport, Registerer: srv.registry, Logger: srv.logger,
-		ServerKey: func(ctx *fasthttp.RequestCtx) (string, bool) { return srv.ingest.HasServerKey(ctx) },
+		ServerKey: func(ctx *fasthttp.RequestCtx) (id, account string, ok bool) { return srv.ingest.ServerKey(ctx) },
 	})
 }
 

@@ -1,6 +1,7 @@
 package connections
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,9 @@ const (
 	maxPage     = 1000
 	maxAsk      = 64 << 10 // bytes of a body that asks for a link
 )
+
+// errNotOwn says that somebody asks for an account whose API key speaks for another one.
+var errNotOwn = errors.New("the account is not the API key's")
 
 // problem is a refusal, in the form of all that the router refuses.
 type problem struct {
@@ -62,14 +66,25 @@ func (s *Service) Handler() http.Handler {
 	})
 }
 
-// API answers APIPath, for those who have shown a server secret, which the caller has checked.
-func (s *Service) API() http.Handler {
+// API answers APIPath, for those who have shown a server secret, which the caller has checked. Of one that speaks for a single account, only is that account; "": it may do
+// with all.
+func (s *Service) API(only string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		switch named := q.Get("account"); {
+		case only == "" || r.Method == http.MethodPost: // whose body names it
+		case named != "" && named != only:
+			refuse(w, errNotOwn)
+			return
+		default:
+			q.Set("account", only)
+			r.URL.RawQuery = q.Encode()
+		}
 		switch {
 		case strings.TrimSuffix(r.URL.Path, "/") != APIPath:
 			notFound(w)
 		case r.Method == http.MethodPost:
-			s.linkPage(w, r)
+			s.linkPage(w, r, only)
 		case r.Method == http.MethodGet || r.Method == http.MethodHead:
 			s.listPage(w, r)
 		case r.Method == http.MethodDelete:
@@ -80,8 +95,8 @@ func (s *Service) API() http.Handler {
 	})
 }
 
-// linkPage answers POST with an install link.
-func (s *Service) linkPage(w http.ResponseWriter, r *http.Request) {
+// linkPage answers POST with an install link; only is as in API.
+func (s *Service) linkPage(w http.ResponseWriter, r *http.Request, only string) {
 	var ask struct {
 		App       string `json:"app"`
 		Account   string `json:"account"`
@@ -91,6 +106,11 @@ func (s *Service) linkPage(w http.ResponseWriter, r *http.Request) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&ask); err != nil {
 		answerJSON(w, http.StatusBadRequest, problem{"The body is no request for a link", `write {"app": "crm", "account": "a1"}, and a return_url if you like`})
+		return
+	}
+	ask.Account = cmp.Or(ask.Account, only)
+	if only != "" && ask.Account != only {
+		refuse(w, errNotOwn)
 		return
 	}
 	address, expires, err := s.Link(ask.App, ask.Account, ask.ReturnURL)
@@ -112,6 +132,8 @@ func refuse(w http.ResponseWriter, err error) {
 		answerJSON(w, http.StatusNotFound, problem{"No such app", "it is none of apps in the configuration"})
 	case errors.Is(err, ErrNotConnected):
 		answerJSON(w, http.StatusNotFound, problem{"The account is not connected", ""})
+	case errors.Is(err, errNotOwn):
+		answerJSON(w, http.StatusForbidden, problem{"The account is not the API key's", "leave it out, or take an API key without an account"})
 	case errors.Is(err, ErrAccount), errors.Is(err, ErrReturnURL):
 		answerJSON(w, http.StatusBadRequest, problem{"The link is not made", err.Error()})
 	default: // of the store, or the router stops

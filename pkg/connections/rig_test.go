@@ -254,7 +254,7 @@ func serve(h http.Handler, req *http.Request) answer {
 // api asks the API for servers.
 func (r *rig) api(method, query, body string) answer {
 	r.t.Helper()
-	return serve(r.s.API(), httptest.NewRequest(method, "https://events.example.com"+APIPath+query, strings.NewReader(body)))
+	return serve(r.s.API(""), httptest.NewRequest(method, "https://events.example.com"+APIPath+query, strings.NewReader(body)))
 }
 
 // link asks for an install link.

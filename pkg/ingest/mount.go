@@ -53,41 +53,34 @@ func (s *Server) mounted(ctx *fasthttp.RequestCtx) bool {
 	return false
 }
 
-// ServerKey returns the id of the API key whose server secret a request carries, as the routes for servers take it; otherwise it refuses the request, and ok is false. A
-// handler of a [Mount] may call it.
-func (s *Server) ServerKey(ctx *fasthttp.RequestCtx) (id string, ok bool) {
+// ServerKey returns the id of the API key whose server secret a request carries, and the account that it speaks for, and for no other; "": for any. ok is false for a request
+// without a server secret, which is not refused. A handler of a [Mount] may call it.
+func (s *Server) ServerKey(ctx *fasthttp.RequestCtx) (id, account string, ok bool) {
 	b := acquireBatch()
 	defer b.release()
 	src, r := s.sources.Load().authenticate(b.token(ctx), serverSecret)
 	if r != nil {
-		s.refuse(ctx, nil, r)
-		return "", false
-	}
-	return src.key.id, true
-}
-
-// HasServerKey is ServerKey for routes that take something else, too: it refuses nothing, and ok is false for a request without a server secret.
-func (s *Server) HasServerKey(ctx *fasthttp.RequestCtx) (id string, ok bool) {
-	b := acquireBatch()
-	defer b.release()
-	src, r := s.sources.Load().authenticate(b.token(ctx), serverSecret)
-	if r != nil {
-		return "", false
+		return "", "", false
 	}
 	if src.old {
 		s.oldSecret(src.key)
 	}
-	return src.key.id, true
+	return src.key.id, src.key.account, true
 }
 
-// ServerOrAdmin says whether a request carries a server secret, or may see admin pages; otherwise it refuses the request. A handler of a [Mount] may call it.
-func (s *Server) ServerOrAdmin(ctx *fasthttp.RequestCtx) bool {
+// ServerOrAdmin says whether a request carries a server secret, or may see admin pages; otherwise it refuses the request. account is the only one that its API key speaks for;
+// "": it may do with all. A secret that is none is refused on this machine, too: else a wrong one shows only where the router is in earnest. A handler of a [Mount] may call it.
+func (s *Server) ServerOrAdmin(ctx *fasthttp.RequestCtx) (account string, ok bool) {
+	if _, account, ok = s.ServerKey(ctx); ok {
+		return account, true
+	}
 	b := acquireBatch()
 	defer b.release()
-	if _, r := s.sources.Load().authenticate(b.token(ctx), serverSecret); r == nil || s.refuseAdmin(ctx) == nil {
-		return true
-	} else {
-		s.refuse(ctx, nil, r)
-		return false
+	token := b.token(ctx)
+	if s.mayAdminister(ctx) && (len(token) == 0 || s.config().AdminToken != "") {
+		return "", true
 	}
+	_, r := s.sources.Load().authenticate(token, serverSecret)
+	s.refuse(ctx, nil, r)
+	return "", false
 }

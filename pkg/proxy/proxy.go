@@ -8,6 +8,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -54,8 +55,8 @@ type Options struct {
 	// Shared and Cache are those of the destinations, whose quotas the calls share.
 	Shared *destinations.Shared
 	Cache  destinations.Cache
-	// ServerKey returns the id of the API key whose server secret a request carries.
-	ServerKey func(ctx *fasthttp.RequestCtx) (id string, ok bool)
+	// ServerKey returns the id of the API key whose server secret a request carries, and the only account that it speaks for; "": it speaks for all.
+	ServerKey func(ctx *fasthttp.RequestCtx) (id, account string, ok bool)
 	// Transport makes the calls; nil: the network.
 	Transport http.RoundTripper
 
@@ -179,7 +180,7 @@ func (p *Proxy) admit(ctx *fasthttp.RequestCtx, c *call) *refusal {
 	}
 	name, _, _ := strings.Cut(rest, "/")
 	if c.app = (*p.apps.Load())[name]; c.app == nil {
-		if _, ok := p.opts.ServerKey(ctx); !ok { // which apps there are is for those who have a key
+		if _, _, ok := p.opts.ServerKey(ctx); !ok { // which apps there are is for those who have a key
 			return unknownToken(ctx)
 		}
 		return &refusal{status: fasthttp.StatusNotFound, reason: "app", message: "There is no such app", detail: "apps are named in the router's configuration, under apps"}
@@ -231,9 +232,14 @@ func (p *Proxy) authenticate(ctx *fasthttp.RequestCtx, c *call, bearer string) *
 	if len(named) == 1 {
 		account = string(named[0])
 	}
-	if id, ok := p.opts.ServerKey(ctx); ok {
-		c.apiKey, c.account = id, account
-		if account == "" || len(account) > maxAccount {
+	if id, own, ok := p.opts.ServerKey(ctx); ok {
+		c.apiKey, c.account = id, cmp.Or(account, own)
+		switch {
+		case own != "" && c.account != own:
+			return &refusal{
+				status: fasthttp.StatusForbidden, reason: "account", message: "The account is not the API key's", detail: "leave the header " + accountHeader + " out: the key says which it is",
+			}
+		case c.account == "" || len(account) > maxAccount:
 			return &refusal{
 				status: fasthttp.StatusBadRequest, reason: "account", message: "The account is missing",
 				detail: "name the account to call in the header " + accountHeader + ": 1 to 256 bytes, as it was connected",

@@ -41,14 +41,15 @@ func TestCallsGoToTheAccountsOwnHub(t *testing.T) {
 		f(r.as("a1", "GET", contactsPath+"/b%40two.co?idProperty=email", ""), 404)
 		f(r.user("a2", "GET", contactsPath+"/b%40two.co?idProperty=email", ""), 200)
 		f(r.user("a2", "GET", contactsPath+"/b%40two.co?idProperty=email", "", "X-Account", "a2"), 200)
+		f(r.raw("GET", "/api/v1/proxy/crm"+contactsPath+"/a%40one.co?idProperty=email", "", "Authorization", "Bearer "+ownSecret), 200) // of account a1
 		f(r.as("a1", "POST", contactsPath+"/search", `{"filterGroups":[{"filters":[{"propertyName":"email","operator":"EQ","value":"a@one.co"}]}]}`), 200)
 		for hub, want := range map[string]string{"1001": "a@one.co", "1002": "b@two.co"} {
 			if list := r.box.Hub(hub).Contacts(); len(list) != 1 || list[0].Properties["email"] != want {
 				t.Errorf("hub %s: got %v, want one contact, %s", hub, list, want)
 			}
 		}
-		if got := r.counter("router_proxy_calls_total", "app", "crm", "status", "2xx"); got != 6 {
-			t.Errorf("router_proxy_calls_total 2xx: got %v, want 6", got)
+		if got := r.counter("router_proxy_calls_total", "app", "crm", "status", "2xx"); got != 7 {
+			t.Errorf("router_proxy_calls_total 2xx: got %v, want 7", got)
 		}
 		if a := r.as("a1", "HEAD", contactsPath+"/a%40one.co?idProperty=email", ""); a.body != "" {
 			t.Errorf("HEAD: got a body, %s", a.body)
@@ -83,6 +84,7 @@ func TestRefusals(t *testing.T) {
 		f(r.raw("GET", contact, "", bearer(serverSecret)...), 400, "X-Account")
 		f(r.raw("GET", contact, "", append(bearer(serverSecret), "X-Account", "a1", "X-Account", "a2")...), 400, "more than one")
 		f(r.user("a1", "GET", contactsPath, "", "X-Account", "a2"), 403, "The account is not the token's")
+		f(r.raw("GET", contact, "", append(bearer(ownSecret), "X-Account", "a2")...), 403, "The account is not the API key's")
 		f(r.as("a9", "GET", contactsPath, ""), 404, "The account is not connected")
 		f(r.as("a1", "OPTIONS", contactsPath, ""), 204, "")
 		f(r.as("a1", "TRACE", contactsPath, ""), 405, "GET, HEAD, POST")

@@ -32,6 +32,7 @@ import (
 
 const (
 	serverSecret = "s2s.planted-server-secret-1234"
+	ownSecret    = "s2s.planted-secret-of-one-account-9012"
 	clientSecret = "js.planted-client-secret-5678"
 	home         = "https://events.example.com/connect/crm/"
 	contactsPath = "/crm/v3/objects/contacts"
@@ -129,7 +130,7 @@ func (r *rig) start() {
 		Apps:        r.apps(false),
 		Connections: func(app string) destinations.Connections { return r.conns.For(app) },
 		Shared:      r.shared, Registerer: r.reg, Logger: logger,
-		ServerKey: func(ctx *fasthttp.RequestCtx) (string, bool) { return r.front.HasServerKey(ctx) },
+		ServerKey: func(ctx *fasthttp.RequestCtx) (id, account string, ok bool) { return r.front.ServerKey(ctx) },
 		Transport: roundTripper(r.toHubSpot),
 	})
 	if err != nil {
@@ -137,7 +138,7 @@ func (r *rig) start() {
 	}
 	r.front, err = ingest.New(ingest.Options{
 		Server:  config.Server{MaxEventBytes: 1 << 20, MaxBodyBytes: 1 << 20},
-		APIKeys: []config.APIKey{{ID: "backend", ServerSecret: serverSecret, ClientSecret: clientSecret}},
+		APIKeys: []config.APIKey{{ID: "backend", ServerSecret: serverSecret, ClientSecret: clientSecret}, {ID: "own", ServerSecret: ownSecret, Account: "a1"}},
 		Log:     noLog{}, Mounts: []ingest.Mount{{Prefix: Path, Admit: r.proxy.Admit, Handler: r.proxy.Handle}},
 	})
 	if err != nil {
