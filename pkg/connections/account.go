@@ -19,6 +19,8 @@ import (
 type app struct {
 	cfg  config.App
 	home string // the router's own pages of the app: redirect_url without its last part, with a slash at the end
+	// calls is held by who asks for a token that replaces one. It is of capacity refreshesAtOnce, and goes behind a hub's turn.
+	calls chan struct{}
 
 	mu   sync.Mutex // guards the field below
 	told time.Time  // when it was logged last that HubSpot refuses the app
@@ -36,14 +38,14 @@ func (ap *app) mayTell(now time.Time) bool {
 }
 
 func newApp(cfg config.App) *app {
-	return &app{cfg: cfg, home: strings.TrimSuffix(cfg.RedirectURL, "callback")}
+	return &app{cfg: cfg, home: strings.TrimSuffix(cfg.RedirectURL, "callback"), calls: make(chan struct{}, refreshesAtOnce)}
 }
 
 // account is a customer's account of an app.
 type account struct {
 	id id
 
-	// turn is held by who changes the connection in the store: a refresh, a callback, a disconnect. It is of capacity 1, and goes before mu.
+	// turn is held by who changes the connection in the store: a refresh, a callback, a disconnect. It is of capacity 1, goes behind a hub's and an app's, and before mu.
 	turn chan struct{}
 
 	mu        sync.Mutex // guards the fields below
@@ -51,6 +53,7 @@ type account struct {
 	tokens    tokens
 	chosen    Chosen
 	choices   destinations.Choices // by what is chosen and what the app has as default
+	ended     time.Time            // when it disconnected last, in this process
 	noted     bool                 // the store has when it was delivered to last
 	refreshAt time.Time            // when the access token is to be refreshed
 	flight    *flight              // the refresh under way; nil: none
@@ -83,17 +86,35 @@ func newAccount(i id) *account {
 	return &account{id: i, turn: make(chan struct{}, 1), noted: true, row: store.Connection{App: i.app, Account: i.account}}
 }
 
+// takePatience is how long somebody waits for another who changes the connection: a call about tokens takes less, a full disk does not.
+const takePatience = callTime + 5*time.Second
+
 // take waits for the right to change the connection, which release gives back.
 func (a *account) take(ctx context.Context) error {
+	wait := time.NewTimer(takePatience)
+	defer wait.Stop()
 	select {
 	case a.turn <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-wait.C:
+		return errBusy
 	}
 }
 
 func (a *account) release() { <-a.turn }
+
+// spent says whether a link that was made at a time, in Unix nanoseconds, is good no more: who has an old one must not connect a hub of theirs in the place of the account's.
+func (a *account) spent(made int64, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	since := a.ended
+	if a.row.Granted.After(since) {
+		since = a.row.Granted
+	}
+	return made < since.UnixNano() && !since.IsZero() && !since.After(now) // else the clock was put back
+}
 
 // hubName is the hub that the account is connected to; "": none.
 func (a *account) hubName() string {

@@ -58,24 +58,30 @@ func (s *Service) answered(w http.ResponseWriter, r *http.Request, ap *app) (o o
 		s.opts.Logger.Warn("HubSpot's page of consent did not give a code", "app", ap.cfg.Name, "account", g.Account)
 		return outcomeRefused, returnURL
 	}
-	return s.connect(ap, &g, q.Get("code")), returnURL
+	return s.connect(ap, &coming{g.Account, g.Secrets[secretVerifier], q.Get("code"), st.Made}), returnURL
+}
+
+// coming is somebody who is back from HubSpot.
+type coming struct {
+	account, verifier, code string
+	made                    int64 // when the link was, in Unix nanoseconds
 }
 
 // connect exchanges a code for tokens and keeps them. It goes on when the browser is gone.
-func (s *Service) connect(ap *app, g *store.Connecting, code string) outcome {
+func (s *Service) connect(ap *app, c *coming) outcome {
 	done := make(chan outcome, 1)
-	if !s.fly(func() { done <- s.exchange(ap, g, code) }) {
+	if !s.fly(func() { done <- s.exchange(ap, c) }) {
 		return outcomeUnavailable
 	}
 	return <-done
 }
 
-func (s *Service) exchange(ap *app, g *store.Connecting, code string) outcome {
+func (s *Service) exchange(ap *app, c *coming) outcome {
 	ctx := context.Background()
-	log := s.opts.Logger.With("app", ap.cfg.Name, "account", g.Account)
+	log := s.opts.Logger.With("app", ap.cfg.Name, "account", c.account)
 	asked := s.opts.Now()
 	got, err := s.token(ctx, ap, url.Values{
-		"grant_type": {"authorization_code"}, "redirect_uri": {ap.cfg.RedirectURL}, "code": {code}, "code_verifier": {g.Secrets[secretVerifier]},
+		"grant_type": {"authorization_code"}, "redirect_uri": {ap.cfg.RedirectURL}, "code": {c.code}, "code_verifier": {c.verifier},
 	})
 	if err == nil && got.refresh == "" {
 		err = errors.New("hubspot's answer has no refresh token")
@@ -103,11 +109,12 @@ func (s *Service) exchange(ap *app, g *store.Connecting, code string) outcome {
 		s.forgetGrant(ap, got)
 		return o
 	}
-	return s.keepGrant(ap, g.Account, asked, got)
+	return s.keepGrant(ap, c, asked, got)
 }
 
 // keepGrant makes or renews the connection.
-func (s *Service) keepGrant(ap *app, name string, asked time.Time, got *grant) outcome {
+func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) outcome {
+	name := come.account
 	a := s.account(id{ap.cfg.Name, name})
 	log := s.opts.Logger.With("app", ap.cfg.Name, "account", name, "hub", got.hub)
 	a.turn <- struct{}{}
@@ -115,6 +122,12 @@ func (s *Service) keepGrant(ap *app, name string, asked time.Time, got *grant) o
 	row, was := a.row, a.tokens
 	a.mu.Unlock()
 	wasHub, wasStatus := row.Hub, Status(row.Status)
+	if wasHub != got.hub && a.spent(come.made, s.opts.Now()) {
+		a.release()
+		log.Warn("an account is not connected to this hub: it has connected or disconnected since the link was made")
+		s.forgetGrant(ap, got)
+		return outcomeUsedLink
+	}
 	held := tokens{got.access, got.refresh, asked.Add(got.lifetime)}
 	now := s.opts.Now()
 	if wasHub != got.hub {
@@ -161,7 +174,9 @@ func (s *Service) keepGrant(ap *app, name string, asked time.Time, got *grant) o
 	if was.Refresh != "" && was.Refresh != got.refresh && wasHub != got.hub {
 		s.revokeUnshared(ap, wasHub, was.Refresh)
 	}
-	return outcomeConnected
+	o := outcomeConnected
+	o.hub, o.account = got.hub, name
+	return o
 }
 
 // sharers are the other accounts of a hub.

@@ -157,6 +157,16 @@ func TestOutcomes(t *testing.T) {
 	f("no code", "refused", 400, "", false, func(r *rig, b *browser) answer {
 		return b.get(with(grant(r, b), "code", func(string) string { return "" }))
 	})
+	f("code too old", "refused", 400, "", false, func(r *rig, b *browser) answer {
+		back := grant(r, b)
+		r.answerWith(400, `{"status":"EXPIRED_AUTH_CODE","message":"auth code is expired","error":"invalid_grant"}`)
+		return b.get(back)
+	})
+	f("redirect address of another app", "unavailable", 500, "", false, func(r *rig, b *browser) answer {
+		back := grant(r, b)
+		r.answerWith(400, `{"status":"MISMATCH_REDIRECT_URI_AUTH_CODE","error":"invalid_grant"}`)
+		return b.get(back)
+	})
 	f("wrong client secret", "unavailable", 500, "", false, func(r *rig, b *browser) answer {
 		back := grant(r, b)
 		r.app.ClientSecret = "another"
@@ -205,6 +215,56 @@ func TestOutcomes(t *testing.T) {
 		link := r.link("a1", r.linkReturn)
 		time.Sleep(r.app.LinkAge)
 		return b.get(link)
+	})
+	f("link of before it connected", "link_used", 400, "", true, func(r *rig, b *browser) answer {
+		link := r.link("a1", r.linkReturn)
+		time.Sleep(time.Second)
+		b.get(grant(r, b))
+		return r.browser().get(link)
+	})
+	f("begun by a link of before it connected another hub", "link_used", 400, "", true, func(r *rig, b *browser) answer {
+		thief := r.browser()
+		back := thief.consent(r.link("a1", r.linkReturn), hubB, true)
+		time.Sleep(time.Second)
+		b.get(grant(r, b))
+		a := thief.get(back)
+		if hub := r.s.Hub("crm", "a1"); hub != hubA {
+			r.t.Errorf("the account is connected to hub %s, want %s", hub, hubA)
+		}
+		return a
+	})
+	f("link of before it disconnected", "link_used", 400, "", false, func(r *rig, b *browser) answer {
+		b.get(grant(r, b))
+		time.Sleep(time.Second)
+		link := r.link("a1", r.linkReturn)
+		time.Sleep(time.Second)
+		if _, err := r.s.Disconnect(r.t.Context(), "crm", "a1"); err != nil {
+			r.t.Error(err)
+		}
+		return b.get(link)
+	})
+	f("disconnected while the code is exchanged", "link_used", 400, "", false, func(r *rig, b *browser) answer {
+		b.get(grant(r, b))
+		time.Sleep(time.Second)
+		back := grant(r, b)
+		r.intercept(func(req *http.Request, next func() (*http.Response, error)) (*http.Response, error) {
+			res, err := next()
+			r.intercept(nil)
+			time.Sleep(time.Second)
+			if _, err := r.s.Disconnect(r.t.Context(), "crm", "a1"); err != nil {
+				r.t.Error(err)
+			}
+			return res, err
+		})
+		return b.get(back)
+	})
+	f("a new link to another hub", "connected", 200, "", true, func(r *rig, b *browser) answer {
+		b.get(grant(r, b))
+		a := b.get(b.consent(r.link("a1", r.linkReturn), hubB, true))
+		if hub := r.s.Hub("crm", "a1"); hub != hubB {
+			r.t.Errorf("the account is connected to hub %s, want %s", hub, hubB)
+		}
+		return a
 	})
 	f("link changed", "link_invalid", 400, page, false, func(r *rig, b *browser) answer {
 		return b.get(with(r.link("a1", r.linkReturn), "link", func(s string) string { return s[:len(s)-2] + flip(s[len(s)-2:]) }))

@@ -29,16 +29,18 @@ type link struct {
 	Account string `json:"a"`
 	Return  string `json:"r,omitempty"`
 	Expires int64  `json:"e"` // Unix seconds
+	Made    int64  `json:"m"` // Unix nanoseconds: a link is spent when its account has connected, or disconnected, since
 }
 
 // state is what the browser brings back from HubSpot. What belongs to it is in the store, under a hash of ID: see store.Connecting.
 type state struct {
 	ID      []byte `json:"i"`
 	Expires int64  `json:"e"`
+	Made    int64  `json:"m"` // of the link
 }
 
 // Link returns an install link for an account: a page of this router that sends the browser on to HubSpot. Whoever opens it before it expires may connect a HubSpot account
-// of theirs, and be sent to returnURL at the end if that is not "". Errors: ErrNoApp, ErrAccount, ErrReturnURL.
+// of theirs, unless the account has connected or disconnected since, and be sent to returnURL at the end if that is not "". Errors: ErrNoApp, ErrAccount, ErrReturnURL.
 func (s *Service) Link(appName, account, returnURL string) (address string, expires time.Time, err error) {
 	ap := s.app(appName)
 	if ap == nil {
@@ -50,8 +52,9 @@ func (s *Service) Link(appName, account, returnURL string) (address string, expi
 	if returnURL != "" && !ap.mayReturn(returnURL) {
 		return "", time.Time{}, ErrReturnURL
 	}
-	expires = s.opts.Now().Add(ap.cfg.LinkAge).UTC().Truncate(time.Second)
-	text := s.seal(kindLink, appName, link{account, returnURL, expires.Unix()})
+	now := s.opts.Now()
+	expires = now.Add(ap.cfg.LinkAge).UTC().Truncate(time.Second)
+	text := s.seal(kindLink, appName, link{account, returnURL, expires.Unix(), now.UnixNano()})
 	return ap.home + "start?link=" + text, expires, nil
 }
 
@@ -155,6 +158,10 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request, ap *app) {
 		s.show(w, r, ap, outcomeOldLink, l.Return)
 		return
 	}
+	if a := s.find(id{ap.cfg.Name, l.Account}); a != nil && a.spent(l.Made, now) {
+		s.show(w, r, ap, outcomeUsedLink, l.Return)
+		return
+	}
 	secret, verifier, cookie := randomText(), randomText(), randomText()
 	hash := hashOf(secret)
 	expires := now.Add(ap.cfg.StateAge)
@@ -169,7 +176,7 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request, ap *app) {
 		return
 	}
 	http.SetCookie(w, ap.cookie(hash, cookie, ap.cfg.StateAge))
-	w.Header().Set("Location", ap.authorizeURL(s.seal(kindState, ap.cfg.Name, state{[]byte(secret), expires.Unix()}), verifier))
+	w.Header().Set("Location", ap.authorizeURL(s.seal(kindState, ap.cfg.Name, state{[]byte(secret), expires.Unix(), l.Made}), verifier))
 	w.WriteHeader(http.StatusSeeOther)
 }
 

@@ -139,7 +139,7 @@ func (s *Service) disconnect(a *account) (d Disconnection, err error) {
 		return d, err
 	}
 	a.mu.Lock()
-	a.row, a.tokens, a.chosen, a.noted = store.Connection{App: row.App, Account: row.Account}, tokens{}, Chosen{}, true
+	a.row, a.tokens, a.chosen, a.noted, a.ended = store.Connection{App: row.App, Account: row.Account}, tokens{}, Chosen{}, true, s.opts.Now()
 	a.failed, a.failures, a.retryAt, a.refused = nil, 0, time.Time{}, 0
 	a.mu.Unlock()
 	s.indexHub(a, row.Hub, "")

@@ -21,6 +21,10 @@ const (
 	callTime  = 15 * time.Second
 	maxAnswer = 1 << 20
 	maxToken  = 4096 // HubSpot says 512
+
+	// A token's life is taken to be between the two, whatever HubSpot says of it: what matters is the refresh token beside it, which may be a new one. An access token that is
+	// over earlier is refused, and replaced then.
+	shortestLife, longestLife = 2 * margin, 24 * time.Hour
 )
 
 // refusal is an answer of HubSpot's that gives no token. Nothing of the answer's text is in it: that may repeat what was sent.
@@ -33,8 +37,10 @@ type refusal struct {
 
 // knownCodes are those by which HubSpot says why it gives no token.
 var knownCodes = map[string]bool{
-	"BAD_REFRESH_TOKEN": true, "BAD_HUB": true, "BAD_AUTH_CODE": true, "BAD_CLIENT_ID": true, "BAD_CLIENT_SECRET": true, "BAD_REDIRECT_URI": true, "BAD_GRANT_TYPE": true,
-	"BAD_CODE_VERIFIER": true,
+	"BAD_REFRESH_TOKEN": true, "BAD_HUB": true, "BAD_AUTH_CODE": true, "EXPIRED_AUTH_CODE": true, "BAD_CLIENT_ID": true, "BAD_CLIENT_SECRET": true, "BAD_REDIRECT_URI": true,
+	"MISMATCH_REDIRECT_URI_AUTH_CODE": true, "BAD_GRANT_TYPE": true, "BAD_CODE_VERIFIER": true,
+	// Of RFC 6749, which stand beside those in `error`. They count where HubSpot says nothing that is known.
+	"invalid_grant": true, "invalid_client": true, "unauthorized_client": true,
 }
 
 func (r *refusal) Error() string {
@@ -49,11 +55,13 @@ func (r *refusal) Error() string {
 }
 
 // revoked says that the account's people, or HubSpot, took away what they had granted.
-func (r *refusal) revoked() bool { return r.code == "BAD_REFRESH_TOKEN" || r.code == "BAD_HUB" }
+func (r *refusal) revoked() bool {
+	return r.code == "BAD_REFRESH_TOKEN" || r.code == "BAD_HUB" || r.code == "invalid_grant"
+}
 
 // ours says that the app's configuration is wrong, and no account is at fault.
 func (r *refusal) ours() bool {
-	return r.code != "" && !r.revoked() && r.code != "BAD_AUTH_CODE" && r.code != "BAD_CODE_VERIFIER"
+	return r.code != "" && !r.revoked() && r.code != "BAD_AUTH_CODE" && r.code != "EXPIRED_AUTH_CODE" && r.code != "BAD_CODE_VERIFIER"
 }
 
 // grant is what HubSpot answers with tokens.
@@ -66,12 +74,33 @@ type grant struct {
 
 // answerOfToken is as HubSpot writes it. v1 says neither hub nor scopes with the tokens.
 type answerOfToken struct {
-	AccessToken  string      `json:"access_token"`
-	RefreshToken string      `json:"refresh_token"`
-	ExpiresIn    json.Number `json:"expires_in"`
-	HubID        json.Number `json:"hub_id"`
-	Scopes       []string    `json:"scopes"`
-	Scope        string      `json:"scope"`
+	AccessToken  string          `json:"access_token"`
+	RefreshToken string          `json:"refresh_token"`
+	ExpiresIn    json.RawMessage `json:"expires_in"`
+	HubID        json.RawMessage `json:"hub_id"`
+	Scopes       []string        `json:"scopes"`
+	Scope        string          `json:"scope"`
+}
+
+// readAnswer reads an answer about a token. A member of another type than documented is as if it were not there.
+func readAnswer(data []byte) (a answerOfToken, err error) {
+	err = json.Unmarshal(data, &a)
+	if _, odd := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !odd {
+		return a, errors.New("hubspot's answer about the token is no JSON as it is documented") // err may quote the token
+	}
+	return a, nil
+}
+
+// unquoted is a number's text, which some write in quotes.
+func unquoted(raw json.RawMessage) string { return strings.Trim(string(raw), `"`) }
+
+// lifetime is how long an access token is taken to be good.
+func lifetime(raw json.RawMessage) time.Duration {
+	seconds, err := strconv.ParseFloat(unquoted(raw), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || !(seconds > shortestLife.Seconds()) {
+		return shortestLife
+	}
+	return time.Duration(min(seconds, longestLife.Seconds()) * float64(time.Second))
 }
 
 // token asks for tokens with one of the grant types. Errors are a *refusal, or of the network; none has anything secret in it.
@@ -82,20 +111,15 @@ func (s *Service) token(ctx context.Context, ap *app, form url.Values) (*grant, 
 	if err != nil {
 		return nil, err
 	}
-	var a answerOfToken
-	if err := json.Unmarshal(data, &a); err != nil {
-		return nil, errors.New("hubspot's answer with the tokens is no JSON as it is documented") // err may quote them
-	}
-	seconds, err := strconv.ParseFloat(a.ExpiresIn.String(), 64)
+	a, err := readAnswer(data)
 	switch {
+	case err != nil:
+		return nil, err
 	case !soundToken(a.AccessToken):
 		return nil, errors.New("hubspot's answer has no access token, or one that fits in no header")
-	case err != nil || seconds < 1 || seconds > 366*24*3600:
-		return nil, errors.New("hubspot's answer does not say how long the access token is good")
 	}
 	g := &grant{
-		access: config.Secret(a.AccessToken), refresh: config.Secret(a.RefreshToken), lifetime: time.Duration(seconds * float64(time.Second)),
-		hub: hubName(a.HubID), scopes: a.Scopes,
+		access: config.Secret(a.AccessToken), refresh: config.Secret(a.RefreshToken), lifetime: lifetime(a.ExpiresIn), hub: hubName(unquoted(a.HubID)), scopes: a.Scopes,
 	}
 	if g.scopes == nil && a.Scope != "" {
 		g.scopes = strings.Fields(a.Scope)
@@ -110,8 +134,8 @@ func soundToken(text string) bool {
 var digits = regexp.MustCompile(`^[1-9][0-9]{0,18}$`)
 
 // hubName is a hub's id as text; "" for what is none.
-func hubName(n json.Number) string {
-	if text := n.String(); digits.MatchString(text) {
+func hubName(text string) string {
+	if digits.MatchString(text) {
 		return text
 	}
 	return ""
@@ -134,12 +158,12 @@ func (s *Service) describe(ctx context.Context, ap *app, g *grant) error {
 	if err != nil {
 		return err
 	}
-	var a answerOfToken
-	if err := json.Unmarshal(data, &a); err != nil {
-		return errors.New("hubspot's answer about the token is no JSON as it is documented")
+	a, err := readAnswer(data)
+	if err != nil {
+		return err
 	}
 	if g.hub == "" {
-		g.hub = hubName(a.HubID)
+		g.hub = hubName(unquoted(a.HubID))
 	}
 	if g.scopes == nil {
 		g.scopes = a.Scopes
@@ -209,11 +233,16 @@ func refused(res *http.Response, body []byte) *refusal {
 	r := &refusal{status: res.StatusCode}
 	var said struct {
 		Status        string `json:"status"`
+		Error         string `json:"error"`
 		CorrelationID string `json:"correlationId"`
 	}
 	if json.Unmarshal(body, &said) == nil {
-		if res.StatusCode < 500 && knownCodes[said.Status] {
+		switch {
+		case res.StatusCode >= 500:
+		case knownCodes[said.Status]:
 			r.code = said.Status
+		case knownCodes[said.Error]:
+			r.code = said.Error
 		}
 		if correlationID.MatchString(said.CorrelationID) {
 			r.correlation = said.CorrelationID

@@ -14,6 +14,8 @@ type outcome struct {
 	word   string
 	status int
 	detail string // what the page adds, in no language: scopes
+
+	hub, account string // which ones are connected; "" for every other outcome
 }
 
 // Outcomes. Words of a language stand in texts.
@@ -28,16 +30,17 @@ var (
 	outcomeOtherBrowser  = outcome{word: "other_browser", status: http.StatusBadRequest}
 	outcomeBadLink       = outcome{word: "link_invalid", status: http.StatusBadRequest}
 	outcomeOldLink       = outcome{word: "link_expired", status: http.StatusBadRequest}
+	outcomeUsedLink      = outcome{word: "link_used", status: http.StatusBadRequest}
 	outcomeMisconfigured = outcome{word: "unavailable", status: http.StatusInternalServerError}
 	outcomeUnavailable   = outcome{word: "unavailable", status: http.StatusServiceUnavailable}
 )
 
-// words are a title and a sentence; %s is the product.
+// words are a title and a text; %s is the product, %[2]s the hub and %[3]s the account.
 type words struct{ title, text string }
 
 var texts = map[string]map[string]words{
 	"en": {
-		"connected":      {"Connected", "HubSpot is connected to %s. You can close this page."},
+		"connected":      {"Connected", "HubSpot is connected to %[1]s: HubSpot account %[2]s, for the account %[3]s. You can close this page. If that is not your account there, uninstall the app in HubSpot’s settings."},
 		"denied":         {"Not connected", "You did not allow %s to use your HubSpot account. Nothing was changed. You can start again where you came from."},
 		"scopes_missing": {"Not connected", "HubSpot did not grant %s everything that it needs, so nothing was connected. Ask an administrator of your HubSpot account to connect it. What is missing:"},
 		"refused":        {"Not connected", "HubSpot did not confirm the connection to %s. Please start again where you came from."},
@@ -46,11 +49,12 @@ var texts = map[string]map[string]words{
 		"foreign":        {"Not connected", "This address was not made by this service for %s, or it is not complete. Please start again where you came from."},
 		"other_browser":  {"Not connected", "You began to connect %s in another browser, or cookies are blocked. Please start again where you came from, and stay in one browser."},
 		"link_invalid":   {"Link not valid", "This link to connect %s is not complete. Please ask for a new one where you came from."},
+		"link_used":      {"Link already used", "HubSpot was connected to %s, or disconnected, since this link was made. If you want to change that, please ask for a new one where you came from."},
 		"link_expired":   {"Link too old", "This link to connect %s is too old. Please ask for a new one where you came from."},
 		"unavailable":    {"Not connected", "HubSpot can not be connected to %s at present. Please try again later; the people who run this service can see why."},
 	},
 	"de": {
-		"connected":      {"Verbunden", "HubSpot ist mit %s verbunden. Sie können diese Seite schließen."},
+		"connected":      {"Verbunden", "HubSpot ist mit %[1]s verbunden: HubSpot-Konto %[2]s, für das Konto %[3]s. Sie können diese Seite schließen. Ist das nicht Ihr Konto dort, deinstallieren Sie die App in den Einstellungen von HubSpot."},
 		"denied":         {"Nicht verbunden", "Sie haben %s nicht erlaubt, Ihr HubSpot-Konto zu verwenden. Es wurde nichts geändert. Sie können dort, woher Sie kamen, neu beginnen."},
 		"scopes_missing": {"Nicht verbunden", "HubSpot hat %s nicht alles erlaubt, was nötig ist; es wurde nichts verbunden. Bitten Sie jemanden, der Ihr HubSpot-Konto verwaltet, es zu verbinden. Es fehlt:"},
 		"refused":        {"Nicht verbunden", "HubSpot hat die Verbindung mit %s nicht bestätigt. Bitte beginnen Sie dort neu, woher Sie kamen."},
@@ -59,6 +63,7 @@ var texts = map[string]map[string]words{
 		"foreign":        {"Nicht verbunden", "Diese Adresse hat nicht dieser Dienst für %s erstellt, oder sie ist unvollständig. Bitte beginnen Sie dort neu, woher Sie kamen."},
 		"other_browser":  {"Nicht verbunden", "Sie haben %s in einem anderen Browser zu verbinden begonnen, oder Cookies sind gesperrt. Bitte beginnen Sie dort neu, woher Sie kamen, und bleiben Sie in einem Browser."},
 		"link_invalid":   {"Link ungültig", "Dieser Link, um %s zu verbinden, ist unvollständig. Bitte fordern Sie dort, woher Sie kamen, einen neuen an."},
+		"link_used":      {"Link schon benutzt", "HubSpot wurde mit %s verbunden oder getrennt, seit dieser Link erstellt wurde. Wenn Sie das ändern wollen, fordern Sie bitte dort, woher Sie kamen, einen neuen an."},
 		"link_expired":   {"Link zu alt", "Dieser Link, um %s zu verbinden, ist zu alt. Bitte fordern Sie dort, woher Sie kamen, einen neuen an."},
 		"unavailable":    {"Nicht verbunden", "HubSpot kann zurzeit nicht mit %s verbunden werden. Bitte versuchen Sie es später; wer diesen Dienst betreibt, sieht den Grund."},
 	},
@@ -87,11 +92,15 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request, ap *app, o outcom
 	}
 	language := languageOf(r)
 	said := texts[language][o.word]
+	names := []any{ap.cfg.Portal.Title}
+	if o.hub != "" {
+		names = append(names, o.hub, o.account)
+	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Language", language)
 	w.Header().Set("Vary", "Accept-Language")
 	w.WriteHeader(o.status)
-	_ = page.Execute(w, pageData{language, ap.cfg.Name, o.word, said.title, fmt.Sprintf(said.text, ap.cfg.Portal.Title), o.detail}) // to a buffer of the server's
+	_ = page.Execute(w, pageData{language, ap.cfg.Name, o.word, said.title, fmt.Sprintf(said.text, names...), o.detail}) // to a buffer of the server's
 }
 
 // languageOf is the first of the page's languages that a browser names; else English.

@@ -22,6 +22,8 @@ const (
 	storedLead = 8 * time.Minute
 
 	firstPause, longestPause = time.Second, 5 * time.Minute
+	// refreshesAtOnce is how many calls for tokens an app makes at one time: after a long stop all of its accounts need one.
+	refreshesAtOnce = 32
 	// refusedFor is how long a refused token counts as one of several in a row. It is longer than any pause between two.
 	refusedFor = 2 * longestPause
 	// ownPause is how soon it is tried again where the app's configuration is wrong: a secret may be put right in HubSpot, too.
@@ -121,45 +123,72 @@ func (s *Service) beginLocked(a *account, ap *app) {
 
 // refresh is a flight: it goes on when those who wait for it are gone, for what HubSpot answers must not be lost.
 func (s *Service) refresh(a *account, ap *app, f *flight) {
-	ctx := context.Background()
-	a.turn <- struct{}{} // others hold it for the time of a call
 	h := s.hub(a.id.app, a.hubName())
-	if h != nil {
-		h.turn <- struct{}{}
+	if h == nil { // it disconnected meanwhile
+		h = newHub()
 	}
-	var changed *Change
-	defer func() {
-		if h != nil {
-			<-h.turn
-		}
+	land := func() {
 		a.mu.Lock()
 		a.flight = nil
 		a.mu.Unlock()
 		close(f.done)
+	}
+	// The account's own turn comes last: who chooses or disconnects does not wait for others of the hub, nor of the app.
+	ok := s.inTurns(func() {
+		changed := s.renew(a, ap, h)
+		land()
 		if changed != nil {
 			s.tell(*changed)
 		}
-		a.release()
-	}()
+	}, h.turn, ap.calls, a.turn)
+	if !ok {
+		a.mu.Lock()
+		a.failed, a.retryAt = errStopping, s.opts.Now().Add(firstPause)
+		a.mu.Unlock()
+		land()
+	}
+}
+
+// inTurns does something when it has all of some turns, one after the other; false: the router stops, and nobody waits in a queue for that.
+func (s *Service) inTurns(do func(), turns ...chan struct{}) bool {
+	for _, turn := range turns {
+		select {
+		case <-s.closing:
+			return false
+		default:
+		}
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-s.closing:
+			return false
+		}
+	}
+	do()
+	return true
+}
+
+// renew asks HubSpot for another access token of an account whose turn is held, and that of the hub that it has. The change, if there is one, is to be told.
+func (s *Service) renew(a *account, ap *app, h *hub) *Change {
+	ctx := context.Background()
 	a.mu.Lock()
 	row, held := a.row, a.tokens
 	a.mu.Unlock()
-	if Status(row.Status) != Connected || held.Refresh == "" {
-		return // it disconnected meanwhile
+	if Status(row.Status) != Connected || held.Refresh == "" || s.hub(a.id.app, row.Hub) != h {
+		return nil // it disconnected meanwhile, or has connected another hub
 	}
 	asked := s.opts.Now()
 	g, err := s.token(ctx, ap, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {string(held.Refresh)}})
 	if refused, ok := errors.AsType[*refusal](err); ok && refused.revoked() {
 		s.metrics.refreshes.WithLabelValues(a.id.app, "reconnect_needed").Inc()
-		changed = s.lost(a, row, "HubSpot says that the app may not use the account any more ("+refused.code+")", refused.Error())
-		return
+		return s.lost(a, row, "HubSpot says that the app may not use the account any more ("+refused.code+")", refused.Error())
 	}
 	if err == nil && g.hub != "" && g.hub != row.Hub {
 		err = fmt.Errorf("hubspot answers with a token of another account, %s instead of %s", g.hub, row.Hub)
 	}
 	if err != nil {
 		s.refreshFailed(a, err)
-		return
+		return nil
 	}
 	old := held.Refresh
 	if g.refresh != "" {
@@ -169,21 +198,22 @@ func (s *Service) refresh(a *account, ap *app, f *flight) {
 	row.Expires = held.Expires
 	if err := s.keep(a, func() error { return s.put(ctx, row, held) }); err != nil {
 		s.refreshFailed(a, fmt.Errorf("keep the new tokens: %w", err))
-		return
+		return nil
 	}
 	s.metrics.refreshes.WithLabelValues(a.id.app, "ok").Inc()
 	if held.Refresh != old {
-		defer s.rotated(a, row.Hub, old, held.Refresh)
+		s.rotated(a, row.Hub, old, held.Refresh)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tokens, a.row.Expires = held, held.Expires
 	a.refreshAt = refreshTime(asked, g.lifetime)
 	a.failed, a.failures, a.retryAt = nil, 0, time.Time{}
+	return nil
 }
 
 // rotated gives a new refresh token to the other accounts of the hub that had the old one, which HubSpot does not take any more. HubSpot has one for an app in a hub, whoever
-// of its people granted it. The hub's turn is held.
+// of its people granted it. The hub's turn is held. It is called in a flight, and so Close waits for what it writes.
 func (s *Service) rotated(from *account, hub string, old, fresh config.Secret) {
 	for _, a := range s.ofHub(from.id.app, hub) {
 		if a == from {
@@ -194,26 +224,25 @@ func (s *Service) rotated(from *account, hub string, old, fresh config.Secret) {
 		if had {
 			a.tokens.Refresh = fresh
 		}
-		row, held := a.row, a.tokens
 		a.mu.Unlock()
-		if !had {
-			continue
+		if had {
+			s.flights.Go(func() { s.keepRotated(a, fresh) })
 		}
-		select {
-		case a.turn <- struct{}{}: // else it waits to refresh, and writes it down then; or it disconnects
-		default:
-			continue
-		}
-		a.mu.Lock()
-		same := a.tokens == held && a.row.Hub == row.Hub
-		row = a.row
-		a.mu.Unlock()
-		if same {
-			if err := s.put(context.Background(), row, held); err != nil {
-				s.opts.Logger.Error("a new refresh token is not written down", "app", a.id.app, "account", a.id.account, "error", err.Error())
-			}
-		}
-		a.release()
+	}
+}
+
+// keepRotated writes an account's refresh token down when nobody changes the account, who might write the old one.
+func (s *Service) keepRotated(a *account, fresh config.Secret) {
+	a.turn <- struct{}{} // it is held for the time of a call
+	defer a.release()
+	a.mu.Lock()
+	row, held := a.row, a.tokens
+	a.mu.Unlock()
+	if held.Refresh != fresh {
+		return // it disconnected, connected anew, or has got a newer one
+	}
+	if err := s.keep(a, func() error { return s.put(context.Background(), row, held) }); err != nil {
+		s.opts.Logger.Error("a new refresh token is not written down", "app", a.id.app, "account", a.id.account, "error", err.Error())
 	}
 }
 

@@ -46,6 +46,7 @@ var (
 	ErrReturnURL    = errors.New("return_url is not below one of the app's return_urls")
 	ErrNoOption     = errors.New("there is no such option")
 	errStopping     = errors.New("the router is stopping")
+	errBusy         = errors.New("the account's tokens are just being changed, and that can not be written down: see the router's log")
 )
 
 // Usage is what others know of an account. Members that are nil are not known.
@@ -220,7 +221,7 @@ func (s *Service) indexHub(a *account, was, is string) {
 // hub is what the accounts that are connected to one have in common.
 type hub struct {
 	accounts map[*account]bool
-	// turn is held by who refreshes: the accounts may have one refresh token, which HubSpot may replace. It is of capacity 1, and goes behind an account's.
+	// turn is held by who refreshes: the accounts may have one refresh token, which HubSpot may replace. It is of capacity 1, and goes before an account's.
 	turn chan struct{}
 }
 

@@ -181,6 +181,8 @@ func TestRefreshFails(t *testing.T) {
 	f("refresh token revoked", lost, func(r *rig) { r.hub.RevokeRefresh("", hubA) })
 	f("uninstalled", lost, func(r *rig) { r.hub.Uninstall("", hubA) })
 	f("hub deleted", lost, func(r *rig) { r.hub.RemoveHub(hubA) })
+	f("a refresh token that is good no more, in the standard's words alone", lost, func(r *rig) { r.answerWith(400, `{"error":"invalid_grant","error_description":"?"}`) })
+	f("an app that is unknown, likewise", blocks, func(r *rig) { r.answerWith(401, `{"status":"NEW_WORD","error":"invalid_client"}`) })
 	f("client secret changed", blocks, secret(func(a *config.App) { a.ClientSecret = "another" }))
 	f("client id changed", blocks, secret(func(a *config.App) { a.ClientID = "nobody" }))
 	f("gateway", retries, func(r *rig) { r.answerWith(502, "<html>") })

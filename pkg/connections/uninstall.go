@@ -93,9 +93,9 @@ func decodeWebhook(body []byte) (found []uninstalled, err error) {
 		if !e.uninstalls() {
 			continue
 		}
-		hub := hubName(e.PortalID)
+		hub := hubName(e.PortalID.String())
 		if hub == "" {
-			hub = hubName(e.HubID)
+			hub = hubName(e.HubID.String())
 		}
 		if hub != "" {
 			found = append(found, uninstalled{hub, occurred(e.OccurredAt)})
