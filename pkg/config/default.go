@@ -65,6 +65,9 @@ func Default() Config {
 	}}
 }
 
+// accountLane is lanes.max_bytes where nothing is said of it and each account has lanes of its own: one that floods must not fill the disk.
+const accountLane = 256 << 20
+
 // DefaultDestination is a destination of which the file says nothing but its name.
 func DefaultDestination(name string) Destination {
 	return Destination{

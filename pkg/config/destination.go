@@ -146,6 +146,9 @@ func (l *loader) destination(name string, s Settings) Destination {
 	if raw.Connection != "" && raw.Lanes.OnFull == Refuse {
 		l.fail(s, "lanes.on_full", "can not be %s with `connection`: one account whose lane is full would have the events of all refused; leave it out, which means %s", Refuse, DeadLetterOldest)
 	}
+	if raw.Connection != "" && !s.Has("lanes.max_bytes") {
+		raw.Lanes.MaxBytes = accountLane
+	}
 	if raw.Lanes.OnFull == "" {
 		if raw.Lanes.OnFull = dest.Lanes.OnFull; raw.Connection != "" {
 			raw.Lanes.OnFull = DeadLetterOldest

@@ -236,6 +236,26 @@ destinations:
 	}
 }
 
+// TestLanesOfAccounts: where each account has lanes of its own they are smaller, unless the file says how large they are.
+func TestLanesOfAccounts(t *testing.T) {
+	f := func(destination string, want int64) {
+		t.Helper()
+		cfg := mustParse(t, `
+api_keys: a
+server: {encryption: {key: "${env.ROUTER_ENCRYPTION_KEY}"}}
+apps: {crm: {client_id: c, client_secret: s, redirect_url: "https://a.example/connect/crm/callback", scopes: [oauth]}}
+destinations: {out: {type: hubspot`+destination+`}}
+`)
+		if got := cfg.Destinations[0].Lanes.MaxBytes; got != want {
+			t.Errorf("%s: lanes of %d bytes, want %d", destination, got, want)
+		}
+	}
+	f("", 4<<30)
+	f(", connection: crm", 256<<20)
+	f(", connection: crm, lanes: {max_age: 1h}", 256<<20)
+	f(", connection: crm, lanes: {max_bytes: 1GiB}", 1<<30)
+}
+
 func TestDestinationSettings(t *testing.T) {
 	f := func(destinations, wantPath string, wantLine int, wantHub string) {
 		t.Helper()

@@ -13,7 +13,9 @@ import (
 
 // DeadLetterBounds are those of each destination's dead letters.
 //
-// At MaxBytes nothing is given up that could be kept: what a lane would make a dead letter of stays in the lane and holds its key back, lanes give up no oldest
+// At MaxBytes a destination that delivers to accounts gives up the oldest letters of the account that has most of them: see pushOutLetters. Nobody is refused, and nobody else loses any.
+//
+// Of others nothing is given up at MaxBytes that could be kept: what a lane would make a dead letter of stays in the lane and holds its key back, lanes give up no oldest
 // entries, and ingest refuses the API keys that feed the destination. All goes on by itself when there is room. The sorter never stops for it, so that what the logs
 // hold may go beyond.
 type DeadLetterBounds struct {
@@ -34,6 +36,12 @@ func (r *Router) LimitDeadLetters(b DeadLetterBounds) {
 func (r *Router) lettersFull(destination string, more int64) bool {
 	most := r.letterBounds.Load().MaxBytes
 	return most > 0 && r.store.DeadLetterBytes(destination)+more >= most
+}
+
+// withholds says whether what would be a dead letter of a route, with some bytes more, has to stay in its lane. What an account's lane keeps would be in the way of nobody but the
+// account, but so would what others can not bury because of it: those that deliver to accounts bury all, and make room for it afterwards.
+func (r *Router) withholds(route *Route, more int64) bool {
+	return route.Connection == "" && r.lettersFull(route.Name, more)
 }
 
 // lettersFullReason says what to do.
@@ -103,6 +111,39 @@ func (r *Router) letGoOfLetters(destination string, now time.Time) {
 		}
 		a.mu.Unlock()
 	}
+}
+
+// pushSteps bounds how many steps of making room one second takes, as expireSteps does.
+const pushSteps = 20
+
+// pushOutLetters makes room where the accounts of a destination have too many dead letters: the oldest go of whoever has most. So an account whose events all become dead letters keeps its newest, and
+// one that has fewer than its share keeps all.
+func (r *Router) pushOutLetters(ctx context.Context, now time.Time) error {
+	most := r.letterBounds.Load().MaxBytes
+	if most <= 0 {
+		return nil
+	}
+	for _, route := range r.table.Load().routes {
+		for step := 0; step < pushSteps && route.Connection != "" && r.lettersFull(route.Name, 0); step++ {
+			account, n, err := r.store.PushOutDeadLetters(ctx, route.Name, most)
+			if ctx.Err() != nil || errors.Is(err, store.ErrFull) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("make room for dead letters of %s: %w", route.Name, err)
+			}
+			if n == 0 {
+				break
+			}
+			r.metrics.pushedVec.WithLabelValues(route.Name).Add(float64(n))
+			if now.Sub(r.pushedTold[route.Name]) >= time.Minute {
+				r.pushedTold[route.Name] = now
+				r.logger.Warn("dead letters are at their bound: the oldest go of the account that has most", "destination", route.Name, "account", account, "gone", n,
+					"limit", "server.dead_letters.max_bytes")
+			}
+		}
+	}
+	return nil
 }
 
 // expireSteps bounds how many steps of deleting one round takes: others want the writer too.

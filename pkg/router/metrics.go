@@ -18,6 +18,7 @@ type metrics struct {
 	deadVec      *prometheus.CounterVec
 	lostVec      *prometheus.CounterVec
 	expiredVec   *prometheus.CounterVec
+	pushedVec    *prometheus.CounterVec
 	replayedVec  *prometheus.CounterVec
 	latency      *prometheus.HistogramVec
 
@@ -44,6 +45,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 		deadVec:      counter("router_dead_letters_total", "Dead letters made, by reason.", "destination", "reason"),
 		lostVec:      counter("router_entries_lost_total", "Entries that could not be read from the store any more.", "destination", "lane"),
 		expiredVec:   counter("router_dead_letters_expired_total", "Dead letters that were deleted because of their age.", "destination"),
+		pushedVec:    counter("router_dead_letters_pushed_out_total", "Dead letters of the account with most of them that were deleted because its destination had too many.", "destination"),
 		replayedVec:  counter("router_replayed_total", "Dead letters that were replayed, by what came of it: handed_over, stopped.", "destination", "result"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "router_delivery_latency_seconds", Help: "Time from receipt of an event to its delivery.",
@@ -56,7 +58,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) *metrics {
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "router_user_agents_unparsed_total", Help: "User agents that were not parsed because parsing had taken its share of the time.",
 	}, func() float64 { return float64(r.enricher.Unparsed()) }))
-	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.lostVec, m.replayedVec, m.expiredVec, m.latency,
+	reg.MustRegister(m.sorted, m.duplicates, m.botsVec, m.filteredVec, m.skippedVec, m.deliveredVec, m.retriedVec, m.deadVec, m.lostVec, m.replayedVec, m.expiredVec, m.pushedVec, m.latency,
 		m.jitsuEvents, m.jitsuSkips, m.jitsuErrors, &gauges{router: r})
 	return m
 }

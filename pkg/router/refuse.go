@@ -91,7 +91,7 @@ func (r *Router) refuse(now time.Time) {
 	}
 	full := map[string]bool{}
 	for _, route := range t.routes {
-		if full[route.Name] = r.lettersFull(route.Name, 0); full[route.Name] {
+		if full[route.Name] = r.withholds(route, 0); full[route.Name] {
 			reason := r.lettersFullReason(route.Name)
 			refuse(refused.live, route, reason)
 			refuse(refused.bulk, route, reason)

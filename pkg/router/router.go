@@ -92,6 +92,7 @@ type Router struct {
 	refusals        atomic.Pointer[refusals]
 	letterBounds    atomic.Pointer[DeadLetterBounds]
 	lettersWereFull map[string]bool       // by destination, when refuse looked last; watch's own
+	pushedTold      map[string]time.Time  // by destination: when the log was told of dead letters that made room; watch's own
 	table           atomic.Pointer[table] // changed by the sorter once Run has begun, with mu held
 
 	forgetTurn chan struct{} // capacity 1: whoever has put something in may forget a person
@@ -137,7 +138,7 @@ func New(o Options) (*Router, error) {
 		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
 		waiting: map[accountName]bool{}, joining: map[accountName]bool{}, changed: map[change]bool{}, gates: map[string]*gate{}, joinTurn: make(chan struct{}, 1),
-		rerouted: make(chan struct{}, 1), forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
+		rerouted: make(chan struct{}, 1), pushedTold: map[string]time.Time{}, forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {
 		r.bulk = newIntake("bulk", o.BulkLog, uint64(BulkPosition(o.Store)), deathMark{path: o.MarkFile, at: markBytes})

@@ -291,7 +291,7 @@ func (s *settlement) deliver(u *unit, e *entry, o destinations.Outcome) {
 // bury makes e a dead letter, if there is room for it.
 func (s *settlement) bury(u *unit, e *entry, attempts int, reason string, err error) {
 	l := s.lane
-	if l.account.router.lettersFull(l.account.route.Name, s.buried) {
+	if l.account.router.withholds(l.account.route, s.buried) {
 		s.withhold(u, e, attempts, reason, err)
 		return
 	}

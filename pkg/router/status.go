@@ -174,6 +174,9 @@ func (r *Router) watch(ctx context.Context) error {
 		case <-r.rerouted:
 			r.refuse(time.Now())
 		case now := <-tick.C:
+			if err := r.pushOutLetters(ctx, now); err != nil {
+				return err
+			}
 			r.refuse(now)
 			r.tellLeftOut(now)
 			r.store.Check()

@@ -132,6 +132,7 @@ func (s *Store) UnmarkReplay(ctx context.Context, q DeadLetterQuery) (unmarked i
 const (
 	droppedByHand = "deleted by hand"
 	droppedTooOld = "older than server.dead_letters.max_age"
+	droppedPushed = "the dead letters of the destination's accounts were at server.dead_letters.max_bytes, and this account had most of them"
 )
 
 // DropDeadLetters deletes what q finds, all of it with a Limit of 0, also what is to be replayed, and returns how many that were. Each leaves an outcome.
