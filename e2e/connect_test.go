@@ -56,7 +56,7 @@ apps:
     authorize_url: %[4]s/oauth/authorize
     base_url: %[4]s
     tokens: {keys: [%[5]q]}
-    proxy: {allow: [contacts.read, contacts.write]}
+    proxy: {allow: [contacts.read], allow_end_users: [contacts.read, contacts.write]}
     portal:
       parents: [%[6]s]
       title: Shop & Söhne

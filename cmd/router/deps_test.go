@@ -11,12 +11,12 @@ import (
 var allowed = map[string][]string{
 	"pkg/event":  {},
 	"pkg/seal":   {},
-	"pkg/config": {"pkg/seal"},
+	"pkg/config": {"pkg/event", "pkg/seal"},
 	"pkg/log":    {"pkg/seal"},
 	"pkg/store":  {"pkg/seal"},
 	"pkg/redact": {},
 
-	"pkg/endusers": {"pkg/config"},
+	"pkg/endusers": {"pkg/config", "pkg/event"},
 	"pkg/portal":   {"pkg/config", "pkg/connections", "pkg/endusers"},
 
 	"pkg/ingest/segment": {},
@@ -38,7 +38,7 @@ var allowed = map[string][]string{
 	"pkg/connections": {"pkg/config", "pkg/destinations", "pkg/event", "pkg/seal", "pkg/store"},
 
 	// The apps of the proxy are all HubSpot's, and it shares the quotas of that destination.
-	"pkg/proxy": {"pkg/config", "pkg/destinations", "pkg/destinations/hubspot", "pkg/endusers"},
+	"pkg/proxy": {"pkg/config", "pkg/destinations", "pkg/destinations/hubspot", "pkg/endusers", "pkg/event"},
 
 	"pkg/dryrun": {"pkg/destinations", "pkg/enrich", "pkg/event", "pkg/filters", "pkg/redact", "pkg/router", "pkg/store"},
 

@@ -7,7 +7,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"eventrouter/pkg/config"
-	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/endusers"
 	"eventrouter/pkg/ingest"
 	"eventrouter/pkg/proxy"
@@ -17,7 +16,7 @@ import (
 func newProxy(srv *service, cfg *config.Config, verifiers map[string]*endusers.Verifier, transport http.RoundTripper) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Options{
 		Apps:        proxyApps(cfg, verifiers),
-		Connections: func(app string) destinations.Connections { return srv.connected.For(app) },
+		Connections: func(app string) proxy.Connections { return srv.connected.For(app) },
 		Shared:      srv.parts.shared, Cache: srv.parts.cache, Transport: transport, Registerer: srv.registry, Logger: srv.logger,
 		ServerKey: func(ctx *fasthttp.RequestCtx) (id, account string, ok bool) { return srv.ingest.ServerKey(ctx) },
 	})
@@ -35,5 +34,5 @@ func proxyApps(cfg *config.Config, verifiers map[string]*endusers.Verifier) []pr
 
 // mounts are the parts of the server that other packages answer.
 func (srv *service) mounts() []ingest.Mount {
-	return append(srv.connectionMounts(), ingest.Mount{Prefix: proxy.Path, Admit: srv.proxy.Admit, Handler: srv.proxy.Handle})
+	return append(srv.connectionMounts(), ingest.Mount{Prefix: proxy.Path, Admit: srv.proxy.Admit, Unread: srv.proxy.Unread, Handler: srv.proxy.Handle})
 }

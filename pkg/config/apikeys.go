@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"eventrouter/pkg/event"
 )
 
 // noKeys shows what to write: a router that makes up a key for itself, as Jitsu does, has one that changes with each start.
@@ -179,8 +181,8 @@ func (l *loader) apiKey(s Settings) {
 		}
 	}
 	l.checkOrigins(s, raw.Origins)
-	if account := string(raw.Account); len(account) > 256 || strings.TrimSpace(account) != account || strings.ContainsFunc(account, unicode.IsControl) {
-		l.fail(s, "account", "must be at most 256 bytes of characters that print, without spaces around them")
+	if err := event.CheckAccount(string(raw.Account)); err != nil {
+		l.fail(s, "account", "can name no account: %v", err)
 	}
 	k := APIKey{
 		ID: id, ClientSecret: raw.ClientSecret.current(), ServerSecret: raw.ServerSecret.current(), Origins: raw.Origins,

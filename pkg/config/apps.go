@@ -74,9 +74,11 @@ type PortalOption struct {
 
 // Proxy is `proxy` of an app: which calls may be made in an account with its token.
 type Proxy struct {
-	Allow    []string      // allow: names of presets, or a method (or ANY) and a path as in "GET /crm/objects/2026-03/contacts/*"; default none
-	Timeout  time.Duration // timeout: of one call; default 30s
-	MaxBytes int64         // max_bytes: of a request's body and of an answer's; default 10 MiB
+	Allow []string // allow: names of presets, or a method (or ANY) and a path as in "GET /crm/objects/2026-03/contacts/*"; default none
+	// AllowEndUsers are `allow_end_users`: those of them that end users may make as well, with their tokens; written as in Allow, and need not stand there; default none.
+	AllowEndUsers []string
+	Timeout       time.Duration // timeout: of one call; default 30s
+	MaxBytes      int64         // max_bytes: of a request's body and of an answer's; default 10 MiB
 }
 
 type app struct {
@@ -124,9 +126,10 @@ type portalOption struct {
 }
 
 type appProxy struct {
-	Allow    Words         `yaml:"allow"`
-	Timeout  time.Duration `yaml:"timeout"`
-	MaxBytes Size          `yaml:"max_bytes"`
+	Allow         Words         `yaml:"allow"`
+	AllowEndUsers Words         `yaml:"allow_end_users"`
+	Timeout       time.Duration `yaml:"timeout"`
+	MaxBytes      Size          `yaml:"max_bytes"`
 }
 
 // DefaultApp is an app of which the file says nothing but its name.
@@ -192,7 +195,7 @@ func (l *loader) app(name string, s Settings) App {
 	a.Schemas = l.schemas(a.AppEvents)
 	a.Tokens = EndUserTokens{l.keyTexts(s, raw.Tokens), raw.Tokens.JWKSURL, raw.Tokens.Audience, raw.Tokens.Issuer, raw.Tokens.Skew, raw.Tokens.MaxAge}
 	a.Portal = Portal{Parents: raw.Portal.Parents, Title: raw.Portal.Title, Options: l.portalOptions(raw.Portal.Options)}
-	a.Proxy = Proxy{raw.Proxy.Allow, raw.Proxy.Timeout, int64(raw.Proxy.MaxBytes)}
+	a.Proxy = Proxy{raw.Proxy.Allow, raw.Proxy.AllowEndUsers, raw.Proxy.Timeout, int64(raw.Proxy.MaxBytes)}
 	l.checkApp(s, a)
 	return a
 }
@@ -256,8 +259,10 @@ func (l *loader) checkApp(s Settings, a App) {
 		u, err := url.Parse(p)
 		check(err == nil && isWebURL(p) && u.Path == "" && u.RawQuery == "" && !strings.ContainsAny(p, "*;,'? "), "portal.parents", "%s must be an origin, such as https://app.example.com", p)
 	}
-	for _, rule := range a.Proxy.Allow {
-		check(proxyRule.MatchString(rule), "proxy.allow", "%q must be the name of a preset, or a method and a path as in: GET /crm/objects/2026-03/contacts/*", rule)
+	for key, list := range map[string][]string{"proxy.allow": a.Proxy.Allow, "proxy.allow_end_users": a.Proxy.AllowEndUsers} {
+		for _, rule := range list {
+			check(proxyRule.MatchString(rule), key, "%q must be the name of a preset, or a method and a path as in: GET /crm/objects/2026-03/contacts/*", rule)
+		}
 	}
 	check(a.Proxy.Timeout > 0 && a.Proxy.Timeout <= 10*time.Minute, "proxy.timeout", "must be from 1ms to 10m")
 	check(a.Proxy.MaxBytes > 0, "proxy.max_bytes", "must be more than 0")

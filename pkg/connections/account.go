@@ -59,6 +59,7 @@ type account struct {
 	flight    *flight              // the refresh under way; nil: none
 	refused   int                  // access tokens that HubSpot refused since a call went through
 	refusedAt time.Time            // when the last of these was
+	doubtedAt time.Time            // when one was refreshed since a call of the proxy was refused
 	failures  int                  // refreshes that failed since one did not
 	failed    error                // of the last refresh; nil: it did not
 	retryAt   time.Time            // before then there is no other

@@ -345,3 +345,35 @@ func (s *Service) Refused(appName, account string, token config.Secret) {
 		a.row.LastError, a.row.LastErrorAt, a.noted = a.failed.Error(), now, false
 	}
 }
+
+// Doubted says that HubSpot has answered 401 to a call that is no delivery, and whose address others choose: it may be for that, and not for the token. So the token is refreshed, at most
+// once in refusedFor, and who delivers goes on with the one that there is until another comes. another says that the call is to be made again: the token is another one now, or there is none any more.
+func (s *Service) Doubted(ctx context.Context, appName, account string, token config.Secret) (another bool) {
+	a, ap := s.find(id{appName, account}), s.app(appName)
+	if a == nil || ap == nil {
+		return true // who asks for a token is told
+	}
+	f := func() *flight {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		now := s.opts.Now()
+		if a.tokens.Access != token || Status(a.row.Status) != Connected {
+			return nil
+		}
+		if a.flight == nil && !now.Before(a.retryAt) && now.Sub(a.doubtedAt) > refusedFor && now.Sub(a.refusedAt) > refusedFor {
+			a.doubtedAt = now
+			s.beginLocked(a, ap)
+		}
+		return a.flight
+	}()
+	if f != nil {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.tokens.Access != token
+}

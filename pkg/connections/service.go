@@ -287,29 +287,39 @@ func (s *Service) tell(c Change) {
 	}
 }
 
-// For returns the connections of an app, as its destinations see them.
-func (s *Service) For(app string) destinations.Connections { return ofApp{s, app} }
+// For returns the connections of an app, as its destinations and the proxy see them.
+func (s *Service) For(app string) OfApp { return OfApp{s, app} }
 
-// ofApp implements destinations.Connections.
-type ofApp struct {
+// OfApp are the connections of an app. It implements destinations.Connections.
+type OfApp struct {
 	s   *Service
 	app string
 }
 
-func (c ofApp) Hub(account string) string { return c.s.Hub(c.app, account) }
+// Hub is [Service.Hub].
+func (c OfApp) Hub(account string) string { return c.s.Hub(c.app, account) }
 
-func (c ofApp) Token(ctx context.Context, account, hub string) (config.Secret, error) {
+// Token is [Service.Token] for a hub that must be named.
+func (c OfApp) Token(ctx context.Context, account, hub string) (config.Secret, error) {
 	if hub == "" {
 		return "", blocked(ErrNotConnected)
 	}
 	return c.s.Token(ctx, c.app, account, hub)
 }
 
-func (c ofApp) Refused(account string, token config.Secret) { c.s.Refused(c.app, account, token) }
+// Doubted is [Service.Doubted].
+func (c OfApp) Doubted(ctx context.Context, account string, token config.Secret) (another bool) {
+	return c.s.Doubted(ctx, c.app, account, token)
+}
 
-func (c ofApp) Delivered(account string) { c.s.Delivered(c.app, account) }
+// Refused is [Service.Refused].
+func (c OfApp) Refused(account string, token config.Secret) { c.s.Refused(c.app, account, token) }
 
-func (c ofApp) Choices(account string) (chosen destinations.Choices) {
+// Delivered is [Service.Delivered].
+func (c OfApp) Delivered(account string) { c.s.Delivered(c.app, account) }
+
+// Choices is [Service.Choices].
+func (c OfApp) Choices(account string) (chosen destinations.Choices) {
 	return c.s.Choices(c.app, account)
 }
 

@@ -15,19 +15,16 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/event"
 )
 
 const (
 	// MaxTokenBytes is the longest token that is looked at.
 	MaxTokenBytes = 8 << 10
-	// MaxAccountBytes is the longest id of an account.
-	MaxAccountBytes = 256
 	// maxKeyID is the longest `kid`.
 	maxKeyID = 256
 )
@@ -202,10 +199,8 @@ func (v *Verifier) check(c *claims) error {
 	switch {
 	case c.Subject == "":
 		return refuse("the token has no sub: the account that it speaks for")
-	case len(c.Subject) > MaxAccountBytes:
-		return refuse("the token's sub is longer than %d bytes", MaxAccountBytes)
-	case !isOpaque(c.Subject):
-		return refuse("the token's sub holds a character that does not print, or a space at an end")
+	case event.CheckAccount(c.Subject) != nil:
+		return refuse("the token's sub names no account: %v", event.CheckAccount(c.Subject))
 	case c.IssuedAt == nil:
 		return refuse("the token has no iat: when it was signed")
 	case c.ExpiresAt == nil:
@@ -238,10 +233,4 @@ func (v *Verifier) checkTimes(c *claims) error {
 		return refuse("the token is not good yet (nbf)")
 	}
 	return nil
-}
-
-// isOpaque says whether an account's id can be shown: it is printable and has no space at its ends, where nobody would see it.
-func isOpaque(account string) bool {
-	unfit := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
-	return !strings.ContainsFunc(account, unfit) && strings.TrimSpace(account) == account
 }

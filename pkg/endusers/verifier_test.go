@@ -21,6 +21,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/event"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -242,11 +243,12 @@ func TestClaims(t *testing.T) {
 	f(with("sub", nil), "the token has no sub")
 	f(with("sub", ""), "the token has no sub")
 	f(with("sub", 7), "the token's sub is a number")
-	f(with("sub", strings.Repeat("a", MaxAccountBytes)), "")
-	f(with("sub", strings.Repeat("a", MaxAccountBytes+1)), "the token's sub is longer than 256 bytes")
-	f(with("sub", "a\n1"), "the token's sub holds a character that does not print")
-	f(with("sub", "a\u202e1"), "the token's sub holds a character that does not print")
-	f(with("sub", " a1"), "the token's sub holds a character that does not print, or a space")
+	f(with("sub", strings.Repeat("a", event.MaxAccount)), "")
+	f(with("sub", strings.Repeat("a", event.MaxAccount+1)), "the token's sub names no account: account is longer than 256 bytes")
+	f(with("sub", "a\n1"), "the token's sub names no account: account holds a character that does not print")
+	f(with("sub", "a\u202e1"), "the token's sub names no account: account holds a character that does not print")
+	f(with("sub", "a\ufffd1"), "the token's sub names no account: account holds a character that does not print")
+	f(with("sub", " a1"), "the token's sub names no account: account has a space at an end")
 	f(with("sub", "Ünïcode/é 1"), "")
 	f(with("iat", nil), "the token has no iat")
 	f(with("exp", nil), "the token has no exp")

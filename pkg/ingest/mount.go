@@ -15,6 +15,8 @@ type Mount struct {
 	// Admit, where there is one, is asked before the body is read whether it is to be, and how long it may be, in place of MaxBody. Where it says no it has answered. What
 	// it sets as user values Handler finds.
 	Admit func(ctx *fasthttp.RequestCtx) (maxBody int, ok bool)
+	// Unread, where there is one, is told when a request that was admitted was refused since its body did not come as it may: with which status.
+	Unread func(ctx *fasthttp.RequestCtx, status int)
 	// Handler answers. It finds the body read, which is not its own when it has returned. A panic of it is answered with 500, as any other.
 	Handler fasthttp.RequestHandler
 }
@@ -44,6 +46,9 @@ func (s *Server) mounted(ctx *fasthttp.RequestCtx) bool {
 				r.detail = "" // is about events
 			}
 			s.refuse(ctx, nil, r)
+			if m.Unread != nil {
+				m.Unread(ctx, r.status)
+			}
 			return true
 		}
 		ctx.Request.SetBody(body)

@@ -43,9 +43,6 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 	if r != nil {
 		end()
 		p.refuse(ctx, c, r)
-		if c.attempts > 0 {
-			p.audit(c, 0, 0, errors.New(r.message))
-		}
 		return
 	}
 	p.pass(ctx, c, res, end)
@@ -77,10 +74,10 @@ func (p *Proxy) forward(ctx context.Context, c *call, header http.Header, body [
 			return res, checked(c, res)
 		}
 		res.Body.Close()
-		accounts.Refused(c.account, token)
-		if c.attempts > 1 {
+		if c.attempts > 1 || !accounts.Doubted(ctx, c.account, token) {
 			return nil, &refusal{
-				status: fasthttp.StatusBadGateway, reason: "remote", message: "HubSpot refuses the account's tokens", detail: "it may have to connect anew, if this goes on", wait: 5 * time.Second,
+				status: fasthttp.StatusBadGateway, reason: "remote", message: "HubSpot refuses the account's token for the call",
+				detail: "it is a new one: the call may take another kind of credentials, or the account has to connect anew, if this goes on",
 			}
 		}
 	}
@@ -163,6 +160,11 @@ func newRequest(ctx context.Context, c *call, header http.Header, body []byte, t
 		return nil, err
 	}
 	req.Header = header.Clone()
+	if key, ok := req.Header["Idempotency-Key"]; ok {
+		// net/http makes a call again whose connection breaks if it has this header, and looks for it as it is written here.
+		delete(req.Header, "Idempotency-Key")
+		req.Header["idempotency-key"] = key
+	}
 	req.Header.Set("Authorization", "Bearer "+string(token))
 	req.Header.Set("User-Agent", destinations.UserAgent())
 	return req, nil
@@ -225,20 +227,43 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, c *call, res *http.Response, end 
 	ctx.SetBodyStream(s, int(res.ContentLength))
 }
 
-// audit counts a call and writes its line. Neither bodies nor what a query says are in it.
+// refused counts a call that is refused, and writes its line where it is known who called: what others send is theirs to choose, without end.
+func (p *Proxy) refused(c *call, r *refusal) {
+	if c.app == nil { // its name is the caller's invention
+		return
+	}
+	p.metrics.refused.WithLabelValues(c.app.Config.Name, r.reason).Inc()
+	if c.attempts > 0 {
+		p.count(c, 0, 0)
+	}
+	if c.known {
+		p.log(c, r.status, 0, "refused", r.reason, "error", r.message)
+	}
+}
+
+// audit counts a call whose answer was passed on, and writes its line.
 func (p *Proxy) audit(c *call, status int, bytes int64, err error) {
-	took := time.Since(c.began)
+	p.count(c, status, bytes)
+	if err != nil {
+		p.log(c, status, bytes, "error", err.Error())
+		return
+	}
+	p.log(c, status, bytes)
+}
+
+// count counts a call that was made; status 0: there was no answer, or none that is passed on.
+func (p *Proxy) count(c *call, status int, bytes int64) {
 	name := c.app.Config.Name
 	p.metrics.calls.WithLabelValues(name, class(status)).Inc()
 	p.metrics.bytes.WithLabelValues(name).Add(float64(bytes))
-	p.metrics.seconds.WithLabelValues(name).Observe(took.Seconds())
-	who := slogAttr(c)
-	attrs := append([]any{"app", name, "account", c.account, "hub", c.hub}, who...)
-	attrs = append(attrs, "method", c.method, "path", c.shown, "status", status, "bytes", bytes, "ms", took.Milliseconds())
-	if err != nil {
-		attrs = append(attrs, "error", err.Error())
-	}
-	p.opts.Logger.Info("proxied call", attrs...)
+	p.metrics.seconds.WithLabelValues(name).Observe(time.Since(c.began).Seconds())
+}
+
+// log writes the line of a call, with the status that the caller got. Neither bodies nor what a query says are in it.
+func (p *Proxy) log(c *call, status int, bytes int64, more ...any) {
+	attrs := append([]any{"app", c.app.Config.Name, "account", c.account, "hub", c.hub}, slogAttr(c)...)
+	attrs = append(attrs, "method", c.method, "path", c.shown, "status", status, "bytes", bytes, "ms", time.Since(c.began).Milliseconds())
+	p.opts.Logger.Info("proxied call", append(attrs, more...)...)
 }
 
 // slogAttr says who called.

@@ -126,6 +126,20 @@ func shownPath(segments []string, r rule, query string) string {
 	return b.String()
 }
 
+// shownRefused is a path that no rule allows, for the log: parts that are no names are left out, and where a record is asked for by a property all that are no words of HubSpot's own.
+func shownRefused(segments []string, query string) string {
+	var b strings.Builder
+	byProperty := strings.Contains(strings.ToLower(query), "idproperty")
+	for _, s := range segments {
+		b.WriteByte('/')
+		if !isName(s) || byProperty && !presetWords[s] {
+			s = anyPart
+		}
+		b.WriteString(s)
+	}
+	return b.String()
+}
+
 // isName says whether a part of a path is such as ids and names of HubSpot's are.
 func isName(s string) bool {
 	return len(s) <= 100 && !strings.ContainsFunc(s, func(r rune) bool {

@@ -60,7 +60,7 @@ func TestRules(t *testing.T) {
 	f := func(allow, method, raw string, want bool) {
 		t.Helper()
 		segments, problem := splitPath(raw)
-		rs, problems := compile(config.App{Name: "crm", Proxy: config.Proxy{Allow: strings.Split(allow, "|")}})
+		rs, _, problems := compile(config.App{Name: "crm", Proxy: config.Proxy{Allow: strings.Split(allow, "|")}})
 		if problem != "" || len(problems) > 0 {
 			t.Fatalf("%s, %s: %s, %v", allow, raw, problem, problems)
 		}
@@ -123,7 +123,7 @@ func FuzzPath(f *testing.F) {
 		f.Add(seed, "limit=1&token=x")
 	}
 	everything := rules{{method: anyMethod, segments: []string{anyPart}, below: true}}
-	contacts, _ := compile(config.App{Proxy: config.Proxy{Allow: []string{"contacts.read"}}})
+	contacts, _, _ := compile(config.App{Proxy: config.Proxy{Allow: []string{"contacts.read"}}})
 	f.Fuzz(func(t *testing.T, raw, rawQuery string) {
 		segments, problem := splitPath(raw)
 		query, ok := cleanQuery(rawQuery, nil)

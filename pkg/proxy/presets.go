@@ -54,6 +54,19 @@ func at(undated, before, behind string) []string {
 	return places
 }
 
+// presetWords are the parts of paths that presets name.
+var presetWords = func() map[string]bool {
+	words := map[string]bool{}
+	for _, p := range presets {
+		for _, r := range p.rules() {
+			for _, s := range r.segments {
+				words[s] = true
+			}
+		}
+	}
+	return words
+}()
+
 func presetNames() (names []string) {
 	for _, p := range presets {
 		names = append(names, p.name)

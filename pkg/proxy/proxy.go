@@ -8,7 +8,7 @@ package proxy
 
 import (
 	"bytes"
-	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -25,6 +25,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot"
 	"eventrouter/pkg/endusers"
+	"eventrouter/pkg/event"
 )
 
 // Path is what the paths of the proxy begin with; the name of an app and the path of HubSpot's API follow.
@@ -36,8 +37,6 @@ const (
 	// mostCalls and mostOfAccount bound the calls under way: each holds its body until HubSpot answers.
 	mostCalls     = 512
 	mostOfAccount = 32
-	// maxAccount is the longest id of an account, in bytes.
-	maxAccount = 256
 )
 
 // App is an app whose accounts are called.
@@ -51,7 +50,7 @@ type App struct {
 type Options struct {
 	Apps []App
 	// Connections are the accounts of an app.
-	Connections func(app string) destinations.Connections
+	Connections func(app string) Connections
 	// Shared and Cache are those of the destinations, whose quotas the calls share.
 	Shared *destinations.Shared
 	Cache  destinations.Cache
@@ -62,6 +61,16 @@ type Options struct {
 
 	Registerer prometheus.Registerer // nil: not registered anywhere
 	Logger     *slog.Logger          // nil: discarded
+}
+
+// Connections are the accounts of an app, as calls see them.
+type Connections interface {
+	// Hub and Token are those of [destinations.Connections].
+	Hub(account string) string
+	Token(ctx context.Context, account, hub string) (config.Secret, error)
+	// Doubted says that HubSpot has answered 401 to a call with a token, which may be for what was called: deliveries go on with it. It returns whether to call once
+	// more, with another token.
+	Doubted(ctx context.Context, account string, token config.Secret) (another bool)
 }
 
 // Proxy forwards calls. Its methods may be called from many goroutines.
@@ -78,8 +87,8 @@ type Proxy struct {
 // app is an App as calls need it. It is never changed.
 type app struct {
 	App
-	rules rules
-	spare hubspot.Spare
+	servers, endUsers rules
+	spare             hubspot.Spare
 }
 
 // New makes a proxy. It makes no calls. Its error is a [config.Problems] where what an app allows is wrong.
@@ -116,9 +125,9 @@ func (p *Proxy) SetApps(apps []App) error {
 	made := map[string]*app{}
 	var problems config.Problems
 	for _, a := range apps {
-		rules, more := compile(a.Config)
+		servers, endUsers, more := compile(a.Config)
 		problems = append(problems, more...)
-		made[a.Config.Name] = &app{a, rules, hubspot.Spare{
+		made[a.Config.Name] = &app{a, servers, endUsers, hubspot.Spare{
 			Shared: p.opts.Shared, Cache: p.opts.Cache, App: a.Config.Name, BaseURL: a.Config.BaseURL, Deliveries: a.Deliveries,
 		}}
 	}
@@ -132,6 +141,7 @@ func (p *Proxy) SetApps(apps []App) error {
 // call is one call on its way.
 type call struct {
 	app      *app
+	known    bool   // who calls is: it has shown a secret, or a token, that is good
 	apiKey   string // who calls; "": an end user
 	account  string
 	hub      string
@@ -163,15 +173,24 @@ func (p *Proxy) Admit(ctx *fasthttp.RequestCtx) (maxBody int, ok bool) {
 	return int(min(c.app.Config.Proxy.MaxBytes, 1<<30)), true
 }
 
-// refuse answers r and counts it.
+// refuse answers r.
 func (p *Proxy) refuse(ctx *fasthttp.RequestCtx, c *call, r *refusal) {
-	if c.app != nil { // else its name is the caller's invention
-		p.metrics.refused.WithLabelValues(c.app.Config.Name, r.reason).Inc()
-	}
+	p.refused(c, r)
 	r.answer(ctx)
 }
 
-// admit finds out what is called, for whom, and whether that is allowed.
+// Unread is to be told of a call that Admit has admitted and whose body did not come as it was announced: it was answered with status.
+func (p *Proxy) Unread(ctx *fasthttp.RequestCtx, status int) {
+	if c, ok := ctx.UserValue(callKey{}).(*call); ok {
+		r := &refusal{status: status, reason: "body", message: "the body did not come whole"}
+		if status == fasthttp.StatusRequestEntityTooLarge {
+			r = tooLarge(c.app.Config.Proxy.MaxBytes)
+		}
+		p.refused(c, r)
+	}
+}
+
+// admit finds out who calls, what is called, in which account, and whether that is allowed.
 func (p *Proxy) admit(ctx *fasthttp.RequestCtx, c *call) *refusal {
 	raw, rawQuery, _ := bytes.Cut(ctx.Request.Header.RequestURI(), []byte{'?'})
 	rest, ok := strings.CutPrefix(string(raw), Path)
@@ -185,31 +204,37 @@ func (p *Proxy) admit(ctx *fasthttp.RequestCtx, c *call) *refusal {
 		}
 		return &refusal{status: fasthttp.StatusNotFound, reason: "app", message: "There is no such app", detail: "apps are named in the router's configuration, under apps"}
 	}
+	bearer := bearerOf(ctx)
+	if r := p.authenticate(ctx, c, bearer); r != nil {
+		return r
+	}
+	if !slices.Contains(methods, c.method) {
+		c.method = "" // it is the caller's invention
+		return &refusal{status: fasthttp.StatusMethodNotAllowed, reason: "method", message: "The method is not forwarded", detail: "use one of " + strings.Join(methods, ", ")}
+	}
 	c.path = rest[len(name):]
 	segments, problem := splitPath(c.path)
 	if problem != "" {
 		return badPath(problem)
 	}
-	bearer := bearerOf(ctx)
 	c.secrets = secretsOf(ctx, bearer)
 	if c.query, ok = cleanQuery(string(rawQuery), c.secrets); !ok {
 		return badPath("its query has a character that must be escaped, or an escape that is none")
 	}
-	if !slices.Contains(methods, c.method) {
-		return &refusal{status: fasthttp.StatusMethodNotAllowed, reason: "method", message: "The method is not forwarded", detail: "use one of " + strings.Join(methods, ", ")}
-	}
-	if r := p.authenticate(ctx, c, bearer); r != nil {
-		return r
-	}
+	c.shown = shownRefused(segments, c.query)
 	if answersTokens(segments) {
 		return &refusal{
 			status: fasthttp.StatusForbidden, reason: "not_allowed", message: "The call is never forwarded",
 			detail: "what is below /oauth, or named after tokens, could hand out the account's own",
 		}
 	}
-	r, ok := c.app.rules.find(c.method, segments)
+	allowed, list := c.app.servers, "allow"
+	if c.apiKey == "" {
+		allowed, list = c.app.endUsers, "allow_end_users"
+	}
+	r, ok := allowed.find(c.method, segments)
 	if !ok {
-		return &refusal{status: fasthttp.StatusForbidden, reason: "not_allowed", message: "The call is not allowed", detail: suggest(name, c.method, segments)}
+		return &refusal{status: fasthttp.StatusForbidden, reason: "not_allowed", message: "The call is not allowed", detail: suggest(name, list, c.method, segments)}
 	}
 	c.shown = shownPath(segments, r, c.query)
 	if limit := c.app.Config.Proxy.MaxBytes; int64(ctx.Request.Header.ContentLength()) > limit {
@@ -233,19 +258,8 @@ func (p *Proxy) authenticate(ctx *fasthttp.RequestCtx, c *call, bearer string) *
 		account = string(named[0])
 	}
 	if id, own, ok := p.opts.ServerKey(ctx); ok {
-		c.apiKey, c.account = id, cmp.Or(account, own)
-		switch {
-		case own != "" && c.account != own:
-			return &refusal{
-				status: fasthttp.StatusForbidden, reason: "account", message: "The account is not the API key's", detail: "leave the header " + accountHeader + " out: the key says which it is",
-			}
-		case c.account == "" || len(account) > maxAccount:
-			return &refusal{
-				status: fasthttp.StatusBadRequest, reason: "account", message: "The account is missing",
-				detail: "name the account to call in the header " + accountHeader + ": 1 to 256 bytes, as it was connected",
-			}
-		}
-		return nil
+		c.known, c.apiKey = true, id
+		return c.named(account, own)
 	}
 	var err error
 	c.account, err = c.app.Verifier.Verify([]byte(bearer))
@@ -257,11 +271,33 @@ func (p *Proxy) authenticate(ctx *fasthttp.RequestCtx, c *call, bearer string) *
 	case err != nil:
 		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
 		return &refusal{status: fasthttp.StatusUnauthorized, reason: "token", message: "The token is not taken", detail: err.Error()}
-	case len(named) == 1 && account != c.account:
+	}
+	c.known = true
+	if len(named) == 1 && account != c.account {
 		return &refusal{
 			status: fasthttp.StatusForbidden, reason: "account", message: "The account is not the token's", detail: "leave the header " + accountHeader + " out: the token says which it is",
 		}
 	}
+	return nil
+}
+
+// named takes the account that a server names, or the one that its API key is for.
+func (c *call) named(account, own string) *refusal {
+	switch {
+	case own != "" && (account == "" || account == own):
+		c.account = own
+		return nil
+	case own != "":
+		return &refusal{
+			status: fasthttp.StatusForbidden, reason: "account", message: "The account is not the API key's", detail: "leave the header " + accountHeader + " out: the key says which it is",
+		}
+	case account == "" || event.CheckAccount(account) != nil:
+		return &refusal{
+			status: fasthttp.StatusBadRequest, reason: "account", message: "The account is missing",
+			detail: "name the account to call in the header " + accountHeader + ": 1 to 256 bytes, as it was connected",
+		}
+	}
+	c.account = account
 	return nil
 }
 

@@ -91,6 +91,7 @@ func TestRefusals(t *testing.T) {
 		f(r.as("a1", "DELETE", contactsPath+"/1", ""), 403, "The call is not allowed", "the preset contacts.delete", `"DELETE /crm/v3/objects/contacts/*"`, "apps.crm.proxy.allow")
 		f(r.as("a1", "GET", "/crm/v3/objects/quotes", ""), 403, `add "GET /crm/v3/objects/quotes" to`)
 		f(r.as("a1", "GET", "/oauth/v1/access-tokens/x", ""), 403, "The call is never forwarded")
+		f(r.raw("GET", contact+"/", ""), 401, "The token is not found")
 		f(r.as("a1", "GET", contactsPath+"/", ""), 400, "one at its end")
 		f(r.as("a1", "POST", contactsPath, strings.Repeat("x", 10<<20+1)), 413, "The body is too large: proxy.max_bytes of the app is 10485760")
 		f(r.as("a1", "GET", contactsPath+"?a=%zz", ""), 400, "its query")
@@ -99,6 +100,87 @@ func TestRefusals(t *testing.T) {
 		}
 		if got := r.counter("router_proxy_refused_total", "reason", "not_allowed"); got != 3 {
 			t.Errorf("router_proxy_refused_total not_allowed: got %v, want 3", got)
+		}
+	})
+}
+
+// TestEndUsersHaveAListOfTheirOwn: what servers may call end users may not, until it is said.
+func TestEndUsersHaveAListOfTheirOwn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, contactPresets)
+		with := func(own ...string) {
+			t.Helper()
+			r.app.Proxy.AllowEndUsers = own
+			if err := r.proxy.SetApps(r.apps(false)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f := func(a answer, status int, want string) {
+			t.Helper()
+			if a.status != status || !strings.Contains(a.body, want) {
+				t.Errorf("got %d %s, want %d with %q", a.status, a.body, status, want)
+			}
+		}
+		with()
+		f(r.user("a1", "GET", contactsPath, ""), 403, `apps.crm.proxy.allow_end_users`)
+		f(r.as("a1", "GET", contactsPath, ""), 200, "")
+		with("GET /crm/v3/objects/contacts/*", "owners.read")
+		f(r.user("a1", "GET", contactsPath+"/1", ""), 404, "")
+		f(r.user("a1", "GET", contactsPath, ""), 403, `apps.crm.proxy.allow_end_users`)
+		f(r.user("a1", "POST", contactsPath, newContact("a@one.co")), 403, "the preset contacts.write")
+		f(r.as("a1", "POST", contactsPath, newContact("a@one.co")), 201, "")
+		f(r.as("a1", "GET", "/crm/v3/owners", ""), 404, "") // what end users may do servers may; the sandbox has none
+		if n := len(r.box.Hub("1001").Contacts()); n != 1 {
+			t.Errorf("the hub holds %d contacts, want 1", n)
+		}
+	})
+}
+
+// TestKeyOfOneAccount: the server secret of an API key that is for one account calls in no other.
+func TestKeyOfOneAccount(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, contactPresets)
+		f := func(status int, headers ...string) {
+			t.Helper()
+			headers = append([]string{"Authorization", "Bearer " + ownSecret, "Content-Type", "application/json"}, headers...)
+			if a := r.raw("POST", "/api/v1/proxy/crm"+contactsPath, newContact("a@one.co"), headers...); a.status != status {
+				t.Errorf("%q: got %d %s, want %d", headers[4:], a.status, a.body, status)
+			}
+		}
+		f(403, "X-Account", "a2")
+		f(201)
+		f(409, "X-Account", "a1") // it is there already
+		if one, two := len(r.box.Hub("1001").Contacts()), len(r.box.Hub("1002").Contacts()); one != 1 || two != 0 {
+			t.Errorf("the hubs hold %d and %d contacts, want 1 and none", one, two)
+		}
+	})
+}
+
+// TestCallsDoNotStopDeliveries: calls that HubSpot answers with 401, whatever the token, neither take the account's token away nor have it refreshed again and again.
+func TestCallsDoNotStopDeliveries(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, contactPresets)
+		refreshes := func() (n int) {
+			for _, c := range r.box.Counts() {
+				if strings.Contains(c.Endpoint, "token") {
+					n += c.Calls
+				}
+			}
+			return n
+		}
+		before := refreshes()
+		r.box.Hub("1001").Inject(sandbox.Fault{Endpoint: "contacts", Status: 401})
+		for range 5 {
+			if a := r.user("a1", "GET", contactsPath, ""); a.status != 502 {
+				t.Errorf("got %d %s, want 502", a.status, a.body)
+			}
+			if _, err := r.conns.For("crm").Token(t.Context(), "a1", "1001"); err != nil {
+				t.Errorf("a delivery gets no token: %v", err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if n := refreshes() - before; n > 1 {
+			t.Errorf("the token was refreshed %d times, want once at most", n)
 		}
 	})
 }
@@ -290,7 +372,30 @@ func TestAuditLine(t *testing.T) {
 		f(`"account":"a2","hub":"1002","end_user":true,"method":"GET","path":"/crm/v3/objects/contacts/77","status":404`)
 		r.box.Hub("1001").Inject(sandbox.Fault{Endpoint: "contacts", Drop: true, Times: 1})
 		r.as("a1", "GET", contactsPath, "")
-		f(`"status":0,"bytes":0,"ms":0,"error":"HubSpot does not answer"`)
+		f(`"status":502,"bytes":0,"ms":0,"refused":"remote","error":"HubSpot does not answer"`)
+
+		// Calls that are not forwarded have their line, too, where it is known who makes them.
+		r.as("a1", "DELETE", contactsPath+"/77", "")
+		f(`"account":"a1","hub":"","api_key":"backend","method":"DELETE","path":"/crm/v3/objects/contacts/77","status":403,"bytes":0,"ms":0,"refused":"not_allowed","error":"The call is not allowed"`)
+		r.user("a1", "PUT", contactsPath+"/12345?idProperty=phone", "")
+		f(`"end_user":true,"method":"PUT","path":"/crm/v3/objects/contacts/*","status":403`)
+		r.user("a1", "GET", "/contacts/v1/contact/email/a@one.co/profile", "")
+		f(`"path":"/contacts/v1/contact/email/*/profile","status":403`)
+		r.as("a1", "GET", contactsPath+"/..", "")
+		f(`"method":"GET","path":"","status":400,"bytes":0,"ms":0,"refused":"path"`)
+		r.as("a1", "A-ONE.CO", contactsPath, "")
+		f(`"method":"","path":"","status":405`)
+		r.user("a2", "GET", contactsPath, "", "X-Account", "a1")
+		f(`"account":"a2","hub":"","end_user":true,"method":"GET","path":"","status":403,"bytes":0,"ms":0,"refused":"account"`)
+		r.as("a9", "GET", contactsPath, "")
+		f(`"account":"a9","hub":"","api_key":"backend","method":"GET","path":"/crm/v3/objects/contacts","status":404,"bytes":0,"ms":0,"refused":"not_connected"`)
+		r.as("a1", "POST", contactsPath, strings.Repeat("x", 10<<20+1))
+		f(`"status":413,"bytes":0,"ms":0,"refused":"size"`)
+		lines := strings.Count(r.logged(), "\n")
+		r.raw("GET", "/api/v1/proxy/crm"+contactsPath, "", "Authorization", "Bearer unknown")
+		if n := strings.Count(r.logged(), "\n"); n != lines {
+			t.Errorf("anybody can fill the log: %s", r.logged())
+		}
 	})
 }
 

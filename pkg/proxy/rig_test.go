@@ -96,7 +96,7 @@ func newRig(t testing.TB, allow []string, change ...func(*rig, *sandbox.Options)
 	r := &rig{t: t, key: private, shared: &destinations.Shared{}, reg: prometheus.NewRegistry(), app: config.DefaultApp("crm")}
 	r.app.ClientID, r.app.ClientSecret, r.app.RedirectURL = "client-1", "planted-app-secret-4711", home+"callback"
 	r.app.Scopes = []string{"oauth", "crm.objects.contacts.read", "crm.objects.contacts.write", "crm.schemas.contacts.read"}
-	r.app.Proxy.Allow = allow
+	r.app.Proxy.Allow, r.app.Proxy.AllowEndUsers = allow, allow
 	der := must(x509.MarshalPKIXPublicKey(public))
 	r.app.Tokens.Keys = []config.KeyText{{Text: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}}
 	o := sandbox.Options{
@@ -128,7 +128,7 @@ func (r *rig) start() {
 	r.t.Cleanup(func() { r.conns.Close(); st.Close() })
 	r.proxy, err = New(Options{
 		Apps:        r.apps(false),
-		Connections: func(app string) destinations.Connections { return r.conns.For(app) },
+		Connections: func(app string) Connections { return r.conns.For(app) },
 		Shared:      r.shared, Registerer: r.reg, Logger: logger,
 		ServerKey: func(ctx *fasthttp.RequestCtx) (id, account string, ok bool) { return r.front.ServerKey(ctx) },
 		Transport: roundTripper(r.toHubSpot),
@@ -139,7 +139,7 @@ func (r *rig) start() {
 	r.front, err = ingest.New(ingest.Options{
 		Server:  config.Server{MaxEventBytes: 1 << 20, MaxBodyBytes: 1 << 20},
 		APIKeys: []config.APIKey{{ID: "backend", ServerSecret: serverSecret, ClientSecret: clientSecret}, {ID: "own", ServerSecret: ownSecret, Account: "a1"}},
-		Log:     noLog{}, Mounts: []ingest.Mount{{Prefix: Path, Admit: r.proxy.Admit, Handler: r.proxy.Handle}},
+		Log:     noLog{}, Mounts: []ingest.Mount{{Prefix: Path, Admit: r.proxy.Admit, Unread: r.proxy.Unread, Handler: r.proxy.Handle}},
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -30,13 +30,20 @@ type rules []rule
 
 // Check says what is wrong with the calls that an app allows.
 func Check(app config.App) config.Problems {
-	_, problems := compile(app)
+	_, _, problems := compile(app)
 	return problems
 }
 
-// compile makes rules of the names of presets, and of methods with paths.
-func compile(app config.App) (all rules, problems config.Problems) {
-	for i, text := range app.Proxy.Allow {
+// compile makes the rules for servers and for end users; what these may do servers may do as well.
+func compile(app config.App) (servers, endUsers rules, problems config.Problems) {
+	servers, problems = compileList(app, "allow", app.Proxy.Allow)
+	endUsers, more := compileList(app, "allow_end_users", app.Proxy.AllowEndUsers)
+	return slices.Concat(servers, endUsers), endUsers, append(problems, more...)
+}
+
+// compileList makes rules of the names of presets, and of methods with paths.
+func compileList(app config.App, key string, list []string) (all rules, problems config.Problems) {
+	for i, text := range list {
 		var problem string
 		if _, path, ok := strings.Cut(text, " "); ok && path != "" {
 			var r rule
@@ -52,7 +59,7 @@ func compile(app config.App) (all rules, problems config.Problems) {
 			}
 		}
 		if problem != "" {
-			problems = append(problems, config.Problem{Pos: app.Pos, Path: fmt.Sprintf("apps.%s.proxy.allow[%d]", app.Name, i), Text: problem})
+			problems = append(problems, config.Problem{Pos: app.Pos, Path: fmt.Sprintf("apps.%s.proxy.%s[%d]", app.Name, key, i), Text: problem})
 		}
 	}
 	return all, problems
@@ -125,8 +132,8 @@ func (rs rules) find(method string, segments []string) (rule, bool) {
 	return rule{}, false
 }
 
-// suggest says what to add so that a call would be allowed.
-func suggest(app, method string, segments []string) string {
+// suggest says what to add to a list so that a call would be allowed.
+func suggest(app, list, method string, segments []string) string {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
@@ -144,5 +151,5 @@ func suggest(app, method string, segments []string) string {
 			break
 		}
 	}
-	return fmt.Sprintf("to allow it, add %s to apps.%s.proxy.allow in the router's configuration", added, app)
+	return fmt.Sprintf("to allow it, add %s to apps.%s.proxy.%s in the router's configuration", added, app, list)
 }
