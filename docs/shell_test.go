@@ -86,9 +86,10 @@ func servedWith(t *testing.T, text string, edits ...string) *deployment {
 		port = freePort(t)
 		text = strings.ReplaceAll(text, "localhost:8001", "127.0.0.1:"+port)
 	}
-	if variable := "ROUTER_ENCRYPTION_KEY"; strings.Contains(text, variable) {
-		d.env = []string{variable + "=" + seal.NewKey()}
-		serve.Env = append(os.Environ(), d.env...)
+	if strings.Contains(text, "key_file: encryption.key") {
+		if err := os.WriteFile(filepath.Join(d.dir, "encryption.key"), []byte(seal.NewKey()+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	d.write(t, withServer(text, port))
 	d.router = d.start(t, serve, regexp.MustCompile(`"router is ready","address":"([^"]+)"`))

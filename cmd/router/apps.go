@@ -45,6 +45,22 @@ func (p parts) withSteps(d config.Destination, route *router.Route, was config.D
 	route.Transform = set.Transform(appevents.For{Name: d.Name, Type: d.Type, IDProperty: idProperty(d), Choices: p.choicesOf(d), Next: route.Transform})
 }
 
+// lacking warns of what accounts do not get because the app asks for too few scopes.
+func lacking(cfg *config.Config, d config.Destination, made destinations.Destination) (warnings config.Problems) {
+	to, ok := made.(interface {
+		Lacks(scopes []string, events bool) []string
+	})
+	i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == d.Connection })
+	if !ok || i < 0 {
+		return nil
+	}
+	all := d.Filter == "" && d.Match.Shape() == config.Nothing
+	for _, text := range to.Lacks(slices.Concat(cfg.Apps[i].Scopes, cfg.Apps[i].OptionalScopes), all) {
+		warnings = append(warnings, config.Problem{Pos: d.Settings.Pos(), Path: "destinations." + d.Name + ".connection", Text: text})
+	}
+	return warnings
+}
+
 // sameEvents says whether the events of an app are as they were.
 func (a *assembled) sameEvents(app string, now map[string]*appevents.Set) bool {
 	i := slices.IndexFunc(a.cfg.Apps, func(o config.App) bool { return o.Name == app })

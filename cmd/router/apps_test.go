@@ -459,3 +459,43 @@ func TestAppEventsWithoutARouter(t *testing.T) {
 		t.Errorf("%v, %s, the case became\n%s", err, out, data)
 	}
 }
+
+// TestAppWarnings: what starts but is hardly meant is told by check.
+func TestAppWarnings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "router.yaml")
+	if err := os.WriteFile(path, []byte(`server: {encryption: {key: "`+seal.NewKey()+`"}}
+api_keys: [{id: k, server_secret: s2s.x}]
+apps:
+  crm:
+    client_id: c
+    client_secret: planted-secret
+    redirect_url: http://events.example.com/connect/crm/callback
+    scopes: [crm.objects.contacts.write]
+    tokens: {jwks_url: "https://app.example.com/keys.json", audience: router}
+    app_events:
+      A:
+        example: {email: a@example.com, plan: null}
+        steps: [{to: contact, properties: {email: "{{.payload.email}}", plan: "{{.payload.plam}}", at: $.utc_time}}]
+destinations:
+  customers: {type: hubspot, connection: crm}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"router.yaml:7: apps.crm.redirect_url: HubSpot sends browsers to https only, save on localhost",
+		"router.yaml:13: apps.crm.app_events.A.steps[0].properties.plan: gives nothing for the example",
+		"destinations.customers.connection: no account grants crm.schemas.contacts.read, which is needed to know the types of properties",
+		"destinations.customers.connection: no account gets custom events: add analytics.behavioral_events.send and behavioral_events.event_definitions.read_write to optional_scopes",
+	} {
+		if !strings.Contains(cfg.Warnings.Error(), want) {
+			t.Errorf("does not warn of %s:\n%s", want, cfg.Warnings.Error())
+		}
+	}
+	if n := len(cfg.Warnings); n != 4 {
+		t.Errorf("got %d warnings, want 4:\n%s", n, cfg.Warnings.Error())
+	}
+}

@@ -137,6 +137,7 @@ func (p parts) route(cfg *config.Config, d config.Destination) (route router.Rou
 		reuse(&route, d, earlier, was)
 		p.withSteps(d, &route, was, earlier)
 	}
+	warnings = append(warnings, lacking(cfg, d, route.Destination)...)
 	return route, append(warnings, w...), append(problems, ps...)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 )
 
@@ -90,6 +91,7 @@ type compiler struct {
 	app                config.App
 	section            config.Settings
 	name               string
+	example            *event.Event // an event with the example as its payload; nil: there is none
 	problems, warnings config.Problems
 }
 
@@ -161,6 +163,8 @@ func (c *compiler) schema(set eventSettings) *jsonschema.Schema {
 			return nil
 		}
 		if text, err = set.Example.JSON(); err == nil {
+			c.example = &event.Event{Source: event.AppSource, APIKey: event.AppPrefix + c.app.Name, JSON: fmt.Appendf(nil,
+				`{"event_type":%s,"app":%q,"account":"a1","utc_time":"2026-11-22T12:00:00Z","payload":%s,"name":%[1]s}`, event.AppendString(nil, c.name), c.app.Name, text)}
 			text, err = inferred(text)
 		}
 	default:

@@ -65,6 +65,12 @@ func (c *compiler) step(section config.Settings, set stepSettings) stepSource {
 		for _, w := range v.Warnings() {
 			c.warnings = append(c.warnings, section.Problem(key, "%s", w))
 		}
+		if c.example == nil || key == "when" {
+			return
+		}
+		if got, err := v.Eval(filters.NewView(c.example)); err == nil && !got.Exists() {
+			c.warnings = append(c.warnings, section.Problem(key, "gives nothing for the example: is each member that it names there?"))
+		}
 	}
 	if s.when != "" {
 		compile("when", s.when)

@@ -75,9 +75,9 @@ func (a Address) String() string {
 // GoString is String, for %#v: fmt calls no methods on the secrets inside.
 func (a Address) GoString() string { return fmt.Sprintf("config.Address(%q)", a.String()) }
 
-// exposed says whether what stands at a travels over a network in plain text.
-func (a Address) exposed() bool {
-	u, err := url.Parse(string(a.raw))
+// exposed says whether what stands at a URL travels over a network in plain text.
+func exposed(address string) bool {
+	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {
 		return false
 	}

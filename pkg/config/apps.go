@@ -235,6 +235,9 @@ func (l *loader) checkApp(s Settings, a App) {
 	check(a.ClientSecret != "", "client_secret", "is required: it stands on the app's page in HubSpot")
 	check(isWebURL(a.RedirectURL) && strings.HasSuffix(a.RedirectURL, "/connect/"+a.Name+"/callback"), "redirect_url",
 		"must be this router's public URL with /connect/%s/callback behind it, as in https://events.example.com/connect/%s/callback; the app in HubSpot must name the same", a.Name, a.Name)
+	if exposed(a.RedirectURL) {
+		l.warn(s, "redirect_url", "HubSpot sends browsers to https only, save on localhost")
+	}
 	check(len(a.Scopes) > 0, "scopes", "is required, such as [crm.objects.contacts.read, crm.objects.contacts.write]; the app in HubSpot must name the same")
 	for _, scope := range a.OptionalScopes {
 		check(!slices.Contains(a.Scopes, scope), "optional_scopes", "%s stands in scopes, too: HubSpot refuses to install such an app", scope)

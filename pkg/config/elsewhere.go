@@ -18,7 +18,7 @@ var errNoVariables = errors.New("${env.…} is not replaced in what comes from e
 // elsewhere reads the part that stands at an address: the value of key in what is found there. False: there is none to go on with.
 func (l *loader) elsewhere(section Settings, a Address, key string) (Settings, bool) {
 	l.cfg.Elsewhere = append(l.cfg.Elsewhere, a)
-	if a.exposed() {
+	if exposed(string(a.raw)) {
 		l.warn(section, "", "comes over plain http: whoever is on the way can read and change it; use https")
 	}
 	if l.read == nil {

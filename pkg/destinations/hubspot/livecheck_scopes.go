@@ -72,7 +72,7 @@ func shown(status int, said answerTo) answerTo {
 
 // scopes reports which scopes are missing. What reads show, by their statuses, goes before what HubSpot says of the token.
 func (c *liveCheck) scopes(ctx context.Context, held []string, schema, definitions int) {
-	needs := c.needs()
+	needs := c.d.needs()
 	for i := range needs {
 		n := &needs[i]
 		n.held = answerOf(held != nil, slices.Contains(held, n.name))
@@ -116,8 +116,8 @@ func (n *scopeNeed) where() string {
 }
 
 // needs lists the scopes that the configuration makes necessary.
-func (c *liveCheck) needs() []scopeNeed {
-	ps := c.d.contacts.properties
+func (d *Destination) needs() []scopeNeed {
+	ps := d.contacts.properties
 	needs := []scopeNeed{
 		{name: scopeWriteContacts, level: destinations.FindingError, use: "to write contacts"},
 		{name: scopeReadSchema, level: destinations.FindingError, use: "to know the types of properties"},
@@ -128,14 +128,14 @@ func (c *liveCheck) needs() []scopeNeed {
 	}
 	if reads {
 		needs = append(needs, scopeNeed{name: scopeReadContacts, level: destinations.FindingError, use: "to see what properties hold (if_empty, force)"})
-	} else if c.d.contacts.ownKey() {
+	} else if d.contacts.ownKey() {
 		needs = append(needs, scopeNeed{name: scopeReadContacts, level: destinations.FindingWarning, use: "to find the contacts of events without an e-mail (id_property)"})
 	}
 	if ps.create || ps.addOption {
 		needs = append(needs, scopeNeed{name: scopeWriteSchema, level: destinations.FindingWarning, use: "to make properties and options"})
 	}
 	use := "to read which custom events are defined"
-	if c.d.events.Create {
+	if d.events.Create {
 		use = "to define custom events"
 	}
 	return append(
@@ -143,6 +143,24 @@ func (c *liveCheck) needs() []scopeNeed {
 		scopeNeed{name: scopeSendEvents, level: destinations.FindingWarning, use: "to send custom events"},
 		scopeNeed{name: scopeDefinitions, level: destinations.FindingWarning, use: use},
 	)
+}
+
+// Lacks says what is not delivered to accounts that have granted no more than scopes; events says whether custom events are meant to be.
+func (a *Accounts) Lacks(scopes []string, events bool) (texts []string) {
+	var ofEvents []string
+	for _, n := range a.base.needs() {
+		switch {
+		case slices.Contains(scopes, n.name):
+		case n.name == scopeSendEvents || n.name == scopeDefinitions:
+			ofEvents = append(ofEvents, n.name)
+		default:
+			texts = append(texts, "no account grants "+n.name+", which is needed "+n.use+": add it to scopes of the app, here and in HubSpot")
+		}
+	}
+	if events && len(ofEvents) > 0 {
+		texts = append(texts, "no account gets custom events: add "+strings.Join(ofEvents, " and ")+" to optional_scopes of the app, here and in HubSpot, or send contacts alone: filter: {event_type: user_identify}")
+	}
+	return texts
 }
 
 // mayReadContacts tries a read of one contact.
