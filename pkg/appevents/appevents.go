@@ -13,8 +13,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
@@ -38,7 +36,7 @@ type Set struct {
 
 // definition is one event.
 type definition struct {
-	schema *jsonschema.Schema // nil: any object
+	schema *schema // nil: any object
 	steps  []stepSource
 }
 
@@ -140,7 +138,7 @@ func (c *compiler) stepSections() []config.Settings {
 }
 
 // schema compiles what the payload is held against; nil: nothing.
-func (c *compiler) schema(set eventSettings) *jsonschema.Schema {
+func (c *compiler) schema(set eventSettings) *schema {
 	has, hasExample := set.Schema.Shape() != config.Nothing, set.Example.Shape() != config.Nothing
 	var text []byte
 	var err error
@@ -174,11 +172,11 @@ func (c *compiler) schema(set eventSettings) *jsonschema.Schema {
 		c.fail(at, "%v", err)
 		return nil
 	}
-	schema, err := compileSchema(text)
+	s, err := newSchema(text)
 	if err != nil {
 		c.fail(at, "%v", err)
 	}
-	return schema
+	return s
 }
 
 // optionsFor are those of expressions; the names are of a destination.

@@ -78,8 +78,8 @@ func TestSchemas(t *testing.T) {
 	f(`{"email":"a@example.com","address":{"city":1}}`, "/payload/address has 1 members, and must have at least 2\n/payload/address/zip is missing")
 	f(`{"email":"a@example.com","x":1,"no":1}`, "/payload/no is not allowed\n/payload/x is not known")
 	f(`{"email":"a@example.com","not":"hidden"}`, "/payload/not is what is not allowed")
-	f(`{"email":"a@example.com","age":1e999999999}`, "/payload holds a number with more than 400 digits, or with an exponent of more than 400")
-	f(`{"email":"a@example.com","age":`+strings.Repeat("1", 401)+`}`, "/payload holds a number with more than 400 digits, or with an exponent of more than 400")
+	f(`{"email":"a@example.com","age":1e999999999}`, "/payload holds a number with more than 100 digits, or with an exponent of more than 100")
+	f(`{"email":"a@example.com","age":`+strings.Repeat("1", 101)+`}`, "/payload holds a number with more than 100 digits, or with an exponent of more than 100")
 
 	var many strings.Builder
 	for i := range 100 {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,14 +25,15 @@ type noLoader struct{}
 
 func (noLoader) Load(string) (any, error) { return nil, errRemote }
 
-// compileSchema compiles a JSON Schema, of 2020-12 unless its $schema says otherwise. `format` is enforced, not only noted: who writes email means it.
-func compileSchema(text []byte) (schema *jsonschema.Schema, err error) {
+// compileSchema compiles a JSON Schema, of 2020-12 unless its $schema says otherwise. `format` is enforced, not only noted: who writes email means it. extra, where there is one, is told of
+// each of its parts.
+func compileSchema(text []byte, extra *jsonschema.Vocabulary) (schema *jsonschema.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			schema, err = nil, errors.New("BUG: the schema can not be compiled: the program panics")
 		}
 	}()
-	if err := checkNumbers(text); err != nil {
+	if err := checkCost(text, math.MaxInt); err != nil {
 		return nil, err
 	}
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
@@ -44,6 +47,11 @@ func compileSchema(text []byte) (schema *jsonschema.Schema, err error) {
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
 	c.UseLoader(noLoader{})
+	c.UseRegexpEngine(compileRegexp)
+	if extra != nil {
+		c.RegisterVocabulary(extra)
+		c.AssertVocabs()
+	}
 	if err := c.AddResource(schemaURL, doc); err != nil {
 		return nil, fmt.Errorf("is no schema: %w", err)
 	}
@@ -52,6 +60,16 @@ func compileSchema(text []byte) (schema *jsonschema.Schema, err error) {
 		return nil, schemaProblem(err)
 	}
 	return schema, nil
+}
+
+// maxRegexp is the longest pattern: the format regex is for texts of senders, and to compile a long one takes seconds.
+const maxRegexp = 4 << 10
+
+func compileRegexp(text string) (jsonschema.Regexp, error) {
+	if len(text) > maxRegexp {
+		return nil, fmt.Errorf("it has more than %d bytes", maxRegexp)
+	}
+	return regexp.Compile(text)
 }
 
 // schemaProblem says in short what is wrong with a schema.
@@ -141,16 +159,19 @@ func (s *Set) Check(name string, payload []byte) (found []Violation) {
 			found = []Violation{{"/payload", "can not be held against its schema"}}
 		}
 	}()
-	if err := checkNumbers(payload); err != nil {
+	if err := checkCost(payload, maxValues); err != nil {
 		return []Violation{{"/payload", err.Error()}}
 	}
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
 	if err != nil {
 		return []Violation{{"/payload", "is no JSON"}}
 	}
-	err = d.schema.Validate(v)
-	if err == nil {
+	err = d.schema.validate(v)
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, errCostly):
+		return []Violation{{"/payload", err.Error()}}
 	}
 	if invalid, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
 		found = violations(nil, invalid, "/payload")
@@ -184,6 +205,9 @@ func violations(all []Violation, e *jsonschema.ValidationError, under string) []
 		return add(all, Violation{path, problem(e.ErrorKind)})
 	}
 	for _, cause := range e.Causes {
+		if len(all) == maxViolations { // there may be as many as the payload has values
+			break
+		}
 		all = violations(all, cause, under)
 	}
 	return all
@@ -257,28 +281,39 @@ func problem(k jsonschema.ErrorKind) string {
 	return "does not fit its schema"
 }
 
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
 // pointer is a JSON pointer (RFC 6901).
 func pointer(tokens []string) string {
 	var b strings.Builder
 	for _, t := range tokens {
 		b.WriteByte('/')
-		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(t))
+		b.WriteString(pointerEscapes.Replace(t))
 	}
 	return b.String()
 }
 
 const (
 	// maxDigits and maxExponent bound numbers that are compared: schemas compare them exactly, and 1e999999999 written out fills the memory.
-	maxDigits   = 400
-	maxExponent = 400
+	maxDigits   = 100
+	maxExponent = 100
+	// maxValues bounds the values in a payload: each may be a violation, and is then held against all that might allow it.
+	maxValues = 10_000
 )
+
+var errValues = fmt.Errorf("holds more than %d values", maxValues)
 
 var errNumber = fmt.Errorf("holds a number with more than %d digits, or with an exponent of more than %d", maxDigits, maxExponent)
 
-// checkNumbers refuses JSON with numbers that are too costly. data need not be valid.
-func checkNumbers(data []byte) error {
+// checkCost refuses JSON with numbers that are too costly, or with more values than most. data need not be valid.
+func checkCost(data []byte, most int) error {
+	values := 0
 	for i := 0; i < len(data); i++ {
 		switch c := data[i]; {
+		case c == ',' || c == '{' || c == '[':
+			if values++; values > most {
+				return errValues
+			}
 		case c == '"':
 			for i++; i < len(data) && data[i] != '"'; i++ {
 				if data[i] == '\\' {

@@ -102,7 +102,9 @@ func (s *Server) acceptApp(ctx *fasthttp.RequestCtx, name string) {
 		body, r = b.read(ctx, s.limits().body, s.pace())
 	}
 	if r == nil {
-		r = s.parseApp(b, app, account, received, body)
+		if r = s.parseApp(b, app, account, received, body); r != nil && r.status < fasthttp.StatusInternalServerError {
+			_ = app.limited(account, received, 1) // what is refused is looked at as well
+		}
 	}
 	if r != nil {
 		if app != nil {
