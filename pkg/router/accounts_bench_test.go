@@ -29,6 +29,7 @@ import (
 type crowd struct {
 	mu      sync.Mutex
 	failing int
+	away    string          // an account that is not connected; "": none
 	latency []time.Duration // from receipt to answer, of accounts that never fail
 	first   int             // of those
 	done    int
@@ -42,7 +43,14 @@ func (c *crowd) Lanes() []destinations.LaneSpec {
 	return []destinations.LaneSpec{{Name: "contacts", MaxKeys: 100, InFlight: 16}, {Name: "events", MaxEntries: 500, InFlight: 4}}
 }
 
-func (c *crowd) Hub(account string) string { return "hub-" + account }
+func (c *crowd) Hub(account string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if account == c.away {
+		return ""
+	}
+	return "hub-" + account
+}
 
 func (c *crowd) Acquire(context.Context, string, string) (destinations.Permit, error) {
 	return permit{}, nil
@@ -271,5 +279,46 @@ func BenchmarkSorterAccounts(b *testing.B) {
 			b.ReportMetric(float64(b.N*events)/b.Elapsed().Seconds(), "events/s-sorted")
 			g.stop()
 		})
+	}
+}
+
+// BenchmarkAccountConnects has an account connect for which 500,000 events wait, while others post one every 10 ms. It reports the longest that one of those took from receipt to answer, where an answer
+// takes 20 ms, and how long the move took.
+func BenchmarkAccountConnects(b *testing.B) {
+	const waiting = 500_000
+	for range b.N {
+		g := newCrowdRig(b, true)
+		g.crowd.mu.Lock()
+		g.crowd.away = "7"
+		g.crowd.mu.Unlock()
+		for i := 0; i < waiting; i += 1000 {
+			g.post(slices.Repeat([]int{7}, 1000)...)
+		}
+		g.post(sequence(50, 100)...)
+		g.await(50)
+		for {
+			if live, _ := g.r.Unsorted(); live == 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		g.crowd.mu.Lock()
+		g.crowd.latency, g.crowd.away = nil, ""
+		g.crowd.mu.Unlock()
+		g.r.Connected("app", "7")
+		began, moved := time.Now(), time.Duration(0)
+		for i := 0; moved == 0 || time.Since(began) < moved+time.Second; i++ {
+			g.post(50 + i%50)
+			time.Sleep(10 * time.Millisecond)
+			if l, _ := g.store.Lane(store.LaneName{Destination: "customers", Account: "7", Lane: "contacts"}); l.Entries == 0 && moved == 0 {
+				moved = time.Since(began)
+			}
+		}
+		g.crowd.mu.Lock()
+		longest := slices.Max(g.crowd.latency)
+		g.crowd.mu.Unlock()
+		g.stop()
+		b.ReportMetric(longest.Seconds(), "s-longest-of-others")
+		b.ReportMetric(moved.Seconds(), "s-move")
 	}
 }

@@ -175,9 +175,15 @@ func TestAccountsModel(t *testing.T) {
 		defer checks.Value.Set(was)
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		script := accountSteps().Draw(rt, "steps")
+		script, small := accountSteps().Draw(rt, "steps"), rapid.Bool().Draw(rt, "small windows")
 		var err error
-		synctest.Test(t, func(t *testing.T) { err = newAccountsModel(t).play(script) })
+		synctest.Test(t, func(t *testing.T) {
+			m := newAccountsModel(t)
+			if small { // and what waited for an account moves a block at a time
+				m.g.window = 2
+			}
+			err = m.play(script)
+		})
 		if err != nil || t.Failed() {
 			rt.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"eventrouter/pkg/destinations"
@@ -68,7 +67,8 @@ func (r *Router) reconnect(stop <-chan struct{}, changed map[change]bool) error 
 			if hub == "" {
 				continue
 			}
-			if err := errors.Join(r.join(stop, route, hub, c.account), r.takeUpAccount(stop, route, hub, c.account)); err != nil {
+			r.join(route, hub, c.account)
+			if err := r.takeUpAccount(stop, route, hub, c.account); err != nil {
 				return err
 			}
 		}
@@ -79,10 +79,10 @@ func (r *Router) reconnect(stop <-chan struct{}, changed map[change]bool) error 
 	return nil
 }
 
-// findWaiting notes which accounts are waited for, and moves what waits for those that have connected since. It is called before accounts are made of what the store holds.
-func (r *Router) findWaiting(t *table, stop <-chan struct{}, concerned func(destination string) bool) error {
+// findWaiting notes which accounts are waited for, and has what waits for those move that have connected since. It is called before accounts are made of what the store holds.
+func (r *Router) findWaiting(t *table, concerned func(destination string) bool) {
 	if !t.connected {
-		return nil
+		return
 	}
 	for _, stored := range r.store.Lanes() {
 		i := t.index(stored.Name.Destination)
@@ -94,12 +94,9 @@ func (r *Router) findWaiting(t *table, stop <-chan struct{}, concerned func(dest
 		r.waiting[accountName{stored.Name.Destination, "", name}] = true
 		r.mu.Unlock()
 		if hub := t.routes[i].Destination.Hub(name); hub != "" {
-			if err := r.join(stop, t.routes[i], hub, name); err != nil {
-				return err
-			}
+			r.join(t.routes[i], hub, name)
 		}
 	}
-	return nil
 }
 
 // followHubs finds what has changed without a word: connections that expired, or whose change nobody told of.

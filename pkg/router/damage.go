@@ -16,8 +16,13 @@ import (
 
 // readBlocks reads the blocks of a lane behind *after. One that is damaged is given up, so that its lane goes on.
 func (r *Router) readBlocks(ctx context.Context, lane store.LaneID, after *store.BlockID) ([]store.StoredBlock, error) {
+	return r.readSome(ctx, lane, after, r.readBytes)
+}
+
+// readSome is readBlocks for so many bytes, and a block at least.
+func (r *Router) readSome(ctx context.Context, lane store.LaneID, after *store.BlockID, bytes int64) ([]store.StoredBlock, error) {
 	for {
-		blocks, err := r.store.ReadBlocks(ctx, lane, *after, r.readBytes)
+		blocks, err := r.store.ReadBlocks(ctx, lane, *after, bytes)
 		var damaged *store.DamagedError
 		if !errors.As(err, &damaged) {
 			return blocks, err

@@ -32,9 +32,7 @@ func (h *handover) connectedAccount(route *Route, hub, name string) (*account, e
 		}
 		return a, err
 	}
-	if err := r.join(h.stop, route, hub, name); err != nil {
-		return nil, err
-	}
+	r.join(route, hub, name)
 	a, err := r.useAccount(route, hub, name)
 	if err == nil {
 		h.used[key] = a

@@ -97,7 +97,7 @@ type Router struct {
 
 	forgetTurn chan struct{} // capacity 1: whoever has put something in may forget a person
 
-	joins    atomic.Int64  // how often what waited was moved
+	joins    atomic.Int64  // how often some of what waited was moved
 	joinTurn chan struct{} // capacity 1: whoever has put something in may move or give up what waits for accounts; after routing
 
 	rerouted chan struct{} // capacity 1: refusals are to be worked out anew
@@ -111,19 +111,21 @@ type Router struct {
 	leaving    map[string]*aside             // the same of asides, by destination, for which all its accounts wait too
 	waiting    map[accountName]bool          // accounts that are not connected, for which the store may hold something
 	joining    map[accountName]bool          // what waited for these is moved to their lanes: they do not begin before that is done
-	changed    map[change]bool               // by Connected, until the sorter has seen to it
-	gates      map[string]*gate              // by destination, of those that deliver to accounts
-	wanted     []Route                       // by Reload, until the sorter takes them up; nil: none
-	probing    bool                          // Probe was called, until the sorter has seen to it
-	epochs     uint64                        // given to routes so far
-	scriptings map[string]*scripting         // by destination
-	interrupt  context.CancelFunc            // ends what the sorter waits for
-	errands    []func()                      // for the sorter, between two batches
-	forgetting *forgetting                   // the last person to be forgotten
-	forgetStep func(name string)             // for tests; nil: none
-	ending     <-chan struct{}               // closed when Run is told to stop, or something has failed
-	made       time.Time                     // see ticks
-	start      func(*account)                // starts the account's goroutines; nil until Run
+	moves      []*move                       // of these, by turns
+	begunMoves int64
+	changed    map[change]bool       // by Connected, until the sorter has seen to it
+	gates      map[string]*gate      // by destination, of those that deliver to accounts
+	wanted     []Route               // by Reload, until the sorter takes them up; nil: none
+	probing    bool                  // Probe was called, until the sorter has seen to it
+	epochs     uint64                // given to routes so far
+	scriptings map[string]*scripting // by destination
+	interrupt  context.CancelFunc    // ends what the sorter waits for
+	errands    []func()              // for the sorter, between two batches
+	forgetting *forgetting           // the last person to be forgotten
+	forgetStep func(name string)     // for tests; nil: none
+	ending     <-chan struct{}       // closed when Run is told to stop, or something has failed
+	made       time.Time             // see ticks
+	start      func(*account)        // starts the account's goroutines; nil until Run
 	startAside func(*aside)
 }
 
@@ -245,6 +247,9 @@ func (r *Router) resume() error {
 		return err
 	}
 	for _, a := range found {
+		r.mu.Lock()
+		a.mended = a.mended || r.joining[a.key()]
+		r.mu.Unlock()
 		if !a.mended { // else it does so itself
 			a.takeUp(left)
 		}
@@ -257,12 +262,7 @@ func (r *Router) resume() error {
 // whose events wait unsorted, and tells which lanes are parked. The sorter calls it, and Run before there is one.
 func (r *Router) takeUpLanes(concerned func(destination string) bool) ([]*account, error) {
 	t := r.table.Load()
-	r.mu.Lock()
-	ending := r.ending
-	r.mu.Unlock()
-	if err := r.findWaiting(t, ending, concerned); err != nil {
-		return nil, err
-	}
+	r.findWaiting(t, concerned)
 	for _, stored := range r.store.Lanes() {
 		if stored.Entries == 0 || !concerned(stored.Name.Destination) {
 			continue

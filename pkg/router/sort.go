@@ -55,6 +55,10 @@ func (r *Router) sort(ctx context.Context) error {
 	}
 	s.h = newHandover(r, r.table.Load())
 	for ctx.Err() == nil {
+		moving, err := r.moveSome(ctx.Done())
+		if err != nil {
+			return err
+		}
 		in, replay, until, err := s.next(ctx, time.Now())
 		if err != nil {
 			return err
@@ -65,7 +69,9 @@ func (r *Router) sort(ctx context.Context) error {
 			}
 		}
 		if in == nil && !replay {
-			s.wait(reading)
+			if !moving {
+				s.wait(reading)
+			}
 			continue
 		}
 		r.balance(s.h, time.Now())

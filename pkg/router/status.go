@@ -93,7 +93,7 @@ func (s *LaneStatus) rest(route *Route) {
 	case isUnsorted(s.Name):
 		s.State = Flowing
 	case waitsForHub(s.Name, route):
-		if s.State = Flowing; s.Entries > 0 {
+		if s.State = Flowing; s.Entries > 0 && route.Destination.Hub(s.Name.Account) == "" {
 			s.State, s.Reason = Blocked, "the account "+s.Name.Account+" is not connected"
 		}
 	case route.Connection != "" && route.Destination.Hub(s.Name.Account) == s.Name.Hub, route.Connection != "" && s.Entries == 0:

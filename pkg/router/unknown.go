@@ -26,7 +26,7 @@ func (r *Router) giveUpUnknown(ctx context.Context, now time.Time) error {
 	}
 	for _, stored := range r.store.Lanes() {
 		i := t.index(stored.Name.Destination)
-		if stored.Entries == 0 || i < 0 || !waitsForHub(stored.Name, t.routes[i]) {
+		if stored.Entries == 0 || i < 0 || !waitsForHub(stored.Name, t.routes[i]) || t.routes[i].Destination.Hub(stored.Name.Account) != "" { // that moves to its hub
 			continue
 		}
 		if err := r.giveUpWaiting(ctx, stored, t.routes[i], now); err != nil {

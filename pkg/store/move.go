@@ -57,6 +57,16 @@ func (t *tx) moveBlock(from, to LaneID, id BlockID, size int, blob []byte) error
 	return nil
 }
 
+// LastBlock is the greatest id of a lane's blocks; 0 where it has none.
+func (s *Store) LastBlock(lane LaneID) (id BlockID, err error) {
+	err = s.read(func(c *conn) error {
+		n, err := c.queryInt(`SELECT max(id) FROM blocks WHERE lane = ?`, lane)
+		id = BlockID(n)
+		return err
+	})
+	return id, err
+}
+
 // Lane returns the lane called name, if there is one. It makes none.
 func (s *Store) Lane(name LaneName) (Lane, bool) {
 	s.lanesMu.RLock()
