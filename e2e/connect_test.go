@@ -194,7 +194,7 @@ func TestConnectPage(t *testing.T) {
 	f("keyboard.address", r.public+"/connect/crm/portal")
 	f("keyboard.order", `["Close","Connect HubSpot"]`)
 	f("keyboard.focus", "Connection")
-	f("keyboard.facts", `["HubSpot account","Connected since","Last delivery"]`)
+	f("keyboard.facts", `["Connected since","Last delivery"]`)
 	f("keyboard.axe", `[[],[],[]]`)
 	f("keyboard.option", "Marketing fields")
 	f("keyboard.checked", `[true,false,true]`)

@@ -40,7 +40,7 @@ try {
         break;
       case "choose":
         await portal(pages.a1).getByLabel("Marketing fields").uncheck();
-        await portal(pages.a1).locator("#note").filter({ hasText: "Saved" }).waitFor();
+        await portal(pages.a1).locator("#saved").filter({ hasText: "Saved" }).waitFor();
         break;
       case "wrong": {
         const refused = await pages.a1.evaluate(() => router.event({ app: "crm", token, name: "Contact Created", payload: { email: 7, first_name: "Ada", phone: "" } })

@@ -152,7 +152,7 @@ func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) 
 	a.mu.Lock()
 	row.Choices = a.row.Choices
 	a.row, a.tokens, a.refreshAt, a.noted = row, held, refreshTime(asked, got.lifetime), true
-	a.failed, a.failures, a.retryAt, a.refused = nil, 0, time.Time{}, 0
+	a.failed, a.failures, a.retryAt, a.refused, a.refusedAt, a.doubtedAt = nil, 0, time.Time{}, 0, time.Time{}, time.Time{}
 	a.choices = ap.choices(a.chosen)
 	a.mu.Unlock()
 	s.indexHub(a, wasHub, got.hub)

@@ -1,9 +1,8 @@
-// See connect.d.ts.
 (() => {
   const home = new URL(".", document.currentScript.src);
   const fresh = async (token) => (typeof token == "function" ? token() : token);
 
-  // connect opens the connect page of an account, in a dialog of this page or in a window.
+  // connect shows the connect page.
   function connect({ app, token, onChange, mode, lang }) {
     const url = new URL(app + "/portal", home);
     url.hash = "origin=" + encodeURIComponent(origin);
@@ -21,6 +20,7 @@
         }
         page.postMessage({ router: app, token: text }, home.origin);
       } else if (data.type == "change") onChange?.({ status: data.status, hub: data.hub });
+      else if (data.type == "height" && dialog) dialog.style.height = `min(${+data.height}px,100%)`;
       else if (data.type == "close") close();
     }
 
@@ -36,7 +36,7 @@
       page = open(url, "_blank", "popup,width=520,height=720");
       if (page) timer = setInterval(() => page.closed && close(), 500);
     }
-    if (!page) { // or the browser has blocked the window
+    if (!page) { // or it is blocked
       dialog = document.createElement("dialog");
       const frame = document.createElement("iframe");
       dialog.style.cssText = "border:0;padding:0;overflow:hidden;border-radius:8px;width:min(34rem,100%);height:min(44rem,100%)";

@@ -88,7 +88,7 @@ async function call(method, body) {
 
 // clear takes away what was said of what was done before.
 function clear() {
-  $("trouble").textContent = $("note").textContent = "";
+  $("trouble").textContent = $("note").textContent = $("saved").textContent = "";
 }
 
 // attempt does something and says what goes wrong.
@@ -103,7 +103,8 @@ async function attempt(what) {
   }
 }
 
-const date = (text) => new Intl.DateTimeFormat(language, { dateStyle: "long", timeStyle: "short" }).format(new Date(text));
+const locale = navigator.languages.find((l) => l.split("-")[0] === language) ?? language;
+const date = (text) => new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "short" }).format(new Date(text));
 
 // show puts what is known on the page, and says to the page that this one belongs to what is new.
 function show(next) {
@@ -112,9 +113,10 @@ function show(next) {
   const on = known.status === "connected";
   const broken = known.status === "reconnect_needed";
   $("status").textContent = on ? say(words.Connected, known.hub) : broken ? words.Broken : words.NotConnected;
+  $("status").dataset.state = known.status;
   $("reason").textContent = known.reason === "uninstalled" ? words.Uninstalled : words.Refused;
   $("reason").hidden = !broken;
-  const facts = [[words.Hub, known.hub], [words.Since, known.since && date(known.since)], [words.LastDelivery, known.last_delivery ? date(known.last_delivery) : words.Never]];
+  const facts = [...(broken ? [[words.Hub, known.hub]] : []), [words.Since, known.since && date(known.since)], [words.LastDelivery, known.last_delivery ? date(known.last_delivery) : words.Never]];
   $("facts").replaceChildren(...(on || broken ? facts : []).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
   $("invitation").hidden = broken;
   $("connect").textContent = broken ? words.Reconnect : words.Connect;
@@ -161,7 +163,7 @@ async function choose(kind, box) {
   clear();
   const on = box.checked;
   const done = await attempt(async () => show(await call("PATCH", { [kind]: { [box.name]: on } })));
-  if (done) $("note").textContent = words.Saved;
+  if (done) $("saved").textContent = words.Saved;
   else box.checked = !on;
 }
 
@@ -294,7 +296,8 @@ async function begin() {
   const done = await attempt(async () => show(await call("GET")));
   if (!done) {
     $("status").textContent = "";
-    $("retry").hidden = false;
+    delete $("status").dataset.state;
+    $("retry").hidden = !token && !hostOrigin; // nobody has another one
   } else if (address.searchParams.has("connection")) {
     tellOutcome(address.searchParams.get("connection"));
   }
@@ -314,6 +317,7 @@ document.addEventListener("visibilitychange", () => {
   if (!polling) look();
 });
 if (host && hostOrigin) {
+  new ResizeObserver(() => tell({ type: "height", height: document.body.offsetHeight })).observe(document.body);
   $("close").hidden = false;
   $("close").addEventListener("click", () => tell({ type: "close" }));
   addEventListener("keydown", (e) => {
