@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 
 	"eventrouter/pkg/appevents"
 	"eventrouter/pkg/config"
@@ -113,7 +114,25 @@ func checkApps(apps []config.App) (warnings, problems config.Problems) {
 			})
 		}
 	}
-	return warnings, append(problems, more...)
+	return append(warnings, sharedKeys(apps)...), append(problems, more...)
+}
+
+// sharedKeys warns of apps whose tokens are good at each other.
+func sharedKeys(apps []config.App) (warnings config.Problems) {
+	for i, a := range apps {
+		for _, b := range apps[:i] {
+			one, other := a.Tokens, b.Tokens
+			same := one.JWKSURL != "" && one.JWKSURL == other.JWKSURL || slices.ContainsFunc(one.Keys, func(k config.KeyText) bool {
+				return slices.ContainsFunc(other.Keys, func(o config.KeyText) bool { return strings.TrimSpace(k.Text) == strings.TrimSpace(o.Text) })
+			})
+			if same && one.Audience == other.Audience && one.Issuer == other.Issuer {
+				warnings = append(warnings, config.Problem{
+					Pos: a.Pos, Path: "apps." + a.Name + ".tokens.audience", Text: "has the keys of app " + b.Name + " and no audience of its own: a token for one of them is good at the other, with what that allows",
+				})
+			}
+		}
+	}
+	return warnings
 }
 
 // ingestApps are the apps as ingest takes their events. Nothing is wrong with cfg.

@@ -82,3 +82,22 @@ destinations: {customers: {type: hubspot, connection: crm, hubspot: {}}}
 		}
 	}
 }
+
+// TestAppsWithOneKey: a token for one app that is good at another is warned of, unless each has an audience of its own.
+func TestAppsWithOneKey(t *testing.T) {
+	app := func(name, key, audience string) config.App {
+		a := config.DefaultApp(name)
+		a.Tokens.Audience = audience
+		a.Tokens.Keys = []config.KeyText{{Text: key}}
+		return a
+	}
+	f := func(want int, apps ...config.App) {
+		t.Helper()
+		if got := sharedKeys(apps); len(got) != want {
+			t.Errorf("got %v, want %d warnings", got, want)
+		}
+	}
+	f(1, app("a", "k1", ""), app("b", "k1\n", ""))
+	f(0, app("a", "k1", "a"), app("b", "k1", "b"))
+	f(0, app("a", "k1", ""), app("b", "k2", ""))
+}

@@ -7,7 +7,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// maxSchemaSteps are those are taken for one payload. Where a schema refers to itself in two places of a choice, each level of a payload doubles them.
+// maxSchemaSteps are the steps that are taken for one payload. Where a schema refers to itself in two places of a choice, each level of a payload doubles them.
 const maxSchemaSteps = 50_000
 
 // maxIdle is how many compiled copies of a schema are kept.

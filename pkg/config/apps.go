@@ -42,7 +42,7 @@ type EndUserTokens struct {
 	// Keys are `keys` and what stands in `key_files`: public keys in PEM, RSA of 2048 bits and more, P-256, P-384, P-521 or Ed25519. Package endusers reads them.
 	Keys     []KeyText
 	JWKSURL  string        // jwks_url: where a JSON Web Key Set stands
-	Audience string        // audience: that a token must name; "": any, and tokens without one
+	Audience string        // audience: that a token must name; "": any, and tokens without one, which keys at a URL do not allow
 	Issuer   string        // issuer: that a token must name; "": any
 	Skew     time.Duration // skew: by which clocks may differ; default 60s
 	MaxAge   time.Duration // max_age: longest from iat to exp; default 24h
@@ -253,9 +253,9 @@ func (l *loader) checkApp(s Settings, a App) {
 	check(a.Tokens.Skew >= 0 && a.Tokens.Skew <= time.Hour, "tokens.skew", "must be from 0s to 1h")
 	check(a.Tokens.MaxAge > 0, "tokens.max_age", "must be more than 0")
 	check(a.Tokens.JWKSURL == "" || isWebURL(a.Tokens.JWKSURL), "tokens.jwks_url", "must be an http or https URL")
-	if a.Tokens.JWKSURL != "" && a.Tokens.Audience == "" {
-		l.warn(s, "tokens.jwks_url", "without tokens.audience any token that a key from there has signed, for whatever purpose, speaks for the account that it names as sub")
-	}
+	check(!exposed(a.Tokens.JWKSURL), "tokens.jwks_url", "must be an https URL: who is between this machine and that one could put keys of their own there, and speak for every account")
+	check(a.Tokens.JWKSURL == "" || a.Tokens.Audience != "", "tokens.audience",
+		"is required with tokens.jwks_url: else any token that a key from there has signed, for whatever purpose, speaks for the account that it names as sub; name what your server writes as aud, such as router")
 	check(a.RateLimit.EventsPerSecond >= 0, "rate_limit.events_per_second", "must not be negative; 0 is no limit")
 	check(a.RateLimit.EventsPerSecond == 0 || a.RateLimit.Burst > 0, "rate_limit.burst", "must be more than 0")
 	for _, p := range a.Portal.Parents {

@@ -74,6 +74,9 @@ func TestApps(t *testing.T) {
 	f("{crm: {"+good+", return_urls: [/x], notify: crm, link_age: 1s, state_age: 1s}}", "", "/x must be a URL", `"crm" is no destination of the type webhook`, "link_age: must", "state_age: must")
 	f("{crm: {"+good+", api_version: v3, base_url: x, authorize_url: \"https://a.example/?q\", type: x}}", "", "api_version: must", "base_url: must", "authorize_url: must", "type: must")
 	f("{crm: {"+good+", tokens: {skew: 2h, max_age: 0s, jwks_url: x}}}", "", "tokens.skew: must", "tokens.max_age: must", "tokens.jwks_url: must")
+	f("{crm: {"+good+", tokens: {jwks_url: \"https://a.example/keys.json\"}}}", "", "tokens.audience: is required with tokens.jwks_url")
+	f("{crm: {"+good+", tokens: {jwks_url: \"http://a.example/keys.json\", audience: router}}}", "", "tokens.jwks_url: must be an https URL")
+	f("{crm: {"+good+", notify: hooks, tokens: {jwks_url: \"http://127.0.0.1:1/keys.json\", audience: router}}}", "")
 	f("{crm: {"+good+", portal: {parents: [\"https://a.example/x\"], options: {a: {label: {fr: x}}, b.c: {events: [x]}}}}}", "",
 		"portal.parents: https://a.example/x must be an origin", "portal.options.a: needs properties or events", `"fr" is none`, "a name is made of")
 	f("{crm: {"+good+", proxy: {allow: [\"get /x\"], timeout: 0s, max_bytes: 0}}}", "", `"get /x" must be`, "proxy.timeout: must", "proxy.max_bytes: must")

@@ -1,6 +1,8 @@
 package endusers
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -51,6 +53,33 @@ func FuzzKeys(f *testing.F) {
 			if again, err := newKey(k.public); err != nil || again.alg != k.alg {
 				t.Fatalf("%v, %s", err, k.alg)
 			}
+		}
+	})
+}
+
+// FuzzClaims: no bytes panic, and the account is that of the member sub by its exact name, of which there is one.
+func FuzzClaims(f *testing.F) {
+	f.Add([]byte(`{"sub":"a1","iat":1795348800,"exp":1795352400.5,"aud":["x"],"iss":"y","nbf":-1}`))
+	f.Add([]byte(`{"sub":"a1","SUB":"a2","\u0073ub":"a3"}`))
+	f.Add([]byte(`{"sub":7,"iat":"1"}{}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var c claims
+		if json.Unmarshal(data, &c) != nil {
+			return
+		}
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(data, &all); err != nil {
+			if string(bytes.TrimSpace(data)) != "null" {
+				t.Fatalf("%q is taken: %v", data, err)
+			}
+			return
+		}
+		want := ""
+		if raw := all["sub"]; raw != nil && json.Unmarshal(raw, &want) != nil {
+			t.Fatalf("%q is taken", data)
+		}
+		if c.Subject != want {
+			t.Fatalf("%q: got the account %q, want %q", data, c.Subject, want)
 		}
 	})
 }

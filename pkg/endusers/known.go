@@ -3,6 +3,8 @@ package endusers
 import (
 	"crypto/sha256"
 	"sync"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // maxKnown is how many tokens of a generation are remembered.
@@ -20,7 +22,7 @@ type tokenID [sha256.Size]byte
 
 // entry is a token that is signed well, with claims that hold but for the time.
 type entry struct {
-	claims claims
+	claims jwt.RegisteredClaims
 	from   *keySet // the set of the URL whose key has signed it; nil: one of the file. It counts while that set does.
 }
 

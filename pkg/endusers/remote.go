@@ -16,6 +16,8 @@ import (
 const (
 	// fresh is how old the keys of a URL become before they are read again, beside the events that use them.
 	fresh = 10 * time.Minute
+	// stale is how old they become while nobody uses them, before somebody waits until they are read: a key that was taken back must not be good because it is long ago that any was asked for.
+	stale = 2 * fresh
 	// again is the shortest time from one reading to the next: a token with an invented key id must not make calls.
 	again = 30 * time.Second
 	// againEmpty is the same while nothing was ever read.
@@ -56,12 +58,20 @@ func newRemote(address string, o Options) *remote {
 
 var errElsewhere = errors.New("it redirects to another host, or too often")
 
-// have returns what was read last, nil for nothing, and has it read again where it is old.
+// have returns what was read last, nil for nothing, and has it read again where it is old. It waits for that where it is very old, unless the URL was down the last time.
 func (r *remote) have() *keySet {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := r.now(); r.set != nil && now.Sub(r.read) >= fresh && now.Sub(r.tried) >= again {
-		r.beginLocked(now)
+	now := r.now()
+	age := now.Sub(r.read)
+	if r.set == nil || age < fresh || r.running == nil && now.Sub(r.tried) < again {
+		return r.set
+	}
+	done := r.beginLocked(now)
+	if age >= stale && !r.failing {
+		r.mu.Unlock()
+		<-done // within fetchTimeout
+		r.mu.Lock()
 	}
 	return r.set
 }

@@ -141,6 +141,11 @@ func TestRotation(t *testing.T) {
 			t.Errorf("with a key that is gone: %v", err)
 		}
 		verify(t, v, token, "a2", "")
+
+		// Nobody has asked for hours: the first who does waits for the keys as they are now.
+		web.has(jwkOf(t, old, "1"))
+		time.Sleep(stale)
+		verify(t, v, token, "", "the token names a key (kid) that is not at the app's jwks_url")
 	})
 }
 

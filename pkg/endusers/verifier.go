@@ -76,9 +76,6 @@ func New(t config.EndUserTokens, o Options) (*Verifier, error) {
 // HasKeys says whether there are keys at all, in the file or at a URL: without any, all tokens are refused.
 func (v *Verifier) HasKeys() bool { return len(v.fixed) > 0 || v.remote != nil }
 
-// claims are those that are read. Times are pointers: absent is not 1970.
-type claims = jwt.RegisteredClaims
-
 // Verify returns the account that a token speaks for. Its error is a [*Refusal], whose text is for whoever sent the token and never quotes it, or wraps [ErrUnavailable]: then
 // nobody knows, since the keys can not be read at the moment. It may wait for the JWKS URL, for at most five seconds.
 func (v *Verifier) Verify(token []byte) (account string, err error) {
@@ -105,10 +102,10 @@ func (v *Verifier) Verify(token []byte) (account string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := v.check(c); err != nil {
+	if err := v.check(&c.RegisteredClaims); err != nil {
 		return "", err
 	}
-	v.known.add(id, entry{*c, from})
+	v.known.add(id, entry{c.RegisteredClaims, from})
 	return c.Subject, nil
 }
 
@@ -185,6 +182,9 @@ func header(h map[string]any) (alg, kid string, refusal error) {
 
 // unreadable says why a token can not be read.
 func unreadable(err error) error {
+	if twice, ok := errors.AsType[*twiceError](err); ok {
+		return refuse("the token says %s twice", twice.claim)
+	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
 		switch name := wrong.Field; name {
 		case "sub", "iat", "exp", "nbf", "aud", "iss", "jti":
@@ -195,7 +195,7 @@ func unreadable(err error) error {
 }
 
 // check says what is wrong with the claims of a token that is signed well.
-func (v *Verifier) check(c *claims) error {
+func (v *Verifier) check(c *jwt.RegisteredClaims) error {
 	switch {
 	case c.Subject == "":
 		return refuse("the token has no sub: the account that it speaks for")
@@ -222,7 +222,7 @@ func (v *Verifier) check(c *claims) error {
 }
 
 // checkTimes says whether a token that has its claims is good now.
-func (v *Verifier) checkTimes(c *claims) error {
+func (v *Verifier) checkTimes(c *jwt.RegisteredClaims) error {
 	now, skew := v.now(), v.settings.Skew
 	switch {
 	case !now.Before(c.ExpiresAt.Add(skew)):

@@ -252,7 +252,7 @@ func TestClaims(t *testing.T) {
 	f(with("sub", "Ünïcode/é 1"), "")
 	f(with("iat", nil), "the token has no iat")
 	f(with("exp", nil), "the token has no exp")
-	f(with("iat", "today"), "the token can not be read")
+	f(with("iat", "today"), "the token's iat is a string")
 	f(with("exp", now.Unix()), "the token's exp is not after its iat")
 	f(with("exp", now.Add(24*time.Hour).Unix()), "")
 	f(with("exp", now.Add(24*time.Hour).Unix()+1), "the token is good for longer than max_age allows (24h0m0s from iat to exp)")
@@ -265,6 +265,26 @@ func TestClaims(t *testing.T) {
 	f(with("nbf", now.Add(2*time.Minute).Unix()), "the token is not good yet")
 	f(with("nbf", now.Unix()), "")
 	f(with("aud", "anything"), "") // nobody asks for it
+
+	// What only looks like a claim is another one.
+	f(with("SUB", "a2"), "")
+	f(with("\u017fub", "a2"), "")
+	f(with("Exp", 1), "")
+	f(with("iat", "1795348800"), "the token's iat is a string")
+	raw := func(payload, why string) {
+		t.Helper()
+		text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+		signature, err := jwt.SigningMethodEdDSA.Sign(text, s.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verify(t, v, text+"."+base64.RawURLEncoding.EncodeToString(signature), "a1", why)
+	}
+	raw(`{"sub":"a1","iat":1795348800,"exp":1795352400}`, "")
+	raw(`{"sub":"a1","SUB":"a2","iat":1795348800,"exp":1795352400}`, "")
+	raw(`{"sub":"a1","sub":"a2","iat":1795348800,"exp":1795352400}`, "the token says sub twice")
+	raw(`{"sub":"a1","iat":1795348800,"exp":1795352400}{}`, "the token can not be read")
+	raw(`{"sub":"\ud800","iat":1795348800,"exp":1795352400}`, "the token's sub names no account")
 
 	f = func(c jwt.MapClaims, why string) {
 		t.Helper()
