@@ -28,7 +28,6 @@ import (
 type world struct {
 	mu     sync.Mutex
 	hubs   map[string]string   // by account
-	hushed bool                // nobody is told of changes
 	router *Router             // that is told; nil: none
 	wrote  map[string][]string // values of v by hub and contact
 	events map[string][]string // ids by hub
@@ -46,16 +45,20 @@ func newWorld() *world {
 
 // connect connects an account to a hub; "" disconnects it.
 func (w *world) connect(account, hub string) {
+	w.connectUntold(account, hub)
 	w.mu.Lock()
-	w.hubs[account] = hub
 	r := w.router
-	if w.hushed {
-		r = nil
-	}
 	w.mu.Unlock()
 	if r != nil {
 		r.Connected("app", account)
 	}
+}
+
+// connectUntold does so, and nobody is told.
+func (w *world) connectUntold(account, hub string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hubs[account] = hub
 }
 
 func (w *world) at(account string) string {
@@ -183,7 +186,7 @@ type accountStep struct {
 func accountSteps() *rapid.Generator[[]accountStep] {
 	one := rapid.Custom(func(t *rapid.T) accountStep {
 		return accountStep{
-			What:    rapid.SampledFrom([]string{"identify", "identify", "track", "track own", "track own", "import", "same id", "connect", "connect", "disconnect", "hush", "answer", "answer", "replay", "drop", "move", "reload", "expression", "stop", "crash", "wait"}).Draw(t, "what"),
+			What:    rapid.SampledFrom([]string{"identify", "identify", "track", "track own", "track own", "import", "same id", "connect", "connect", "disconnect", "connect untold", "answer", "answer", "replay", "drop", "move", "reload", "expression", "stop", "crash", "wait"}).Draw(t, "what"),
 			Account: rapid.IntRange(0, 2).Draw(t, "account"), Person: rapid.IntRange(0, 1).Draw(t, "person"), Hub: rapid.IntRange(1, 2).Draw(t, "hub"),
 			Answer: rapid.SampledFrom([]string{"fine", "lost", "never", "retry", "block", "reject"}).Draw(t, "answer"),
 			Key:    rapid.SampledFrom([]string{"fixed", "token", "server", "server", "client", "client that names"}).Draw(t, "key"),
@@ -284,7 +287,7 @@ func (m *accountsModel) play(script []accountStep) error {
 	}
 	// Each account goes once more through all hubs that it was ever connected to: what is parked leaves.
 	m.w.mu.Lock()
-	m.w.hushed, m.w.next = false, nil
+	m.w.next = nil
 	m.w.mu.Unlock()
 	m.replay(store.Replay{})
 	for a := range 3 {
@@ -325,7 +328,7 @@ func (m *accountsModel) step(s accountStep) {
 		m.post(s, account)
 	case "answer":
 		m.w.mu.Lock()
-		m.w.next = append(m.w.next, s.Answer)
+		m.w.next = append(m.w.next, slices.Repeat([]string{s.Answer}, 1+s.Person)...)
 		m.w.mu.Unlock()
 	case "replay":
 		m.replay(store.Replay{AsIs: s.Hub == 2})
@@ -337,16 +340,16 @@ func (m *accountsModel) step(s accountStep) {
 		if _, err := m.g.router.Unpark(context.Background(), q); err != nil && !errors.Is(err, ErrNotParked) {
 			m.t.Error(err)
 		}
-	case "connect":
+	case "connect", "connect untold":
 		hub := fmt.Sprintf("%s-h%d", account, s.Hub)
 		m.been[account] = append(m.been[account], hub)
-		m.w.connect(account, hub)
+		if s.What == "connect" {
+			m.w.connect(account, hub)
+		} else {
+			m.w.connectUntold(account, hub)
+		}
 	case "disconnect":
 		m.w.connect(account, "")
-	case "hush":
-		m.w.mu.Lock()
-		m.w.hushed = !m.w.hushed
-		m.w.mu.Unlock()
 	case "expression":
 		m.account = tenantOf(m.t)
 		if err := m.g.router.Reload(m.g.routes(m.g)); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 )
@@ -71,8 +72,7 @@ func TestUnparkLeavesWhatWaits(t *testing.T) {
 		defer g.stop()
 		g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 1))
 		time.Sleep(time.Second)
-		w.hushed = true
-		w.connect("a1", "a1-h1")
+		w.connectUntold("a1", "a1-h1")
 		if done, err := g.router.Unpark(t.Context(), ParkedQuery{Destination: "customers", Account: "a1"}); !errors.Is(err, ErrNotParked) {
 			t.Errorf("while it connects: %+v, %v", done, err)
 		}
@@ -105,4 +105,40 @@ func TestMovedIntoAccounts(t *testing.T) {
 			t.Errorf("what is of nobody's account: %+v", letters)
 		}
 	})
+}
+
+// TestOtherHubUntold: what waits for one hub, because calls fail there, is not sent to another one that its account connects, also while nobody has told the router of that, and after a restart.
+func TestOtherHubUntold(t *testing.T) {
+	f := func(answer error) {
+		t.Helper()
+		inBubble(t, func(t *testing.T) {
+			g, w := accountRig(t, nil)
+			w.answer = func(hub string) error {
+				if hub == "a1-h1" {
+					return answer
+				}
+				return nil
+			}
+			w.connect("a1", "a1-h1")
+			g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 1), `{"owner":"a1","event_type":"t","user":{"email":"q@a1"}}`)
+			time.Sleep(time.Second)
+			w.connectUntold("a1", "a1-h2")
+			g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 2))
+			time.Sleep(50 * time.Second)
+			g.stop()
+			g.start()
+			defer g.stop()
+			g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 3))
+			time.Sleep(10 * time.Minute)
+			g.want(answer.Error()+": in the other hub", w.written("a1-h2", "p@a1")+" "+strings.Join(w.events["a1-h2"], " "), "2 3 ")
+			w.answer, w.router = nil, g.router
+			w.connect("a1", "a1-h1")
+			time.Sleep(10 * time.Minute)
+			g.want(answer.Error()+": in the first hub", w.written("a1-h1", "p@a1")+" "+strings.Join(w.events["a1-h1"], " "), "1 e2")
+		})
+	}
+	f(destinations.RetryAfter(errors.New("retry"), 2*time.Second))
+	f(destinations.Block(errors.New("block"), destinations.AccountScope, time.Time{}))
+	f(destinations.Ambiguous(errors.New("ambiguous")))
+	f(errors.New("fail"))
 }
