@@ -40,6 +40,7 @@ type appRig struct {
 	public string // its key in PEM
 	sealed string // the key of server.encryption
 	apps   string // settings of the app beside those that it needs, lines indented by 4
+	more   string // settings of the destination, as members of a flow mapping, each with a comma before it
 }
 
 const appSteps = `    app_events:
@@ -91,8 +92,8 @@ apps:
     tokens: {keys: [%q]}
 %s
 destinations:
-  customers: {type: hubspot, connection: crm, account: "{{.tenant}}", hubspot: {}}
-`, r.dir, r.sealed, r.server, r.public, r.apps)
+  customers: {type: hubspot, connection: crm, account: "{{.tenant}}", hubspot: {}%s}
+`, r.dir, r.sealed, r.server, r.public, r.apps, r.more)
 }
 
 func (r *appRig) start() {

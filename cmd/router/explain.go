@@ -23,6 +23,7 @@ type explainCmd struct {
 	EventID string `arg:"" optional:"" name:"event-id" help:"The event's id. Not with --person."`
 	Person  string `help:"The last events of this person, by e-mail." placeholder:"EMAIL"`
 	APIKey  string `name:"api-key" help:"Only events of the API key with this id." placeholder:"ID"`
+	Account string `help:"Only what became of them in this customer's account." placeholder:"ID"`
 	Limit   int    `help:"At most so many outcomes, and of what waits in each lane. Default: 20 of a person, 100 of an event."`
 	JSON    bool   `help:"One JSON object."`
 }
@@ -37,7 +38,7 @@ const explainPath = "/api/v1/events/explain"
 
 // Run implements the command.
 func (c *explainCmd) Run(ctx context.Context, s streams) error {
-	q := router.ExplainQuery{EventID: c.EventID, Person: c.Person, APIKey: c.APIKey, Limit: c.Limit}
+	q := router.ExplainQuery{EventID: c.EventID, Person: c.Person, APIKey: c.APIKey, Account: c.Account, Limit: c.Limit}
 	if q.Limit < 0 {
 		return usageError{errors.New("--limit must not be negative")}
 	}
@@ -73,7 +74,7 @@ func (c *explainCmd) ask(ctx context.Context, cfg *config.Config, q router.Expla
 	if q.Limit > 0 {
 		values.Set("limit", strconv.Itoa(q.Limit))
 	}
-	for name, value := range map[string]string{"event_id": q.EventID, "person": q.Person, "api_key": q.APIKey} {
+	for name, value := range map[string]string{"event_id": q.EventID, "person": q.Person, "api_key": q.APIKey, "account": q.Account} {
 		if value != "" {
 			values.Set(name, value)
 		}
@@ -94,7 +95,7 @@ func (c *explainCmd) ask(ctx context.Context, cfg *config.Config, q router.Expla
 // explainPage answers GET /api/v1/events/explain.
 func (srv *service) explainPage(ctx *fasthttp.RequestCtx) {
 	args := ctx.QueryArgs()
-	q := router.ExplainQuery{EventID: string(args.Peek("event_id")), Person: string(args.Peek("person")), APIKey: string(args.Peek("api_key"))}
+	q := router.ExplainQuery{EventID: string(args.Peek("event_id")), Person: string(args.Peek("person")), APIKey: string(args.Peek("api_key")), Account: string(args.Peek("account"))}
 	if q.EventID == "" && strings.TrimSpace(q.Person) == "" {
 		refuseQuery(ctx, "event_id or person is required parameter")
 		return

@@ -19,11 +19,14 @@ import (
 // writeExplanation tells an explanation in plain words, a block for each destination and lane.
 func writeExplanation(out io.Writer, x *router.Explanation) error {
 	t := &teller{}
+	what := "event " + line(x.EventID)
 	if x.EventID == "" {
-		t.printf("the last events of %s", line(x.Person))
-	} else {
-		t.printf("event %s", line(x.EventID))
+		what = "the last events of " + line(x.Person)
 	}
+	if x.Account != "" {
+		what += ", in account " + line(x.Account)
+	}
+	t.printf("%s", what)
 	for i := range x.Receipts {
 		t.receipt(&x.Receipts[i], x)
 	}
@@ -202,11 +205,13 @@ func leadsTo(hub string) string {
 
 // skipMeans says in a sentence what a reason means.
 var skipMeans = map[string]string{
-	"no identity":              "it has no e-mail (or what id_property names), and none is known for the ids of its user",
-	"excluded event type":      "events.only or events.except leaves out its type; a user_identify writes the contact all the same",
-	"undefined event name":     "HubSpot has no event of this name, and the router may not make one (events.create, events.define and their limits)",
-	"no tier or scope":         "the account or its token may not have custom events, and the event is older than events.hold",
-	"no room for a definition": "the account has as many event definitions as HubSpot allows",
+	"no identity":                 "it has no e-mail (or what id_property names), and none is known for the ids of its user",
+	"excluded event type":         "events.only or events.except leaves out its type; a user_identify writes the contact all the same",
+	"undefined event name":        "HubSpot has no event of this name, and the router may not make one (events.create, events.define and their limits)",
+	"no tier or scope":            "the account or its token may not have custom events, and the event is older than events.hold",
+	"no room for a definition":    "the account has as many event definitions as HubSpot allows",
+	"no account":                  "neither a token nor its API key says of which customer's account it is, nor what the destination's `account` reads",
+	"switched off by the account": "the people of the account have switched it off, on the connect page",
 }
 
 func (t *teller) waiting(o *router.Output, attempts string) {

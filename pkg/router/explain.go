@@ -19,6 +19,7 @@ type ExplainQuery struct {
 	EventID string
 	Person  string // if there is no EventID: the lane key, an e-mail
 	APIKey  string // only events of this API key; "": of all
+	Account string // only what became of them in this customer's account; "": in all
 	Limit   int    // of outcomes, and of what waits in each lane; 0: 20 of a person, 100 of an event
 }
 
@@ -27,6 +28,7 @@ type Explanation struct {
 	EventID string `json:"event_id,omitempty"`
 	Person  string `json:"person,omitempty"`
 	APIKey  string `json:"api_key,omitempty"`
+	Account string `json:"account,omitempty"`
 	// Found says whether anything is known. If not, Notes say what that can mean.
 	Found bool `json:"found"`
 	// Receipts are the times that the event was received, or the events of the person, in order.
@@ -234,7 +236,7 @@ func (x *explainer) search(ctx context.Context) (*Explanation, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Explanation{EventID: q.EventID, Person: q.Person, APIKey: q.APIKey, Receipts: x.assemble(finished, letters), Notes: x.notes}
+	e := &Explanation{EventID: q.EventID, Person: q.Person, APIKey: q.APIKey, Account: q.Account, Receipts: x.assemble(finished, letters), Notes: x.notes}
 	if q.EventID != "" {
 		e.Person = ""
 	}
@@ -244,7 +246,7 @@ func (x *explainer) search(ctx context.Context) (*Explanation, error) {
 
 // finished returns the outcomes of what is asked for, newest first. That an id came again and again does not hide what became of the first.
 func (x *explainer) finished(ctx context.Context) ([]store.Outcome, error) {
-	q := store.OutcomeQuery{EventID: x.query.EventID, Person: x.query.Person, APIKey: x.query.APIKey, Limit: x.query.Limit}
+	q := store.OutcomeQuery{EventID: x.query.EventID, Person: x.query.Person, APIKey: x.query.APIKey, Account: x.query.Account, Limit: x.query.Limit}
 	all, err := x.outcomes(ctx, q)
 	if err != nil || q.EventID == "" || len(all) < q.Limit {
 		return all, err
@@ -278,7 +280,7 @@ func (x *explainer) underOtherNames(ctx context.Context, finished []store.Outcom
 			continue
 		}
 		asked[o.EventID] = true
-		others, err := x.outcomes(ctx, store.OutcomeQuery{EventID: o.EventID, APIKey: o.APIKey, Limit: x.query.Limit})
+		others, err := x.outcomes(ctx, store.OutcomeQuery{EventID: o.EventID, APIKey: o.APIKey, Account: x.query.Account, Limit: x.query.Limit})
 		if err != nil {
 			return nil, err
 		}
@@ -325,14 +327,14 @@ func (x *explainer) meaningOfUnknown() []string {
 
 // deadLetters returns the dead letters of the event, or those of a person and those that the person's outcomes name.
 func (x *explainer) deadLetters(ctx context.Context, finished []store.Outcome) ([]store.DeadLetter, error) {
-	queries := []store.DeadLetterQuery{{EventID: x.query.EventID}}
+	queries := []store.DeadLetterQuery{{EventID: x.query.EventID, Account: x.query.Account}}
 	if x.query.EventID == "" {
-		queries[0] = store.DeadLetterQuery{Person: x.query.Person, APIKey: x.query.APIKey, Limit: x.query.Limit}
+		queries[0] = store.DeadLetterQuery{Person: x.query.Person, APIKey: x.query.APIKey, Account: x.query.Account, Limit: x.query.Limit}
 		var ids []string
 		for i := range finished {
 			if o := &finished[i]; o.Status == store.Dead && !slices.Contains(ids, o.EventID) {
 				ids = append(ids, o.EventID)
-				queries = append(queries, store.DeadLetterQuery{EventID: o.EventID})
+				queries = append(queries, store.DeadLetterQuery{EventID: o.EventID, Account: x.query.Account})
 			}
 		}
 	}
@@ -353,10 +355,11 @@ func (x *explainer) deadLetters(ctx context.Context, finished []store.Outcome) (
 	return all, nil
 }
 
-// matches says whether an event is one that is asked for: id is the one that it came in with, key its lane key, "" where it has none yet.
+// matches says whether an event is one that is asked for: id is the one that it came in with, key its lane key, "" where it has none yet. Its account may be its destinations' to read, as long as
+// it is not sorted.
 func (x *explainer) matches(ev *event.Event, id, key string) bool {
 	q := &x.query
-	if q.APIKey != "" && ev.APIKey != q.APIKey {
+	if q.APIKey != "" && ev.APIKey != q.APIKey || q.Account != "" && ev.Account != q.Account {
 		return false
 	}
 	if q.EventID != "" {

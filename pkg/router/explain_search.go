@@ -151,10 +151,14 @@ func (w *Waiting) take(s LaneStatus) {
 	case w.Why == whyBlocked && s.NextTry != nil:
 		w.NextAttempt = s.NextTry // of the same moment
 	case w.Why != "":
+	case s.State == Blocked && s.Name.Hub == "" && s.Name.Account != "":
+		w.Why = "for the account " + s.Name.Account + " to connect: its people need an install link (router connections link)"
 	case s.State == Blocked || s.State == Paused:
 		w.Why = "its lane is " + string(s.State)
 	case s.State == Swapping:
 		w.Why = "a reload changed its destination: calls that began before have to end first"
+	case s.State == Parked && s.Name.Account != "":
+		w.Why = "its lane is parked: it goes on when the account " + s.Name.Account + " is connected to hub " + s.Name.Hub + " again, or a person moves or drops it (router lanes move, router lanes drop)"
 	case s.State == Parked:
 		w.Why = "its lane is parked: the destination is not in the configuration, or delivers to another hub now"
 	case s.Name.Lane == unidentifiedLane:

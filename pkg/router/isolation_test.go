@@ -11,6 +11,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
+	"eventrouter/pkg/store"
 )
 
 // owned is an event of a person of an account, as a server posts it: the account stands in it.
@@ -141,4 +142,65 @@ func TestOtherHubUntold(t *testing.T) {
 	f(destinations.Block(errors.New("block"), destinations.AccountScope, time.Time{}))
 	f(destinations.Ambiguous(errors.New("ambiguous")))
 	f(errors.New("fail"))
+}
+
+// TestLettersStayTheirAccounts: a dead letter goes to the hub of the account of which it is, whatever the destination's expression reads now, whatever it is edited to say, and however it is replayed.
+func TestLettersStayTheirAccounts(t *testing.T) {
+	f := func(how store.Replay, transform Transform, edit string) {
+		t.Helper()
+		inBubble(t, func(t *testing.T) {
+			g, w := newRig(t, newRemote(), nil), newWorld()
+			route := tenant(t, w)
+			route.Transform = transform
+			g.routes = func(*rig) []Route { return []Route{route} }
+			g.start()
+			defer g.stop()
+			w.answer = func(string) error { return destinations.Reject(errors.New("400")) }
+			w.connect("a1", "a1-h1")
+			w.connect("a2", "a2-h1")
+			g.post(`{"id":"e1","tenant":"a1","other":"a2","owner":"a1","event_type":"user_identify","user":{"email":"p@a1","v":1}}`)
+			time.Sleep(time.Second)
+			letters := g.deadLetters()
+			if len(letters) != 1 || letters[0].Account != "a1" {
+				t.Fatalf("letters: %+v", letters)
+			}
+			if edit != "" {
+				was := letters[0]
+				for _, record := range []*[]byte{&was.Event, &was.Original} {
+					var ev event.Event
+					if len(*record) == 0 || ev.Decode(*record) != nil {
+						continue
+					}
+					ev.JSON = []byte(strings.Replace(string(ev.JSON), `"tenant":"a1"`, edit, 1))
+					*record = ev.AppendTo(nil)
+				}
+				if err := g.store.EditDeadLetter(t.Context(), was.ID, store.LetterEdit{Event: was.Event, Original: was.Original, EventType: was.EventType, Person: was.Person}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.answer = nil
+			other := tenant(t, w)
+			other.Transform = transform
+			var err error
+			if other.Account, err = CompileAccount("{{.other}}", filters.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			g.reload(other)
+			if _, err := g.store.MarkReplay(t.Context(), store.DeadLetterQuery{OldestFirst: true, Limit: 10}, how); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			g.want(fmt.Sprintf("%+v: faults", how), strings.Join(w.faults, "; "), "")
+			g.want(fmt.Sprintf("%+v: written", how), strings.Join(w.wrote["a1-h1 p@a1"], " "), "1")
+		})
+	}
+	f(store.Replay{}, nil, "")
+	f(store.Replay{AsIs: true}, nil, "")
+	f(store.Replay{}, thief{}, "")
+	f(store.Replay{All: true}, thief{}, "")
+	f(store.Replay{AsIs: true}, thief{}, "")
+	f(store.Replay{}, nil, `"tenant":"a2"`)
+	f(store.Replay{}, thief{}, `"tenant":"a2"`)
 }

@@ -74,6 +74,9 @@ func (h *handover) sendAgain(d *store.DeadLetter) (problem string) {
 	if ev.Class == event.Live {
 		ev.Class = event.Replay // what is imported goes on counting at its own time
 	}
+	if ev.Account == "" && d.Destination != "" {
+		ev.Account = d.Account // it stays that one's, whatever the destination's expression reads now
+	}
 	if d.Destination == "" {
 		return h.asNew(rec, ev)
 	}

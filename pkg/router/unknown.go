@@ -76,7 +76,7 @@ func tooMuchWaits(stored store.Lane, route *Route, now time.Time) surrender {
 	}
 	give := surrender{most: mostGivenUp, reason: reasonUnknownAccount}
 	if ttl := route.UnknownTTL; ttl > 0 && !stored.Oldest.IsZero() {
-		give.before, give.err = now.Add(-ttl), fmt.Errorf("the account %s has not connected within %s (unknown_account_ttl)", stored.Name.Account, ttl)
+		give.before, give.err = now.Add(-ttl), fmt.Errorf("the account %s has not connected within %s (unknown_account_ttl): replay it when it has", stored.Name.Account, ttl)
 	}
 	return give
 }

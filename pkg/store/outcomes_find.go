@@ -18,12 +18,13 @@ type OutcomeQuery struct {
 	EventID string
 	Person  string // if there is no EventID; in any case of letters
 	APIKey  string // only those of this API key; "": of all
+	Account string // only those of this customer's account; "": of all
 	Except  Status // but for those of this status; "": all
 	Limit   int    // 0: 100
 }
 
 func (q *OutcomeQuery) matches(o *Outcome) bool {
-	if q.APIKey != "" && q.APIKey != o.APIKey || q.Except != "" && q.Except == o.Status {
+	if q.APIKey != "" && q.APIKey != o.APIKey || q.Account != "" && q.Account != o.Account || q.Except != "" && q.Except == o.Status {
 		return false
 	}
 	if q.EventID != "" {
