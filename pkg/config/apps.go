@@ -259,8 +259,7 @@ func (l *loader) checkApp(s Settings, a App) {
 	check(a.RateLimit.EventsPerSecond >= 0, "rate_limit.events_per_second", "must not be negative; 0 is no limit")
 	check(a.RateLimit.EventsPerSecond == 0 || a.RateLimit.Burst > 0, "rate_limit.burst", "must be more than 0")
 	for _, p := range a.Portal.Parents {
-		u, err := url.Parse(p)
-		check(err == nil && isWebURL(p) && u.Path == "" && u.RawQuery == "" && !strings.ContainsAny(p, "*;,'? "), "portal.parents", "%s must be an origin, such as https://app.example.com", p)
+		check(isOrigin(p), "portal.parents", "%s must be an origin as browsers write it, such as https://app.example.com: small letters, no path, no port that is the default", p)
 	}
 	for key, list := range map[string][]string{"proxy.allow": a.Proxy.Allow, "proxy.allow_end_users": a.Proxy.AllowEndUsers} {
 		for _, rule := range list {
@@ -278,6 +277,16 @@ func (l *loader) checkApp(s Settings, a App) {
 func isWebURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.Fragment == ""
+}
+
+// originHost is a host, with a port or not, as it stands in an origin.
+var originHost = regexp.MustCompile(`^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?$`)
+
+// isOrigin says whether a text is an origin, letter for letter as browsers give it to pages, which compare it so.
+func isOrigin(text string) bool {
+	scheme, host, ok := strings.Cut(text, "://")
+	defaultPort := map[string]string{"http": ":80", "https": ":443"}[scheme]
+	return ok && defaultPort != "" && originHost.MatchString(host) && !strings.HasSuffix(host, defaultPort)
 }
 
 func isBaseURL(text string) bool { return isWebURL(text) && !strings.Contains(text, "?") }

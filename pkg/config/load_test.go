@@ -77,8 +77,8 @@ func TestApps(t *testing.T) {
 	f("{crm: {"+good+", tokens: {jwks_url: \"https://a.example/keys.json\"}}}", "", "tokens.audience: is required with tokens.jwks_url")
 	f("{crm: {"+good+", tokens: {jwks_url: \"http://a.example/keys.json\", audience: router}}}", "", "tokens.jwks_url: must be an https URL")
 	f("{crm: {"+good+", notify: hooks, tokens: {jwks_url: \"http://127.0.0.1:1/keys.json\", audience: router}}}", "")
-	f("{crm: {"+good+", portal: {parents: [\"https://a.example/x\"], options: {a: {label: {fr: x}}, b.c: {events: [x]}}}}}", "",
-		"portal.parents: https://a.example/x must be an origin", "portal.options.a: needs properties or events", `"fr" is none`, "a name is made of")
+	f("{crm: {"+good+", portal: {parents: [\"https://a.example/x\", \"https://App.example\", \"https://b.example:443\", \"https://*.example\", \"null\"], options: {a: {label: {fr: x}}, b.c: {events: [x]}}}}}", "",
+		"portal.parents: https://a.example/x must be an origin", "https://App.example must be", "https://b.example:443 must be", "https://*.example must be", "null must be", "portal.options.a: needs properties or events", `"fr" is none`, "a name is made of")
 	f("{crm: {"+good+", proxy: {allow: [\"get /x\"], timeout: 0s, max_bytes: 0}}}", "", `"get /x" must be`, "proxy.timeout: must", "proxy.max_bytes: must")
 }
 

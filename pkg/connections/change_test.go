@@ -270,7 +270,7 @@ func TestDisconnectWithoutHubSpot(t *testing.T) {
 		})
 	}
 	f("down", "503", func(r *rig) { r.answerWith(503, "") })
-	f("another account has the same tokens", "another account", func(r *rig) { r.mustConnect("a2", hubA) })
+	f("another account has the same tokens", "the same ones: a2;", func(r *rig) { r.mustConnect("a2", hubA) })
 	f("the app is gone", "configuration", func(r *rig) { r.s.SetApps(nil) })
 }
 

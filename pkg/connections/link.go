@@ -98,7 +98,10 @@ func soundPath(u *url.URL) bool {
 	if strings.Contains(path, "%2f") || strings.Contains(path, "%5c") || strings.Contains(path, "%25") || strings.Contains(u.Path, "//") {
 		return false
 	}
-	return !slices.ContainsFunc(strings.Split(u.Path, "/"), func(part string) bool { return part == "." || part == ".." })
+	return !slices.ContainsFunc(strings.Split(u.Path, "/"), func(part string) bool {
+		part, _, _ = strings.Cut(part, ";") // what follows is a parameter to some servers
+		return part == "." || part == ".."
+	})
 }
 
 // below says whether path is prefix or goes on behind it with another part.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"eventrouter/pkg/store"
@@ -157,7 +158,7 @@ func (s *Service) disconnect(a *account) (d Disconnection, err error) {
 		case err != nil:
 			d.Problem = "the tokens are not revoked at HubSpot: " + err.Error() + "; they stay valid until the app is uninstalled there"
 		case !d.Revoked:
-			d.Problem = "the tokens are not revoked at HubSpot, for another account is connected with the same ones"
+			d.Problem = "the tokens are not revoked at HubSpot, for other accounts are connected with the same ones: " + strings.Join(s.sharers(row.App, row.Hub, row.Account), ", ") + "; they are when the last of these disconnects"
 		}
 	}
 	erase, cancel := context.WithTimeout(ctx, erasePatience)

@@ -249,7 +249,7 @@ func refused(res *http.Response, body []byte) *refusal {
 		}
 	}
 	if seconds, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		r.after = min(time.Duration(seconds)*time.Second, 24*time.Hour)
+		r.after = time.Duration(min(seconds, 24*60*60)) * time.Second
 	}
 	return r
 }

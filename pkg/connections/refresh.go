@@ -196,6 +196,9 @@ func (s *Service) renew(a *account, ap *app, h *hub) *Change {
 	}
 	held.Access, held.Expires = g.access, asked.Add(g.lifetime)
 	row.Expires = held.Expires
+	if g.scopes != nil { // they are the app's in the hub, whoever of its people, or of its accounts, granted it last
+		row.Scopes = g.scopes
+	}
 	if err := s.keep(a, func() error { return s.put(ctx, row, held) }); err != nil {
 		s.refreshFailed(a, fmt.Errorf("keep the new tokens: %w", err))
 		return nil
@@ -206,7 +209,7 @@ func (s *Service) renew(a *account, ap *app, h *hub) *Change {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.tokens, a.row.Expires = held, held.Expires
+	a.tokens, a.row.Expires, a.row.Scopes = held, held.Expires, row.Scopes
 	a.refreshAt = refreshTime(asked, g.lifetime)
 	a.failed, a.failures, a.retryAt = nil, 0, time.Time{}
 	return nil

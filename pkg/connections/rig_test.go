@@ -142,7 +142,7 @@ func (r *rig) start() {
 	}
 	r.reg = prometheus.NewRegistry()
 	s, err := New(Options{
-		Apps: []config.App{r.app}, Store: r.store, Keys: r.keys, Logger: slog.New(slog.NewJSONHandler(r, nil)), Registerer: r.reg,
+		Apps: []config.App{r.app}, Store: r.store, Keys: r.keys, Logger: slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})), Registerer: r.reg,
 		Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 			next := func() (*http.Response, error) {
 				if err := req.Context().Err(); err != nil {

@@ -29,7 +29,7 @@ func TestSecretsStayHidden(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if len(text) >= 8 {
-				secrets[what+" "+text[:4]] = text
+				secrets[what+" "+text[len(text)-4:]] = text
 			}
 		}
 		var out bytes.Buffer // all that people and programs get
@@ -77,6 +77,9 @@ func TestSecretsStayHidden(t *testing.T) {
 			back := change(b.consent(link, hub, grant))
 			u, _ := url.Parse(back)
 			note("code", u.Query().Get("code"))
+			note("state", u.Query().Get("state"))
+			_, text, _ := strings.Cut(link, "link=")
+			note("link", text)
 			for _, c := range b.cookies {
 				note("cookie", c)
 			}

@@ -149,6 +149,9 @@ func (s *Service) webhook(w http.ResponseWriter, r *http.Request, ap *app) {
 		return
 	}
 	address := ap.home + "hubspot"
+	if strings.HasSuffix(r.URL.Path, "/") {
+		address += "/"
+	}
 	if _, query, ok := strings.Cut(r.RequestURI, "?"); ok {
 		address += "?" + query
 	}

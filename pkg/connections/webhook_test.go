@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func sign(secret, method, address, body, stamp string) string {
@@ -134,26 +137,71 @@ func FuzzDecodeWebhook(f *testing.F) {
 	})
 }
 
-// FuzzPages gives the pages whatever a browser may send.
+// FuzzPages gives the pages whatever a browser, or somebody who is not HubSpot, may send.
 func FuzzPages(f *testing.F) {
-	for _, seed := range [][2]string{{"start", "link=AAAA"}, {"callback", "state=AQ&code=x"}, {"callback", "state=%00&error=access_denied"}, {"hubspot", ""}, {"../x", "a=%zz"}} {
-		f.Add(seed[0], seed[1])
-	}
+	f.Add("start", "link=AAAA", "", "", "")
+	f.Add("callback", "state=AQ&code=x", "", "", "")
+	f.Add("callback", "state=%00&error=access_denied", "", "", "")
+	f.Add("hubspot", "a=%3A", `[{"portalId":1001,"eventTypeId":"4-1916193"}]`, "AAAA", "1700000000000")
+	f.Add("../x", "a=%zz", "", "", "")
 	ring := fuzzRing(f)
-	s := &Service{opts: Options{Now: time.Now}, box: ring.Box("connections"), apps: map[string]*app{"crm": newApp(fuzzApp())}}
-	f.Fuzz(func(t *testing.T, page, query string) {
-		req := httptest.NewRequest(http.MethodGet, "https://events.example.com/connect/crm/start", nil)
-		req.URL.Path, req.URL.RawQuery = "/connect/crm/"+page, query
-		if page == "callback" {
-			return // without a store it is asked only for states that open, which none does: see open
+	at := time.UnixMilli(1700000000000)
+	s := &Service{opts: Options{Now: func() time.Time { return at }}, box: ring.Box("connections"), apps: map[string]*app{"crm": newApp(fuzzApp())}}
+	var err error
+	if s.metrics, err = newMetrics(prometheus.NewRegistry(), s); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, page, query, body, signature, stamp string) {
+		req := httptest.NewRequest(http.MethodGet, "https://events.example.com/connect/crm/start", strings.NewReader(body))
+		req.URL.Path, req.URL.RawQuery, req.RequestURI = "/connect/crm/"+page, query, "/connect/crm/"+page+"?"+query
+		if body != "" {
+			req.Method = http.MethodPost
+			req.Header.Set("X-HubSpot-Signature-v3", signature)
+			req.Header.Set("X-HubSpot-Request-Timestamp", stamp)
 		}
-		a := serve(s.Handler(), req)
+		a := serve(s.Handler(), req) // which has no store: nothing of it may be needed
 		if a.location != "" || a.status < 400 {
 			t.Errorf("%s?%s: got %d %q", page, query, a.status, a.location)
 		}
-		var st state
-		if s.open(kindState, "crm", query, &st) {
-			t.Errorf("%q opens", query)
+	})
+}
+
+// FuzzReturnURL holds that every address that browsers may be sent to begins as the configuration says.
+func FuzzReturnURL(f *testing.F) {
+	for _, seed := range []string{returns, returns + "/a?b=c", "https://app.example.com@evil.example/settings", "https://app.example.com/settings/..;/x", home + "portal?token=x", "javascript:alert(1)"} {
+		f.Add(seed)
+	}
+	cfg := fuzzApp()
+	cfg.ReturnURLs = []string{returns}
+	ap := newApp(cfg)
+	sound := regexp.MustCompile(`^(https://(?i:app\.example\.com)/settings|https://(?i:events\.example\.com)/connect/crm/portal)([/?][!-\[\]-~]*)?$`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if ap.mayReturn(text) && !sound.MatchString(text) {
+			t.Errorf("%q is allowed", text)
+		}
+	})
+}
+
+// FuzzAnswers gives HubSpot's answers about tokens in any form.
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte(`{"access_token":"a","refresh_token":"r","expires_in":1800,"hub_id":1001,"scopes":["oauth"]}`))
+	f.Add([]byte(`{"access_token":1,"expires_in":"-1e999","hub_id":"1001","scopes":"a b"}`))
+	f.Add([]byte(`27700000000`)) // seconds that do not fit into a time.Duration
+	f.Add([]byte(`{"status":"BAD_REFRESH_TOKEN","error":"invalid_grant","correlationId":"0-0-0-0-0"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := readAnswer(data)
+		if life := lifetime(a.ExpiresIn); life < shortestLife || life > longestLife {
+			t.Errorf("%q: a life of %v", data, life)
+		}
+		if hub := hubName(unquoted(a.HubID)); hub != "" && !digits.MatchString(hub) {
+			t.Errorf("%q: hub %q", data, hub)
+		}
+		if err != nil && len(data) > 40 && strings.Contains(err.Error(), string(data)) {
+			t.Errorf("the error quotes the answer: %v", err)
+		}
+		r := refused(&http.Response{StatusCode: http.StatusBadRequest, Header: http.Header{"Retry-After": {string(data)}}}, data)
+		if r.code != "" && !knownCodes[r.code] || r.correlation != "" && !correlationID.MatchString(r.correlation) || r.after < 0 || r.after > 24*time.Hour {
+			t.Errorf("%q: got %+v", data, r)
 		}
 	})
 }

@@ -114,6 +114,9 @@ function show(next) {
   const broken = known.status === "reconnect_needed";
   $("status").textContent = on ? say(words.Connected, known.hub) : broken ? words.Broken : words.NotConnected;
   $("status").dataset.state = known.status;
+  // Nothing else on a page of its own tells people that a link to it is somebody else's.
+  $("whose").textContent = say(words.Whose, known.account);
+  $("whose").hidden = !!(host && hostOrigin);
   $("reason").textContent = known.reason === "uninstalled" ? words.Uninstalled : words.Refused;
   $("reason").hidden = !broken;
   const facts = [...(broken ? [[words.Hub, known.hub]] : []), [words.Since, known.since && date(known.since)], [words.LastDelivery, known.last_delivery ? date(known.last_delivery) : words.Never]];
@@ -126,8 +129,10 @@ function show(next) {
   boxes("events", known.app_events);
   $("leave").hidden = !(on || broken);
   $("account").hidden = false;
-  if (on) stopWaiting();
-  else prepare();
+  if (on) {
+    stopWaiting();
+    link = undefined; // it is spent
+  } else prepare();
   if (before?.status !== known.status || before?.hub !== known.hub) tell({ type: "change", status: known.status, hub: known.hub });
 }
 
@@ -164,7 +169,10 @@ async function choose(kind, box) {
   const on = box.checked;
   const done = await attempt(async () => show(await call("PATCH", { [kind]: { [box.name]: on } })));
   if (done) $("saved").textContent = words.Saved;
-  else box.checked = !on;
+  else {
+    box.checked = !on;
+    look(); // it may be disconnected, in another tab
+  }
 }
 
 // prepare gets a link before it is needed, since a browser opens a window only right after a click, and another one before that is too old.
@@ -284,7 +292,10 @@ async function disconnect() {
     show(await call("GET"));
   });
   $("disconnect").disabled = false;
-  if (!done) return;
+  if (!done) {
+    look();
+    return;
+  }
   $("note").textContent = gone.revoked ? words.Disconnected : words.NotRevoked;
   $("connect").focus();
 }

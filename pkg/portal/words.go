@@ -13,6 +13,7 @@ type words struct {
 	Connected, NotConnected, Broken            string
 	Uninstalled, Refused                       string // why an account has to connect anew
 	Hub, Since, LastDelivery, Never            string
+	Whose                                      string // on a page of its own; %s is the account
 	What, Options, Events, Saved               string
 	End, EndText, Disconnect                   string
 	Question, Consequence, Keep                string
@@ -39,12 +40,13 @@ func english(product string) words {
 		Connected: "Connected to HubSpot account %s", NotConnected: "Not connected to HubSpot", Broken: "HubSpot has to be connected again",
 		Uninstalled: "The app was uninstalled in HubSpot. What is meant for HubSpot waits until you connect again.",
 		Refused:     "HubSpot does not let " + product + " use your account any more. What is meant for HubSpot waits until you connect again.",
+		Whose:       "For the account %s in " + product + ".",
 		Hub:         "HubSpot account", Since: "Connected since", LastDelivery: "Last delivery", Never: "none yet",
 		What: "What is sent to HubSpot", Options: "Data", Events: "Events", Saved: "Saved",
 		End: "Disconnect", EndText: product + " then sends nothing to HubSpot any more. What is in HubSpot stays there.", Disconnect: "Disconnect",
 		Question: "Disconnect HubSpot?", Consequence: "Nothing is sent to HubSpot any more until you connect again. What you have chosen here is forgotten.", Keep: "Stay connected",
 		Disconnected: "HubSpot is disconnected.",
-		NotRevoked:   "HubSpot is disconnected here, but the app may still be installed there: you can uninstall it in HubSpot’s settings, under connected apps.",
+		NotRevoked:   "HubSpot is disconnected here, but the app may still be installed there: you can uninstall it in HubSpot’s settings, under connected apps. That ends it for everybody who has connected the same HubSpot account.",
 		Network:      "The service can not be reached. Please check your connection to the internet and try again.",
 		Unavailable:  "That did not work. Please try again later.",
 		Gone:         "This page was open for too long, or is not complete. Please open it again from " + product + ".",
@@ -67,12 +69,13 @@ func german(product string) words {
 		Connected: "Verbunden mit dem HubSpot-Konto %s", NotConnected: "Nicht mit HubSpot verbunden", Broken: "HubSpot muss neu verbunden werden",
 		Uninstalled: "Die App wurde in HubSpot deinstalliert. Was für HubSpot bestimmt ist, wartet, bis Sie neu verbinden.",
 		Refused:     "HubSpot lässt " + product + " Ihr Konto nicht mehr verwenden. Was für HubSpot bestimmt ist, wartet, bis Sie neu verbinden.",
+		Whose:       "Für das Konto %s bei " + product + ".",
 		Hub:         "HubSpot-Konto", Since: "Verbunden seit", LastDelivery: "Zuletzt übertragen", Never: "noch nichts",
 		What: "Was an HubSpot gesendet wird", Options: "Daten", Events: "Ereignisse", Saved: "Gespeichert",
 		End: "Trennen", EndText: product + " sendet dann nichts mehr an HubSpot. Was in HubSpot ist, bleibt dort.", Disconnect: "Trennen",
 		Question: "HubSpot trennen?", Consequence: "An HubSpot wird nichts mehr gesendet, bis Sie neu verbinden. Was Sie hier gewählt haben, wird vergessen.", Keep: "Verbunden bleiben",
 		Disconnected: "HubSpot ist getrennt.",
-		NotRevoked:   "HubSpot ist hier getrennt, die App ist dort aber vielleicht noch installiert: Sie können sie in den Einstellungen von HubSpot unter den verbundenen Apps deinstallieren.",
+		NotRevoked:   "HubSpot ist hier getrennt, die App ist dort aber vielleicht noch installiert: Sie können sie in den Einstellungen von HubSpot unter den verbundenen Apps deinstallieren. Das beendet sie für alle, die dasselbe HubSpot-Konto verbunden haben.",
 		Network:      "Der Dienst ist nicht zu erreichen. Bitte prüfen Sie Ihre Internetverbindung und versuchen Sie es noch einmal.",
 		Unavailable:  "Das hat nicht geklappt. Bitte versuchen Sie es später noch einmal.",
 		Gone:         "Diese Seite war zu lange offen oder ist unvollständig. Bitte öffnen Sie sie in " + product + " neu.",

@@ -55,7 +55,7 @@ func (s *sender) post(ctx context.Context, p piece) (a answer, err error) {
 	notOurs := json.Unmarshal(body, &report) != nil || report.Status != "ok" && report.Message == ""
 	a = answer{accepted: report.Accepted, rejected: report.Rejected, next: report.NextLine, errors: report.Errors}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		a.retryAfter = min(time.Duration(seconds)*time.Second, s.o.MaxWait)
+		a.retryAfter = min(time.Duration(min(seconds, 1<<30))*time.Second, s.o.MaxWait) // a greater number would not fit
 	}
 	text := strings.TrimSuffix(report.Message+": "+report.Error, ": ")
 	switch {
