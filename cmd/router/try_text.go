@@ -107,6 +107,7 @@ var verdicts = map[store.Status]string{
 
 func (t *tryTeller) output(o *dryrun.Output) {
 	t.item("why", line(reasonWords(o.Reason)))
+	t.item("because", skipMeans[o.Reason])
 	t.lines("error", o.Error)
 	if o.Unidentified {
 		t.item("note", "it is not known whose event it is; the router looks once more after three seconds")
