@@ -206,6 +206,7 @@ func (a *account) run(ctx, sendCtx context.Context, g *errgroup.Group) {
 			g.Go(func() error { defer lanes.Done(); return l.settleAll(sendCtx) })
 		}
 		lanes.Wait()
+		a.dropWindows()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		a.retire()

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 type crowd struct {
 	mu      sync.Mutex
 	failing int
+	refused atomic.Bool     // all calls are
 	away    string          // an account that is not connected; "": none
 	latency []time.Duration // from receipt to answer, of accounts that never fail
 	first   int             // of those
@@ -59,6 +61,12 @@ func (c *crowd) Acquire(context.Context, string, string) (destinations.Permit, e
 func (c *crowd) Send(ctx context.Context, _ destinations.Permit, batch []destinations.Entry) []destinations.Outcome {
 	n, _ := strconv.Atoi(batch[0].Plan.Account)
 	out := make([]destinations.Outcome, len(batch))
+	if c.refused.Load() {
+		for i := range out {
+			out[i].Err = destinations.Block(errors.New("401"), destinations.AccountScope, time.Time{})
+		}
+		return out
+	}
 	c.mu.Lock()
 	fails := n < c.failing
 	c.mu.Unlock()
@@ -321,4 +329,52 @@ func BenchmarkAccountConnects(b *testing.B) {
 		b.ReportMetric(longest.Seconds(), "s-longest-of-others")
 		b.ReportMetric(moved.Seconds(), "s-move")
 	}
+}
+
+// BenchmarkBlockedBacklogs reports what 1,000 accounts take in memory of which each has a backlog of 2 MB, while their hubs refuse all calls, and at most while they deliver it.
+func BenchmarkBlockedBacklogs(b *testing.B) {
+	const accounts, events = 1000, 200
+	for range b.N {
+		g := newCrowdRig(b, true)
+		g.crowd.refused.Store(true)
+		text := strings.Repeat("x", 10_000)
+		before := heapMiB()
+		for a := range accounts {
+			recs := make([][]byte, events)
+			for i := range recs {
+				g.n++
+				ev := event.Event{ID: strconv.Itoa(g.n), APIKey: "key", Account: strconv.Itoa(a), Server: true, Received: time.Now(), JSON: []byte(`{"event_type":"user_identify","user":{"email":"a@b.co"},"text":"` + text + `"}`)}
+				recs[i] = ev.AppendTo(nil)
+			}
+			for g.log.Append(recs...) != nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		for {
+			if live, _ := g.r.Unsorted(); live == 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(10 * time.Second)
+		b.ReportMetric(heapMiB()-before, "MiB-blocked")
+		g.crowd.refused.Store(false)
+		g.r.Probe()
+		most := 0.0
+		for done := 0; done < accounts*events; time.Sleep(100 * time.Millisecond) {
+			most = max(most, heapMiB()-before)
+			g.crowd.mu.Lock()
+			done = g.crowd.done
+			g.crowd.mu.Unlock()
+		}
+		g.stop()
+		b.ReportMetric(most, "MiB-most-delivering")
+	}
+}
+
+func heapMiB() float64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc) / (1 << 20)
 }

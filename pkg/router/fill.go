@@ -283,9 +283,8 @@ func (l *lane) finishLocked(entries []*entry, now time.Time) {
 	touched := map[*person]bool{}
 	for _, e := range entries {
 		e.finished = true
-		e.stream.bytes -= e.size()
+		e.stream.countLocked(e, -1)
 		e.block.left--
-		e.block.bytes -= e.size()
 		if e.block.left == 0 {
 			delete(e.stream.blocks, e.block.id)
 			if e.stream.passed.gone != nil {

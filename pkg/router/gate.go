@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // mostCalls is how many calls all accounts of a destination may have under way at a time. One that hangs holds its place for half a minute.
@@ -13,6 +14,8 @@ const mostCalls = 1024
 // are free, and one in any case, so that there is room while there are fewer accounts at work than places. The last quarter is for accounts whose calls go through: those that hang must not keep
 // them waiting.
 type gate struct {
+	loaded atomic.Int64 // bytes in the windows of the accounts: see windowsBytes
+
 	mu    sync.Mutex // guards the fields below
 	size  int
 	free  int

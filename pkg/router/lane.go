@@ -198,7 +198,17 @@ func (l *lane) resume(calls []store.Call, holds []store.Hold, of map[store.Block
 
 // load fills the windows. It returns true when there is more to load for which there is room.
 func (l *lane) load(ctx context.Context) (more bool, err error) {
+	now := time.Now()
+	l.account.mu.Lock()
+	closed := l.closedLocked(now)
+	if closed {
+		l.unloadLocked(now)
+	}
+	l.account.mu.Unlock()
 	for _, s := range l.streams() {
+		if closed && !s.needed() {
+			continue
+		}
 		m, err := s.load(ctx)
 		if err != nil {
 			return false, err

@@ -74,16 +74,15 @@ func (s *stream) passLocked(e *entry, now time.Time) {
 
 // makeRoomLocked passes over the newer half of what the window holds. It returns false when there is nothing of it that could be.
 func (s *stream) makeRoomLocked(now time.Time) bool {
-	keep, bytes := s.lane.account.router.windowEntries/2, 0
+	keep, most, bytes := min(s.lane.account.router.windowEntries, max(len(s.window), 2))/2, min(windowBytes, s.bytes)/2, 0
 	touched := map[*block]bool{}
 	over := map[*entry]bool{}
 	for i, e := range s.window {
-		if bytes += e.size(); i < keep && bytes < windowBytes/2 || e.busy || e.urgent || e.finished {
+		if bytes += e.size(); i < keep && bytes <= most || e.busy || e.urgent || e.finished {
 			continue
 		}
 		s.passLocked(e, now)
-		s.bytes -= e.size()
-		e.block.bytes -= e.size()
+		s.countLocked(e, -1)
 		over[e], touched[e.block] = true, true
 	}
 	isOver := func(e *entry) bool { return over[e] }

@@ -274,7 +274,8 @@ type rig struct {
 	routes func(*rig) []Route
 	logs   io.Writer
 	grace  time.Duration
-	window int // entries of a stream's window; 0: as many as ever
+	window int   // entries of a stream's window; 0: as many as ever
+	most   int64 // bytes of the windows of all accounts; 0: as many as ever
 
 	outcomes int64          // less than 0: none are kept
 	handler  slog.Handler   // instead of logs
@@ -355,6 +356,9 @@ func (g *rig) run() {
 	}
 	if g.window > 0 {
 		g.router.windowEntries, g.router.readBytes = g.window, 1 // a block at a time
+	}
+	if g.most > 0 {
+		g.router.windowsBytes = g.most
 	}
 	if g.early != nil {
 		if err := g.router.Reload(g.early); err != nil {

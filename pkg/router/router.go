@@ -88,6 +88,7 @@ type Router struct {
 
 	windowEntries int // fewer in tests
 	readBytes     int64
+	windowsBytes  int64
 
 	refusals        atomic.Pointer[refusals]
 	letterBounds    atomic.Pointer[DeadLetterBounds]
@@ -137,7 +138,7 @@ func New(o Options) (*Router, error) {
 	r := &Router{
 		calls: newCallMarks(o.MarkFile), crash: o.Crash,
 		live: newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
-		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes,
+		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes, windowsBytes: windowsBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
 		waiting: map[accountName]bool{}, joining: map[accountName]bool{}, changed: map[change]bool{}, gates: map[string]*gate{}, joinTurn: make(chan struct{}, 1),
 		rerouted: make(chan struct{}, 1), pushedTold: map[string]time.Time{}, forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,

@@ -138,7 +138,10 @@ func (s *stream) loadBlocks(ctx context.Context, after store.BlockID, announced 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	blocks, err := a.router.readBlocks(ctx, s.laneID(), &after)
+	a.mu.Lock()
+	most := min(a.router.readBytes, max(1, s.mostLocked()-s.sizeLocked()))
+	a.mu.Unlock()
+	blocks, err := a.router.readSome(ctx, s.laneID(), &after, most)
 	if err != nil {
 		return nil, fmt.Errorf("read lane %s of %s: %w", s.name.Lane, s.name.Destination, err)
 	}
@@ -163,7 +166,7 @@ func (s *stream) loadBlocks(ctx context.Context, after store.BlockID, announced 
 // roomLocked says whether there is room in the window.
 func (s *stream) roomLocked() bool {
 	n := len(s.window)
-	if s.larger > 0 && s.bytes+n*entryBytes >= heldBytes {
+	if size := s.sizeLocked(); s.larger > 0 && size >= heldBytes || size >= s.mostLocked() {
 		return false
 	}
 	return n < (1+s.larger)*s.lane.account.router.windowEntries && s.bytes < (1+s.larger)*windowBytes
@@ -283,10 +286,9 @@ func (s *stream) addBlock(b *store.StoredBlock) (forgotten []*entry, err error) 
 			s.passLocked(e, now)
 			continue
 		}
-		kept.bytes += e.size()
 		kept.entries = append(kept.entries, e)
 		s.window = append(s.window, e)
-		s.bytes += e.size()
+		s.countLocked(e, 1)
 	}
 	if b.ID < s.passed.reached {
 		s.orderLocked()

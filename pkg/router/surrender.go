@@ -52,6 +52,10 @@ func (s *stream) letGoLocked() *result {
 			oldest = append(oldest, e)
 		}
 	}
+	if len(s.window) == 0 && s.more && give.most > 0 {
+		s.lane.poke() // nothing of it is loaded, for the lane is blocked
+		return nil
+	}
 	give.most -= len(oldest)
 	if len(oldest) == 0 || give.most <= 0 || !s.more {
 		s.giveUp = nil
