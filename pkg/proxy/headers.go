@@ -21,7 +21,7 @@ var (
 	}
 )
 
-// hubspotHeaders is what HubSpot's own begin with, such as those that tell the quotas.
+// hubspotHeaders is what HubSpot's own headers of answers begin with, such as those that tell the quotas. It documents none of requests, and what its servers do for one is not for browsers to try.
 const hubspotHeaders = "X-Hubspot-"
 
 // sentOn are the headers of a request that HubSpot gets, but for those that the proxy adds. A value with one of the secrets in it does not pass, nor what Connection names.
@@ -30,7 +30,7 @@ func sentOn(h *fasthttp.RequestHeader, secrets []string) http.Header {
 	hop := connectionNamed(h.Peek(fasthttp.HeaderConnection))
 	for k, v := range h.All() {
 		name := http.CanonicalHeaderKey(string(k))
-		if passes(name, sentHeaders) && !slices.Contains(hop, name) && !holdsAny(string(v), secrets) {
+		if slices.Contains(sentHeaders, name) && !slices.Contains(hop, name) && !holdsAny(string(v), secrets) {
 			out.Add(name, string(v))
 		}
 	}
@@ -42,7 +42,7 @@ func answered(h http.Header, secrets []string) http.Header {
 	out := http.Header{}
 	hop := connectionNamed([]byte(strings.Join(h.Values("Connection"), ",")))
 	for name, values := range h {
-		if !passes(name, answeredHeaders) || slices.Contains(hop, name) {
+		if !slices.Contains(answeredHeaders, name) && !strings.HasPrefix(name, hubspotHeaders) || slices.Contains(hop, name) {
 			continue
 		}
 		for _, v := range values {
@@ -52,10 +52,6 @@ func answered(h http.Header, secrets []string) http.Header {
 		}
 	}
 	return out
-}
-
-func passes(name string, list []string) bool {
-	return slices.Contains(list, name) || strings.HasPrefix(name, hubspotHeaders)
 }
 
 // connectionNamed are the headers that a Connection header says are for this connection alone.

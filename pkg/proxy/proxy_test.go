@@ -340,7 +340,7 @@ func TestSecretsGoNowhere(t *testing.T) {
 				t.Errorf("HubSpot got %.12s…:\n%s", text, strings.Join(r.sent, "\n"))
 			}
 		}
-		if !strings.Contains(r.sent[0], "X-Hubspot-Kept: kept") || !strings.Contains(r.sent[0], "?limit=1\n") {
+		if strings.Contains(r.sent[0], "Hubspot") || !strings.Contains(r.sent[0], "Accept: application/json") || !strings.Contains(r.sent[0], "?limit=1\n") {
 			t.Errorf("HubSpot got %s, want header and query that are no secrets", r.sent[0])
 		}
 		if want := "you sent " + strings.Repeat("*", len(tokens[0])) + " and " + strings.Repeat("*", len(tokens[0])); !strings.HasSuffix(got[0].body, want) {
