@@ -225,6 +225,7 @@ func TestConnectPage(t *testing.T) {
 	f("expired.address", r.public+"/connect/crm/portal")
 
 	f("blocked.address", r.public+"/connect/crm/portal")
+	f("blocked.whose", "For the account a4 in Shop & Söhne.")
 	f("blocked.denied", r.public+"/connect/crm/portal")
 	f("blocked.back", r.public+"/connect/crm/portal")
 	f("blocked.stash", "0")

@@ -147,6 +147,7 @@ const scenes = {
     await page.goto(direct);
     await is(page, "Not connected");
     seen.address = page.url();
+    seen.whose = await page.getByText("For the account").textContent();
     await page.getByRole("button", { name: "Connect HubSpot" }).click();
     await consent(page, "1003", "Cancel");
     await page.getByRole("alert").filter({ hasText: "not allow" }).waitFor();

@@ -155,7 +155,11 @@ func (l *loader) apps(section Settings) {
 	default:
 		l.sound(section.node, placeOf(section))
 		for _, m := range section.Members() {
-			l.cfg.Apps = append(l.cfg.Apps, l.app(m.Key, m.Value))
+			a := l.app(m.Key, m.Value)
+			if i := slices.IndexFunc(l.cfg.Apps, func(o App) bool { return a.ClientID != "" && o.ClientID == a.ClientID }); i >= 0 {
+				l.warn(m.Value, "client_id", "is that of the app %s, too: where accounts of both connect one hub, HubSpot gives them the same tokens, and disconnecting one takes the other's", l.cfg.Apps[i].Name)
+			}
+			l.cfg.Apps = append(l.cfg.Apps, a)
 		}
 		if _, seals := l.cfg.Server.Encryption.Keys.Sealing(); !l.withoutKeys && !seals {
 			l.fail(section, "", "needs server.encryption.key: customers' tokens are not kept on disk in the clear; router keygen prints a key")

@@ -208,6 +208,8 @@ func TestTokenErrors(t *testing.T) {
 	status, answer := c.exchange(code)
 	expect("BAD_AUTH_CODE", status, answer) // used
 	status, answer = c.exchange(c.code("1002"), "redirect_uri", "https://shop.example/cb?from=hubspot")
+	expect("MISMATCH_REDIRECT_URI_AUTH_CODE", status, answer)
+	status, answer = c.exchange(c.code("1002"), "redirect_uri", "https://elsewhere.example/cb")
 	expect("BAD_REDIRECT_URI", status, answer)
 
 	const verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk" // of RFC 7636, appendix B
@@ -237,7 +239,7 @@ func TestTokenLife(t *testing.T) {
 			answer.Get("message").Str != "The OAuth token used to make this call expired 5 second(s) ago." || answer.Get("context.expire time.0").Str != "2000-01-01T00:10:00Z" {
 			t.Errorf("%d %s", status, answer.Raw)
 		}
-		if status, answer := c.exchange(code); status != 400 || answer.Get("status").Str != "BAD_AUTH_CODE" {
+		if status, answer := c.exchange(code); status != 400 || answer.Get("status").Str != "EXPIRED_AUTH_CODE" {
 			t.Errorf("an old code: %d %s", status, answer.Raw)
 		}
 		status, answer = c.refresh(refresh)

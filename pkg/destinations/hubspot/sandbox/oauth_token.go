@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -12,13 +13,15 @@ import (
 // oauthError is a refusal of the token endpoints. status decides; which error of RFC 6749 stands beside it differs between reports.
 type oauthError struct{ status, err, message string }
 
-// Refusals of the token endpoints. All are sent as 400. The texts of BAD_REFRESH_TOKEN and BAD_HUB have been seen, the others are modelled.
+// Refusals of the token endpoints. All are sent as 400. The texts of BAD_REFRESH_TOKEN and BAD_HUB have been seen, and the words of those about codes; the others are modelled.
 var (
 	badGrantType    = &oauthError{"BAD_GRANT_TYPE", "unsupported_grant_type", "missing or unknown grant type"}
 	badClientID     = &oauthError{"BAD_CLIENT_ID", "invalid_client", "missing or unknown client id"}
 	badClientSecret = &oauthError{"BAD_CLIENT_SECRET", "invalid_client", "missing or invalid client secret"}
 	badRedirectURI  = &oauthError{"BAD_REDIRECT_URI", "invalid_grant", "missing or unexpected redirect uri"}
-	badAuthCode     = &oauthError{"BAD_AUTH_CODE", "invalid_grant", "missing, unknown, used or expired auth code"}
+	badAuthCode     = &oauthError{"BAD_AUTH_CODE", "invalid_grant", "missing, unknown or used auth code"}
+	expiredCode     = &oauthError{"EXPIRED_AUTH_CODE", "invalid_grant", "the auth code has expired"}
+	otherRedirect   = &oauthError{"MISMATCH_REDIRECT_URI_AUTH_CODE", "invalid_grant", "the redirect uri is not the one that the auth code was given out for"}
 	badCodeVerifier = &oauthError{"BAD_CODE_VERIFIER", "invalid_grant", "missing or invalid code verifier"}
 	badRefreshToken = &oauthError{"BAD_REFRESH_TOKEN", "invalid_grant", "refresh token is invalid, expired or revoked"}
 	badHub          = &oauthError{"BAD_HUB", "access_denied", "missing or unknown hub id"}
@@ -80,13 +83,17 @@ func (st *state) oauthToken(c *call) answer {
 func (p *provider) exchangeLocked(app *App, c *call) (*install, *oauthError) {
 	text := c.form.Get("code")
 	code := p.codes[text]
-	if code == nil || code.client != app.ClientID || !p.now().Before(code.expires) {
+	if code == nil || code.client != app.ClientID {
 		return nil, badAuthCode
 	}
 	delete(p.codes, text)
-	switch {
-	case code.redirect != c.form.Get("redirect_uri"):
+	switch redirect := c.form.Get("redirect_uri"); {
+	case !p.now().Before(code.expires):
+		return nil, expiredCode
+	case !slices.Contains(app.RedirectURLs, redirect):
 		return nil, badRedirectURI
+	case code.redirect != redirect:
+		return nil, otherRedirect
 	case code.challenge != "" && code.challenge != challengeOf(c.form.Get("code_verifier")):
 		return nil, badCodeVerifier
 	case p.hubs[code.hub] == nil:
