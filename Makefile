@@ -1,5 +1,6 @@
 # make check   the fast gate: format, vet, staticcheck, tests with the race detector, tidy
 # make test    all of it: check, and the end-to-end tests with real SDKs and a real browser, installing what they need
+# make firefox the connect page in Firefox, which FIREFOX names or apt-get install firefox-esr brings
 # make torture the long form of the torture test: until there were KILLS kills and DURATION has passed, as SEED plans it
 # make soak    the router for DURATION at half of its speed with a HubSpot that comes and goes; the report goes to docs/soak.md
 # make overload  16,384 connections at once, and NAMES persons and names of events
@@ -22,7 +23,7 @@ export GOFLAGS := $(shell $(GO) env GOFLAGS) -gcflags=modernc.org/...=-race=fals
 # Those that take longest begin first, so that no processor is idle at the end.
 UNIT = $$($(GO) list ./... | grep -v /e2e | awk '/\/(router|store|filters|docs)$$/ { print; next } { rest = rest $$0 "\n" } END { printf "%s", rest }')
 
-.PHONY: build check fmt vet staticcheck unit tidy test e2e torture tools soak overload bench fuzz
+.PHONY: build check fmt vet staticcheck unit tidy test e2e firefox torture tools soak overload bench fuzz
 
 build:
 	$(GO) build -trimpath -o bin/router ./cmd/router
@@ -51,6 +52,12 @@ test: check e2e
 # One package after the other: each has the machine for its processes.
 e2e: tools
 	$(GO) test -race -shuffle=on -timeout 10m -p 1 -v -count=1 ./e2e/...
+
+firefox: FIREFOX ?= $(shell command -v firefox-esr || command -v firefox)
+firefox:
+	@test -n "$(FIREFOX)" || { echo "there is no Firefox: apt-get install firefox-esr, or make firefox FIREFOX=/path/to/firefox" >&2; exit 1; }
+	npm ci --prefix e2e/firefox --no-audit --no-fund --loglevel=error
+	FIREFOX=$(FIREFOX) $(GO) test -count=1 -v -run TestConnectPageInFirefox ./e2e
 
 torture: DURATION ?= 10m
 torture: tools
