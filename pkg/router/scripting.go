@@ -129,7 +129,7 @@ func alive(v *store.KV) bool {
 
 // Store implements [filters.KV].
 func (k *kv) Store(key, json string, ttl time.Duration) error {
-	v := store.KV{Destination: k.destination, Key: k.scoped(key), Value: json}
+	v := store.KV{Destination: k.destination, Account: k.account, Key: k.scoped(key), Value: json}
 	if ttl > 0 {
 		v.Expires = time.Now().Add(ttl)
 	}
@@ -139,7 +139,7 @@ func (k *kv) Store(key, json string, ttl time.Duration) error {
 
 // Delete implements [filters.KV].
 func (k *kv) Delete(key string) error {
-	k.pending = append(k.pending, store.KV{Destination: k.destination, Key: k.scoped(key)})
+	k.pending = append(k.pending, store.KV{Destination: k.destination, Account: k.account, Key: k.scoped(key)})
 	return nil
 }
 

@@ -13,7 +13,8 @@ import (
 // KV is a value that the scripts of a destination keep under a key.
 type KV struct {
 	Destination string
-	Key         string
+	Account     string    // whose it is; "": nobody's. The key alone tells apart: see Key
+	Key         string    // no two accounts of a destination have the same
 	Value       string    // JSON; in a Batch "" takes the key away
 	Expires     time.Time // zero: never
 }
@@ -38,10 +39,14 @@ type kvTable struct {
 
 	mu  sync.Mutex // guards the fields below; only the writer changes them
 	use map[string]KVUse
+	of  map[kvOwner]KVUse // the same of each account, without Dropped; the writer's
 }
 
+// kvOwner is an account of a destination.
+type kvOwner struct{ destination, account string }
+
 // LimitKV bounds what each destination keeps, from the next write on: entries, and bytes of keys and values. Those that were written longest ago go
-// first. What is too much when the bounds get lower goes with ExpireKV.
+// first, of the accounts that keep most: see trimKV. What is too much when the bounds get lower goes with ExpireKV.
 func (s *Store) LimitKV(entries int, bytes int64) {
 	s.kv.maxEntries.Store(int64(entries))
 	s.kv.maxBytes.Store(bytes)
@@ -134,10 +139,13 @@ func (k *kvTable) over(u KVUse) bool {
 
 // load counts what is kept.
 func (k *kvTable) load(c *conn) error {
-	k.use = map[string]KVUse{}
-	return c.query(`SELECT destination, count(*), sum(size), max(id) FROM kv GROUP BY destination`, func(row []driver.Value) error {
-		k.use[toString(row[0])] = KVUse{Entries: toInt(row[1]), Bytes: toInt(row[2])}
-		k.next = max(k.next, toInt(row[3]))
+	k.use, k.of = map[string]KVUse{}, map[kvOwner]KVUse{}
+	return c.query(`SELECT destination, account, count(*), sum(size), max(id) FROM kv GROUP BY destination, account`, func(row []driver.Value) error {
+		owner, entries, bytes := kvOwner{toString(row[0]), toString(row[1])}, toInt(row[2]), toInt(row[3])
+		all := k.use[owner.destination]
+		k.of[owner] = KVUse{Entries: entries, Bytes: bytes}
+		k.use[owner.destination] = KVUse{Entries: all.Entries + entries, Bytes: all.Bytes + bytes}
+		k.next = max(k.next, toInt(row[4]))
 		return nil
 	})
 }
@@ -145,10 +153,26 @@ func (k *kvTable) load(c *conn) error {
 // kvStep is what one transaction does to the table. It takes effect with adopt.
 type kvStep struct {
 	next int64
-	use  map[string]KVUse // of the destinations that it changes, as it is afterwards
+	use  map[string]KVUse  // of the destinations that it changes, as it is afterwards
+	of   map[kvOwner]KVUse // and of their accounts
 }
 
-func (st *kvStep) of(k *kvTable, destination string) KVUse {
+// add counts entries of an account, and their bytes.
+func (st *kvStep) add(k *kvTable, owner kvOwner, entries, bytes int64) {
+	u, own := st.useOf(k, owner.destination), st.ownerOf(k, owner)
+	u.Entries, u.Bytes = u.Entries+entries, u.Bytes+bytes
+	own.Entries, own.Bytes = own.Entries+entries, own.Bytes+bytes
+	st.use[owner.destination], st.of[owner] = u, own
+}
+
+func (st *kvStep) ownerOf(k *kvTable, owner kvOwner) KVUse {
+	if u, ok := st.of[owner]; ok {
+		return u
+	}
+	return k.of[owner]
+}
+
+func (st *kvStep) useOf(k *kvTable, destination string) KVUse {
 	if u, ok := st.use[destination]; ok {
 		return u
 	}
@@ -162,7 +186,7 @@ func (t *tx) putKV(entries []KV, prune bool) error {
 	}
 	st := &t.kvStep
 	if st.use == nil {
-		st.use, st.next = map[string]KVUse{}, t.s.kv.next
+		st.use, st.of, st.next = map[string]KVUse{}, map[kvOwner]KVUse{}, t.s.kv.next
 	}
 	for i := range entries {
 		if err := t.putEntry(&entries[i]); err != nil {
@@ -173,7 +197,7 @@ func (t *tx) putKV(entries []KV, prune bool) error {
 		return nil
 	}
 	for destination := range t.s.kv.use {
-		st.use[destination] = st.of(&t.s.kv, destination) // trimKV is to look at it
+		st.use[destination] = st.useOf(&t.s.kv, destination) // trimKV is to look at it
 	}
 	return t.expireKV()
 }
@@ -181,45 +205,43 @@ func (t *tx) putKV(entries []KV, prune bool) error {
 func (t *tx) putEntry(v *KV) error {
 	st, c := &t.kvStep, t.s.w
 	var id, size int64
-	err := c.query(`SELECT id, size FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) error {
-		id, size = toInt(row[0]), toInt(row[1])
+	was := kvOwner{destination: v.Destination}
+	err := c.query(`SELECT id, size, account FROM kv WHERE destination = ? AND key = ?`, func(row []driver.Value) error {
+		id, size, was.account = toInt(row[0]), toInt(row[1]), toString(row[2])
 		return nil
 	}, v.Destination, c.hashed("kv", v.Destination, v.Key))
 	if err != nil {
 		return err
 	}
 	key, value, sum := c.kvColumns(v.Destination, v.Key, v.Value, toMillis(v.Expires))
-	u := st.of(&t.s.kv, v.Destination)
 	if id != 0 {
-		u.Entries, u.Bytes = u.Entries-1, u.Bytes-size
+		st.add(&t.s.kv, was, -1, -size)
 	}
 	st.next++
 	switch {
 	case v.Value == "":
-		err = c.exec(`DELETE FROM kv WHERE id = ?`, id)
+		return c.exec(`DELETE FROM kv WHERE id = ?`, id)
 	case id != 0:
-		err = c.exec(`UPDATE kv SET id = ?, written = ?, expires = ?, size = ?, value = ?, sum = ? WHERE id = ?`, st.next, t.now, v.Expires, v.size(), value, sum, id)
+		err = c.exec(`UPDATE kv SET id = ?, account = ?, written = ?, expires = ?, size = ?, value = ?, sum = ? WHERE id = ?`,
+			st.next, v.Account, t.now, v.Expires, v.size(), value, sum, id)
 	default:
-		err = c.exec(`INSERT INTO kv (id, destination, key, written, expires, size, value, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			st.next, v.Destination, key, t.now, v.Expires, v.size(), value, sum)
+		err = c.exec(`INSERT INTO kv (id, destination, account, key, written, expires, size, value, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			st.next, v.Destination, v.Account, key, t.now, v.Expires, v.size(), value, sum)
 	}
-	if v.Value != "" {
-		u.Entries, u.Bytes = u.Entries+1, u.Bytes+v.size()
-	}
-	st.use[v.Destination] = u
+	st.add(&t.s.kv, kvOwner{v.Destination, v.Account}, 1, v.size())
 	return err
 }
 
 // kvRow is what pruning needs to know of an entry.
 type kvRow struct {
-	id, size    int64
-	destination string
+	id, size int64
+	owner    kvOwner
 }
 
 // rowsOf reads kvRows.
 func rowsOf(rows *[]kvRow) func([]driver.Value) error {
 	return func(row []driver.Value) error {
-		*rows = append(*rows, kvRow{toInt(row[0]), toInt(row[1]), toString(row[2])})
+		*rows = append(*rows, kvRow{toInt(row[0]), toInt(row[1]), kvOwner{toString(row[2]), toString(row[3])}})
 		return nil
 	}
 }
@@ -227,7 +249,7 @@ func rowsOf(rows *[]kvRow) func([]driver.Value) error {
 // expireKV takes away entries whose time is over.
 func (t *tx) expireKV() error {
 	var rows []kvRow
-	err := t.s.w.query(`SELECT id, size, destination FROM kv WHERE expires > 0 AND expires <= ? ORDER BY expires LIMIT ?`, rowsOf(&rows), t.now, kvRows)
+	err := t.s.w.query(`SELECT id, size, destination, account FROM kv WHERE expires > 0 AND expires <= ? ORDER BY expires LIMIT ?`, rowsOf(&rows), t.now, kvRows)
 	for i := range rows {
 		if err == nil {
 			err = t.dropKV(&rows[i], false)
@@ -236,40 +258,13 @@ func (t *tx) expireKV() error {
 	return err
 }
 
-// trimKV takes away what is beyond the bounds of the destinations that the transaction has written to.
-func (t *tx) trimKV() error {
-	left := kvRows
-	for destination := range t.kvStep.use {
-		for t.s.kv.over(t.kvStep.use[destination]) && left > 0 {
-			var rows []kvRow
-			err := t.s.w.query(`SELECT id, size, destination FROM kv WHERE destination = ? ORDER BY id LIMIT 100`, rowsOf(&rows), destination)
-			if err != nil {
-				return err
-			}
-			if len(rows) == 0 { // somebody else took them away
-				t.kvStep.use[destination] = KVUse{Dropped: t.kvStep.use[destination].Dropped}
-			}
-			for i := range rows {
-				if !t.s.kv.over(t.kvStep.use[destination]) {
-					break
-				}
-				if err := t.dropKV(&rows[i], true); err != nil {
-					return err
-				}
-			}
-			left -= len(rows)
-		}
-	}
-	return nil
-}
-
 func (t *tx) dropKV(row *kvRow, bound bool) error {
-	u := t.kvStep.of(&t.s.kv, row.destination)
-	u.Entries, u.Bytes = u.Entries-1, u.Bytes-row.size
+	t.kvStep.add(&t.s.kv, row.owner, -1, -row.size)
 	if bound {
+		u := t.kvStep.use[row.owner.destination]
 		u.Dropped++
+		t.kvStep.use[row.owner.destination] = u
 	}
-	t.kvStep.use[row.destination] = u
 	return t.s.w.exec(`DELETE FROM kv WHERE id = ?`, row.id)
 }
 
@@ -279,6 +274,11 @@ func (k *kvTable) adopt(st *kvStep) {
 		return
 	}
 	k.next = st.next
+	for owner, u := range st.of {
+		if k.of[owner] = u; u.Entries <= 0 {
+			delete(k.of, owner)
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	maps.Copy(k.use, st.use)

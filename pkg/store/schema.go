@@ -306,6 +306,11 @@ ALTER TABLE holds ADD COLUMN sum INTEGER;
 ALTER TABLE cache ADD COLUMN sum INTEGER;
 ALTER TABLE dead_letters ADD COLUMN sum INTEGER;  -- of where it belongs; crc is that of its records
 
+-- Whose entries of $kv are. Of the account that keeps most the oldest go when a destination keeps too much.
+ALTER TABLE kv ADD COLUMN account TEXT NOT NULL DEFAULT '';
+DROP INDEX kv_oldest;
+CREATE INDEX kv_oldest ON kv (destination, account, id, size);
+
 -- Persons who are forgotten, by keyed hashes of their ids. What the logs hold of them below these positions is not delivered. Rows of one person have the same at. They are deleted when
 -- nothing is left of the person; until then the id stands in them, for an id that only an event in the log told is known by nothing else after a crash.
 CREATE TABLE forgotten (
