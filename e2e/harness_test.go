@@ -247,7 +247,7 @@ func (p *process) drain(most time.Duration) {
 	deadline := time.Now().Add(most)
 	for {
 		_, metrics := p.get("/metrics")
-		left := gauge(metrics, "router_log_unsorted_records") + gauge(metrics, "router_lane_entries")
+		left := gauge(metrics, "router_log_unsorted_records") + gauge(metrics, "router_lane_entries") + gauge(metrics, "router_accounts_entries")
 		if left == 0 && strings.Contains(metrics, "router_log_unsorted_records") {
 			return
 		}
