@@ -14,9 +14,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +37,8 @@ type connectRig struct {
 	public  string // the router's address in its configuration: that of a proxy before it
 	site    string // the team's, which may embed the connect page; on another host than the router
 	other   string // somebody else's
+	config  string // the router's file
+	data    string // its data directory
 }
 
 const connectConfig = `
@@ -44,6 +48,7 @@ server:
   data_dir: %[2]s
   admin_token: adm-planted
   min_free_bytes: 1MiB
+  log: {level: debug}
   encryption: {key: "%[3]s"}
 api_keys:
   - {id: shop, client_secret: js.planted-secret, server_secret: s2s.planted-secret}
@@ -125,11 +130,11 @@ func newConnectRig(t *testing.T) *connectRig {
 	dir := t.TempDir()
 	key := strings.TrimSpace(run(t, ".", binary, "keygen"))
 	text := fmt.Sprintf(connectConfig, r.public, filepath.Join(dir, "data"), key, hubspot.URL, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), r.site, severing.URL)
-	path := filepath.Join(dir, "router.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	r.config, r.data = filepath.Join(dir, "router.yaml"), filepath.Join(dir, "data")
+	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.router = start(t, path)
+	r.router = start(t, r.config)
 	behind.Store(r.router.url)
 	return r
 }
@@ -296,6 +301,49 @@ func TestConnectedAccounts(t *testing.T) {
 	holds("1001", "early-a1 +49 1", "first-a1 +49 1", "second-a1 ", "held-a1 ")
 	holds("1002", "early-b1 +49 1", "first-b1 +49 1", "second-b1 +49 1", "held-b1 +49 1")
 	do("end")
+	r.searchTokens()
+}
+
+// tokens are what tokens of HubSpot's, its codes, and those of end users look like, and the secrets of the configuration.
+var tokens = regexp.MustCompile(`oat-na1-[a-z2-7]{8}|na1-[a-z2-7]{26}|eyJhbGciOiJFZERTQSI|csecret-planted|[sj]2?s\.planted-secret|adm-planted`)
+
+// searchTokens has the router tell all that it tells of accounts, ends it in the middle of its work, and searches what it has said, and its files with the trace of its end.
+func (r *connectRig) searchTokens() {
+	r.t.Helper()
+	places := map[string]string{}
+	for _, path := range []string{"/metrics", "/readyz", "/api/v1/status", "/api/v1/connections"} {
+		status, body := r.router.get(path)
+		if status != http.StatusOK {
+			r.t.Errorf("%s: %d %s", path, status, body)
+		}
+		places[path] = body
+	}
+	places["connections list"] = run(r.t, ".", binary, "connections", "list", "--json", "--config", r.config, "--url", r.router.url)
+	places["explain"] = run(r.t, ".", binary, "explain", "--person", "held-a1@example.com", "--config", r.config, "--url", r.router.url)
+	if err := r.router.cmd.Process.Signal(syscall.SIGABRT); err != nil {
+		r.t.Fatal(err)
+	}
+	<-r.router.exited
+	places["the log"] = r.router.log.String()
+	err := filepath.WalkDir(r.data, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		places[d.Name()] = string(data)
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if !strings.Contains(places["crash.txt"], "goroutine") || !strings.Contains(places["the log"], `"DEBUG"`) {
+		r.t.Errorf("crash.txt has %d bytes, or the log nothing of its lowest level", len(places["crash.txt"]))
+	}
+	for place, text := range places {
+		if found := tokens.FindString(text); found != "" {
+			r.t.Errorf("%s holds %q", place, found)
+		}
+	}
 }
 
 // hold waits until a hub holds a contact.
