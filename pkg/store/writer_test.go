@@ -210,7 +210,7 @@ func TestConcurrentUse(t *testing.T) {
 // TestDiskFull: nothing is written, and nothing is lost when there is room again.
 func TestDiskFull(t *testing.T) {
 	dir := t.TempDir()
-	s := mustOpen(t, dir, Options{pragmas: `PRAGMA max_page_count=50`, Logger: slog.New(slog.DiscardHandler)})
+	s := mustOpen(t, dir, Options{pragmas: `PRAGMA max_page_count=60`, Logger: slog.New(slog.DiscardHandler)})
 	lane := mustLane(t, s, contacts)
 	big := &Batch{Position: 9, Blocks: []Block{{Lane: lane, Entries: 1, Data: randomBytes(300_000)}}}
 	if err := s.Commit(ctx, big); !errors.Is(err, ErrFull) || !s.Full() || s.Position() != 0 {
