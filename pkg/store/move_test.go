@@ -80,5 +80,6 @@ func TestMoveSealedBlocks(t *testing.T) {
 	}
 	f("plain", nil, nil, nil)
 	f("one key", mustRing(t, true, one), mustRing(t, true, one), mustRing(t, true, one))
+	f("turned on", nil, mustRing(t, true, one), mustRing(t, true, one))
 	f("a new key", mustRing(t, true, one), mustRing(t, true, two, one), mustRing(t, true, two))
 }
