@@ -11,6 +11,7 @@ const stash = "connect-" + app;
 let token = given.get("token") || address.searchParams.get("token") || unstash();
 const host = window.parent === window ? window.opener : window.parent; // the page that this one belongs to; null: there is none
 const hostOrigin = parents.includes(given.get("origin")) ? given.get("origin") : "";
+if (given.has("origin") && !hostOrigin) console.warn(`connect page: ${given.get("origin")} is none of apps.${app}.portal.parents, and so is not asked for a token`);
 const api = new URL(`../../api/v1/apps/${app}/connection?lang=${language}`, location.href);
 
 const leftOf = new URLSearchParams();
@@ -81,6 +82,7 @@ async function call(method, body) {
     if (res.ok) return res.json();
     if (res.status !== 401) throw new Trouble(words.Unavailable);
     token = "";
+    console.warn("connect page:", (await res.json().catch(() => ({}))).error); // is for who signs tokens, not for people
     if (last) break;
   }
   throw new Trouble(words.Gone);
