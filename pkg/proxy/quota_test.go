@@ -129,8 +129,50 @@ func TestDeliveriesGoFirst(t *testing.T) {
 	})
 }
 
+// TestCallsCountInTheDailyBudget: daily_budget is what the router may call in an account, deliveries and calls of others together; a tenth of it is left to deliveries.
+func TestCallsCountInTheDailyBudget(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, contactPresets)
+		dest := r.destination("daily_budget: 50")
+		if err := r.proxy.SetApps(r.apps(true)); err != nil {
+			t.Fatal(err)
+		}
+		through := 0
+		var last answer
+		for last = r.as("a1", "GET", contactsPath, ""); last.status == 200; last = r.as("a1", "GET", contactsPath, "") {
+			through++
+		}
+		if through != 45 || last.status != 429 || !strings.Contains(last.body, `"policyName":"DAILY"`) {
+			t.Errorf("got %d calls through, then %d %s, want 45 and the day's 429", through, last.status, last.body)
+		}
+		var held []destinations.Permit
+		for len(held) < 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			p, err := dest.Acquire(ctx, "a1", "contacts")
+			cancel()
+			if err != nil {
+				break
+			}
+			held = append(held, p)
+		}
+		if len(held) != 5 {
+			t.Errorf("then %d deliveries found room, want the 5 that are left of the budget", len(held))
+		}
+		for _, p := range held {
+			p.Release()
+		}
+		if a := r.as("a2", "GET", contactsPath, ""); a.status != 200 {
+			t.Errorf("another account: got %d %s", a.status, a.body)
+		}
+		time.Sleep(25 * time.Hour)
+		if a := r.as("a1", "GET", contactsPath, ""); a.status != 200 {
+			t.Errorf("the day after: got %d %s", a.status, a.body)
+		}
+	})
+}
+
 // destination is one that delivers to the accounts of the app, as the router has it.
-func (r *rig) destination() destinations.Destination {
+func (r *rig) destination(settings ...string) destinations.Destination {
 	r.t.Helper()
 	cfg, err := config.Parse("router.yaml", []byte(`
 server: {encryption: {key: "`+seal.NewKey()+`"}}
@@ -138,7 +180,7 @@ api_keys: [{id: web, server_secret: s2s.change-me}]
 apps:
   crm: {client_id: client-1, client_secret: x, redirect_url: "`+home+`callback", scopes: [oauth]}
 destinations:
-  customers: {type: hubspot, connection: crm, account: "{{.tenant}}"}
+  customers: {type: hubspot, connection: crm, account: "{{.tenant}}", hubspot: {`+strings.Join(settings, ", ")+`}}
 `), func(string) (string, bool) { return "", false })
 	if err != nil {
 		r.t.Fatal(err)

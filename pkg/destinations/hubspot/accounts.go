@@ -54,7 +54,7 @@ type member struct {
 // newAccounts makes the destination of which base has the settings.
 func newAccounts(base *Destination, env destinations.Env) *Accounts {
 	known := destinations.Of(env.Shared, hubsKey(env.App, base.baseURL, base.eventsURL), newHubs)
-	usedHubsOf(env.Shared, env.App, base.baseURL).set(known)
+	usedHubsOf(env.Shared, env.App, base.baseURL).set(known, base.terms)
 	return &Accounts{base: base, env: env, connections: env.Connections, members: map[memberName]*member{}, hubs: known}
 }
 

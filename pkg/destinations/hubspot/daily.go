@@ -100,12 +100,17 @@ func (d *day) take(now time.Time, t terms) (date string, changed <-chan struct{}
 	if d.inFlight > 0 && (d.unsure || d.remaining >= 0 && d.remaining <= d.inFlight) {
 		return "", d.changed, nil
 	}
+	return d.countLocked(now, t), nil, nil
+}
+
+// countLocked counts a call, and returns the day whose it is.
+func (d *day) countLocked(now time.Time, t terms) (date string) {
 	d.used++
 	d.inFlight++
 	if d.keep != nil && (t.daily > 0 || t.share < 1) && now.Sub(d.kept) >= dayKept {
 		d.keepLocked(now)
 	}
-	return d.date, nil, nil
+	return d.date
 }
 
 // giveBack takes back a call that was not made.

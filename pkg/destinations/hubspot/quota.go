@@ -55,7 +55,6 @@ type window struct {
 	begun        int         // calls so far
 	last         time.Time   // when the last permit was given out
 	ended        []time.Time // when each answered call leaves the window, rising
-	share        float64     // of the terms that a delivery asked with last; 0: none did
 	foreign      int         // calls of others in the window
 	certain      bool        // they are more than our own calls in flight could look like
 	foreignUntil time.Time   // when the last of them has left
@@ -254,7 +253,6 @@ func (w *window) try(t terms, turn chan struct{}) (p *permit, at time.Time, chan
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.share = t.share
 	if w.day != nil {
 		if err := w.day.spentBy(now, t); err != nil {
 			return nil, time.Time{}, nil, err

@@ -39,34 +39,38 @@ type NoRoom struct {
 
 func (e *NoRoom) Error() string { return e.What }
 
-// usedHubs are the hubs that destinations of one app use.
+// usedHubs are the hubs that destinations of one app use, and the terms of the one that was made last.
 type usedHubs struct {
-	mu   sync.Mutex // guards the field below
-	hubs *hubs      // nil: no destination was made
+	mu    sync.Mutex // guards the fields below
+	hubs  *hubs      // nil: no destination was made
+	terms terms
 }
 
 func usedHubsOf(shared *destinations.Shared, app, baseURL string) *usedHubs {
 	return destinations.Of(shared, strings.Join([]string{"hubspot/used", app, baseURL}, "|"), func() *usedHubs { return &usedHubs{} })
 }
 
-func (u *usedHubs) set(h *hubs) {
+func (u *usedHubs) set(h *hubs, t terms) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.hubs = h
+	u.hubs, u.terms = h, t
 }
 
-func (u *usedHubs) get() *hubs {
+func (u *usedHubs) get() (*hubs, terms) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.hubs
+	return u.hubs, u.terms
 }
 
 // Take takes the right to make one call in a hub, at once or not at all: then its error is a *NoRoom. Who takes it calls Answered or Release.
 func (s Spare) Take(hub string) (*SpareCall, error) {
 	now, baseURL := time.Now(), trimURL(s.BaseURL)
-	hs := usedHubsOf(s.Shared, s.App, baseURL).get()
+	hs, t := usedHubsOf(s.Shared, s.App, baseURL).get()
 	if hs == nil {
 		hs = destinations.Of(s.Shared, hubsKey(s.App, baseURL, baseURL), newHubs)
+	}
+	if !s.Deliveries { // not any more
+		t = terms{share: 1}
 	}
 	w := hs.account(hub, now, func(hub string) *account {
 		today := newDay()
@@ -77,7 +81,7 @@ func (s Spare) Take(hub string) (*SpareCall, error) {
 		}
 		return a
 	}).crm
-	p, err := w.spare(now, s.Deliveries)
+	p, err := w.spare(now, t, s.Deliveries)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +128,8 @@ func (c *SpareCall) Answered(status int, header http.Header, body []byte) {
 }
 
 // spare gives out a permit that no delivery will miss, or says that there is none: while a delivery waits, or when less would remain than may be needed soon. It does not count
-// for the distance between deliveries, nor in the budget that the settings set them.
-func (w *window) spare(now time.Time, deliveries bool) (*permit, error) {
+// for the distance between deliveries. The terms are theirs, for what this router may do in the account is one thing.
+func (w *window) spare(now time.Time, t terms, deliveries bool) (*permit, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.expireLocked(now)
@@ -142,10 +146,6 @@ func (w *window) spare(now time.Time, deliveries bool) (*permit, error) {
 		return nil, &NoRoom{"it is being tried whether HubSpot takes calls in the account", spareAgain}
 	}
 	if w.max > 0 {
-		t := terms{share: 1}
-		if w.share > 0 {
-			t.share = w.share
-		}
 		kept := 0
 		if deliveries {
 			kept = max(1, int(leftToDeliveries*float64(w.mostLocked(t))))
@@ -154,11 +154,12 @@ func (w *window) spare(now time.Time, deliveries bool) (*permit, error) {
 			return nil, &NoRoom{fmt.Sprintf("the account's calls of %v are used up, but for those that deliveries may need", w.interval), w.roomLocked(now, kept-free)}
 		}
 	}
-	if err := w.day.spare(now, deliveries); err != nil {
+	date, err := w.day.spare(now, t, deliveries)
+	if err != nil {
 		return nil, err
 	}
 	w.inFlight++
-	return &permit{window: w}, nil
+	return &permit{window: w, date: date}, nil
 }
 
 // roomLocked is when more than n further places are free, as far as is known.
@@ -169,19 +170,21 @@ func (w *window) roomLocked(now time.Time, n int) time.Duration {
 	return max(w.ended[n].Sub(now), w.foreignUntil.Sub(now)*time.Duration(min(w.foreign, 1)))
 }
 
-// spare lets a call be made that counts as one of others: the budget of deliveries is theirs.
-func (d *day) spare(now time.Time, deliveries bool) error {
+// spare counts a call that no delivery will miss, or says that there is none.
+func (d *day) spare(now time.Time, t terms, deliveries bool) (date string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turnLocked(now)
+	limit, _ := d.limitLocked(now, t)
 	switch {
 	case now.Before(d.spent):
-		return &NoRoom{"the account's daily calls are used up", d.spent.Sub(now)}
+		return "", &NoRoom{"the account's daily calls are used up", d.spent.Sub(now)}
 	case d.inFlight > 0 && (d.unsure || d.remaining >= 0 && d.remaining <= d.inFlight):
-		return &NoRoom{"it is being tried whether HubSpot takes calls in the account", spareAgain}
+		return "", &NoRoom{"it is being tried whether HubSpot takes calls in the account", spareAgain}
 	case deliveries && d.remaining >= 0 && d.remaining-d.inFlight <= d.start/10:
-		return &NoRoom{"the account's daily calls are used up, but for those that deliveries may need", d.endLocked(now).Sub(now)}
+		return "", &NoRoom{"the account's daily calls are used up, but for those that deliveries may need", d.endLocked(now).Sub(now)}
+	case limit >= 0 && d.used >= limit-max(1, limit/10):
+		return "", &NoRoom{"the calls that this router may make in the account today are used up, but for those that deliveries may need", d.endLocked(now).Sub(now)}
 	}
-	d.inFlight++
-	return nil
+	return d.countLocked(now, t), nil
 }
