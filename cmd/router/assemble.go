@@ -90,7 +90,7 @@ func (p parts) route(cfg *config.Config, d config.Destination) (route router.Rou
 			problems = append(problems, config.Problem{Pos: d.Settings.Pos(), Path: path, Text: text})
 		}
 	}()
-	route = router.Route{Name: d.Name, Type: d.Type, Connection: d.Connection, UnknownTTL: d.UnknownAccountTTL, Lanes: d.Lanes, Retry: d.Retry}
+	route = router.Route{Name: d.Name, Type: d.Type, Connection: d.Connection, UnknownTTL: d.UnknownAccountTTL, UnknownAccounts: d.UnknownAccounts, Lanes: d.Lanes, Retry: d.Retry}
 	if d.OnlyTokens != nil {
 		route.APIKeys = map[string]bool{}
 		for _, id := range d.OnlyTokens {

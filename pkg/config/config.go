@@ -150,6 +150,8 @@ type Destination struct {
 	AccountPos Pos
 	// UnknownAccountTTL is unknown_account_ttl: how long events of an account that is not connected wait for it; default 72h. Then they are dead letters.
 	UnknownAccountTTL time.Duration
+	// UnknownAccounts is unknown_accounts: for how many accounts that are not connected events wait at most; default 10,000. Events of others are dead letters at once.
+	UnknownAccounts int
 	// Enrichment are the rules of `enrichment`, undecoded but for their texts.
 	Enrichment []Enrichment
 	// Settings are what stands under `config:` or, in Jitsu's older spelling, under the type's own name.

@@ -77,5 +77,6 @@ func DefaultDestination(name string) Destination {
 		Retry: Retry{MaxAge: 24 * time.Hour, MaxDelay: 5 * time.Minute},
 
 		UnknownAccountTTL: 72 * time.Hour,
+		UnknownAccounts:   10_000,
 	}
 }

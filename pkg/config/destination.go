@@ -24,6 +24,7 @@ type destination struct {
 	Connection        string        `yaml:"connection"`
 	Account           string        `yaml:"account"`
 	UnknownAccountTTL time.Duration `yaml:"unknown_account_ttl"`
+	UnknownAccounts   int           `yaml:"unknown_accounts"`
 }
 
 type dataLayout struct {
@@ -133,7 +134,7 @@ func (l *loader) destination(name string, s Settings) Destination {
 	dest.Type = l.destinationType(name, s)
 	raw := destination{
 		Lanes: lanes{Size(dest.Lanes.MaxBytes), dest.Lanes.MaxAge, ""},
-		Retry: retry(dest.Retry), DataLayout: dataLayout{TransformEnabled: true}, UnknownAccountTTL: dest.UnknownAccountTTL,
+		Retry: retry(dest.Retry), DataLayout: dataLayout{TransformEnabled: true}, UnknownAccountTTL: dest.UnknownAccountTTL, UnknownAccounts: dest.UnknownAccounts,
 	}
 	rest := s
 	if !isDestinationKey(dest.Type) {
@@ -165,6 +166,7 @@ func (l *loader) destination(name string, s Settings) Destination {
 	dest.Lanes = LaneLimits{int64(raw.Lanes.MaxBytes), raw.Lanes.MaxAge, raw.Lanes.OnFull}
 	dest.Retry = Retry(raw.Retry)
 	dest.Connection, dest.Account, dest.AccountPos, dest.UnknownAccountTTL = raw.Connection, raw.Account, Pos{}, raw.UnknownAccountTTL
+	dest.UnknownAccounts = raw.UnknownAccounts
 	if raw.Account != "" {
 		dest.AccountPos = s.KeyPos("account")
 	}
@@ -217,6 +219,7 @@ func (l *loader) checkDestination(s Settings, raw destination) {
 	check(raw.Retry.MaxDelay > 0, "retry.max_delay", "must be more than 0")
 	check(raw.Connection != "" || raw.Account == "", "account", "means nothing without `connection`, the app whose connected accounts the destination delivers to")
 	check(raw.UnknownAccountTTL >= 0, "unknown_account_ttl", "must not be negative; 0 is no limit")
+	check(raw.UnknownAccounts > 0, "unknown_accounts", "must be more than 0")
 }
 
 // destinationSettings is the section that the destination's own package decodes: `config`, or what is named after the type.

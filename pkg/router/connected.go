@@ -91,7 +91,7 @@ func (r *Router) findWaiting(t *table, concerned func(destination string) bool) 
 		}
 		name := stored.Name.Account
 		r.mu.Lock()
-		r.waiting[accountName{stored.Name.Destination, "", name}] = true
+		r.noteWaitingLocked(accountName{stored.Name.Destination, "", name})
 		r.mu.Unlock()
 		if hub := t.routes[i].Destination.Hub(name); hub != "" {
 			r.join(t.routes[i], hub, name)

@@ -37,6 +37,7 @@ type handover struct {
 	slow       []*aside              // which are these; one may be in it twice
 
 	hubs     map[accountName]string   // of connected accounts, as the batch saw them first
+	waits    bool                     // it holds Router.waitingUse
 	used     map[accountName]*account // of routes that deliver to accounts
 	detached map[accountName]*account // by routes that are no longer in force: see Router.account
 

@@ -22,13 +22,17 @@ func (h *handover) connectedAccount(route *Route, hub, name string) (*account, e
 	}
 	r := h.r
 	if hub == "" {
+		if !h.waits { // nobody who deletes lanes waits for something else meanwhile
+			r.waitingUse.RLock()
+			h.waits = true
+		}
+		if !r.waitFor(route, key) {
+			return nil, &tooManyUnknownError{name, route.UnknownAccounts}
+		}
 		a, err := newAccount(r, route, hub, name)
 		if err == nil {
 			a.detached = true
 			h.used[key] = a
-			r.mu.Lock()
-			r.waiting[key] = true
-			r.mu.Unlock()
 		}
 		return a, err
 	}
@@ -63,6 +67,12 @@ func (r *Router) useAccount(route *Route, hub, name string) (*account, error) {
 
 // letGoOfAccounts ends the use of the accounts of a batch that was committed, or never will be.
 func (h *handover) letGoOfAccounts() {
+	defer func() {
+		if h.waits {
+			h.r.waitingUse.RUnlock()
+			h.waits = false
+		}
+	}()
 	if len(h.used) == 0 {
 		return
 	}
@@ -72,7 +82,7 @@ func (h *handover) letGoOfAccounts() {
 			// It may have connected meanwhile, and the sorter may have moved what waited before this batch.
 			if a.route.Destination.Hub(key.account) != "" {
 				r.mu.Lock()
-				r.waiting[key] = true
+				r.noteWaitingLocked(key)
 				r.mu.Unlock()
 				r.Connected(a.route.Connection, key.account)
 			}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 
 	"eventrouter/pkg/destinations"
@@ -63,6 +64,9 @@ func (h *handover) settle(i int, route *Route, rec log.Record, ev *event.Event, 
 		if err := h.enter(route, rec, d, &d.Plans[p]); err != nil {
 			failed := *d
 			failed.Reason, failed.Err = "plan", err
+			if _, unknown := errors.AsType[*tooManyUnknownError](err); unknown {
+				failed.Reason = reasonUnknownAccount
+			}
 			h.bury(route, rec, ev, failed)
 			return
 		}
@@ -73,11 +77,18 @@ func (h *handover) settle(i int, route *Route, rec log.Record, ev *event.Event, 
 func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinations.Plan) error {
 	ev := d.Event
 	var a *account
+	var unknown *tooManyUnknownError
 	if !h.untilRoom(func() (err error) {
 		a, err = h.account(route, h.hubOf(route, p.Account), p.Account)
+		if errors.As(err, &unknown) {
+			return nil
+		}
 		return err
 	}) {
 		return nil
+	}
+	if unknown != nil {
+		return unknown
 	}
 	l := a.lane(p.Lane)
 	if l == nil {

@@ -167,7 +167,7 @@ func (r *Router) endMove(m *move) (there bool) {
 	defer r.mu.Unlock()
 	delete(r.joining, m.key())
 	if !left {
-		delete(r.waiting, m.unknown())
+		r.endWaitingLocked(m.unknown())
 	}
 	if a := r.accounts[m.key()]; a != nil && there { // made for a batch meanwhile
 		a.mended = true

@@ -198,6 +198,10 @@ var (
 	accountOldest  = prometheus.NewDesc("router_accounts_oldest_seconds", "Age of the oldest entry of any account of the destination.", []string{"destination"}, nil)
 	accountLanes   = prometheus.NewDesc("router_accounts_lanes", "Lanes with entries of the destination's accounts, by state.", []string{"destination", "state"}, nil)
 
+	waitingLanes  = prometheus.NewDesc("router_accounts_waiting_lanes", "Of the destination's lanes that are blocked, those whose account is not connected.", []string{"destination"}, nil)
+	waitingOldest = prometheus.NewDesc("router_accounts_waiting_oldest_seconds", "Age of the oldest event that waits for an account to connect.", []string{"destination"}, nil)
+	waitingMost   = prometheus.NewDesc("router_accounts_waiting_max_seconds", "How long an event waits for its account to connect, 0 as long as it takes.", []string{"destination"}, nil)
+
 	logBytes      = prometheus.NewDesc("router_log_bytes", "Bytes of the log on disk: live, bulk.", []string{"log"}, nil)
 	logUnsorted   = prometheus.NewDesc("router_log_unsorted_records", "Records that the sorter has not handed over.", []string{"log"}, nil)
 	storeBytes    = prometheus.NewDesc("router_store_bytes", "Bytes of the store on disk.", nil, nil)
@@ -220,7 +224,7 @@ var (
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		accountEntries, accountBytes, accountOldest, accountLanes, laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeDamaged, storeCheck, jitsuQueue, refusedAPIKey,
+		waitingLanes, waitingOldest, waitingMost, accountEntries, accountBytes, accountOldest, accountLanes, laneEntries, laneBytes, laneOldest, laneState, laneSince, logBytes, logUnsorted, storeBytes, storeProblems, storeChecked, storeDamaged, storeCheck, jitsuQueue, refusedAPIKey,
 		outcomes, outcomeBytes, outcomesGone, identityCount, identityGone, kvEntries, kvBytes, kvDropped,
 		deadLetters, deadLetterBytes, deadLetterOldest, deadLetterReplays, deadLetterMost,
 	} {
@@ -236,6 +240,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	queue := map[string]int64{}
 	all := r.Status()
+	r.collectWaiting(all, gauge)
 	var accounts []AccountsStatus
 	all, accounts = r.withoutAccounts(all)
 	for _, sum := range accounts {

@@ -129,6 +129,9 @@ func (r *Router) expire(ctx context.Context) error {
 	if err == nil {
 		err = r.expireLetters(ctx, time.Now())
 	}
+	if err == nil {
+		err = r.dropUnknown(ctx)
+	}
 	if ctx.Err() != nil || errors.Is(err, store.ErrFull) {
 		return nil // in a minute again
 	}

@@ -118,7 +118,7 @@ func sameDestination(a, b *Route) bool {
 
 // sameSorting says whether two routes of one destination make the same of each event, with the same limits.
 func sameSorting(a, b *Route) bool {
-	return a.Enrichment == b.Enrichment && a.Account == b.Account && a.UnknownTTL == b.UnknownTTL && same(a.Transform, b.Transform) && a.Match == b.Match && same(a.Filter, b.Filter) && a.Lanes == b.Lanes && (a.APIKeys == nil) == (b.APIKeys == nil) && maps.Equal(a.APIKeys, b.APIKeys) && slices.Equal(a.Notices, b.Notices)
+	return a.Enrichment == b.Enrichment && a.Account == b.Account && a.UnknownTTL == b.UnknownTTL && a.UnknownAccounts == b.UnknownAccounts && same(a.Transform, b.Transform) && a.Match == b.Match && same(a.Filter, b.Filter) && a.Lanes == b.Lanes && (a.APIKeys == nil) == (b.APIKeys == nil) && maps.Equal(a.APIKeys, b.APIKeys) && slices.Equal(a.Notices, b.Notices)
 }
 
 // same compares two values of an interface type; those that can not be compared differ.

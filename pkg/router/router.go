@@ -36,19 +36,20 @@ type Transform interface {
 
 // Route is one destination with what stands before it. Who passes one on does not change what it points to.
 type Route struct {
-	Name, Type  string
-	APIKeys     map[string]bool // ids of the API keys whose events it gets; nil: all
-	Notices     []string        // event.NoticeKey of what it is told of; nil: nothing
-	Connection  string          // the app whose accounts it delivers to; "": it has one account, of its own settings
-	Account     *AccountOf      // reads whose an event is, if a server posted it and neither token nor API key say it; nil: nothing does
-	UnknownTTL  time.Duration   // how long events of an account that is not connected wait; 0: as long as it takes
-	Enrichment  *enrich.Rules   // what is written into its events before the transform; nil: nothing
-	Transform   Transform       // nil: events stay as they are
-	Match       *filters.Match  // conditions on what comes out of the transform; nil: none
-	Filter      Filter          // asked after Match; nil: all events
-	Destination destinations.Destination
-	Lanes       config.LaneLimits
-	Retry       config.Retry
+	Name, Type      string
+	APIKeys         map[string]bool // ids of the API keys whose events it gets; nil: all
+	Notices         []string        // event.NoticeKey of what it is told of; nil: nothing
+	Connection      string          // the app whose accounts it delivers to; "": it has one account, of its own settings
+	Account         *AccountOf      // reads whose an event is, if a server posted it and neither token nor API key say it; nil: nothing does
+	UnknownTTL      time.Duration   // how long events of an account that is not connected wait; 0: as long as it takes
+	UnknownAccounts int             // for how many such accounts events wait at most; 0: as many as there are
+	Enrichment      *enrich.Rules   // what is written into its events before the transform; nil: nothing
+	Transform       Transform       // nil: events stay as they are
+	Match           *filters.Match  // conditions on what comes out of the transform; nil: none
+	Filter          Filter          // asked after Match; nil: all events
+	Destination     destinations.Destination
+	Lanes           config.LaneLimits
+	Retry           config.Retry
 
 	epoch     uint64        // another number where a reload changed the destination
 	filtering chan struct{} // capacity 1: whoever has put something in may call Transform and Filter; the sorter and the aside share it
@@ -98,7 +99,10 @@ type Router struct {
 
 	forgetTurn chan struct{} // capacity 1: whoever has put something in may forget a person
 
-	joins    atomic.Int64  // how often some of what waited was moved
+	joins atomic.Int64 // how often some of what waited was moved
+	// waitingUse is held, for reading, by who puts something into lanes that wait for accounts, until that is on disk; and by who deletes such lanes.
+	waitingUse sync.RWMutex
+
 	joinTurn chan struct{} // capacity 1: whoever has put something in may move or give up what waits for accounts; after routing
 
 	rerouted chan struct{} // capacity 1: refusals are to be worked out anew
@@ -111,6 +115,7 @@ type Router struct {
 	retiring   map[accountName]*account      // of former routes, with calls in flight: the account that is in force begins when they have ended
 	leaving    map[string]*aside             // the same of asides, by destination, for which all its accounts wait too
 	waiting    map[accountName]bool          // accounts that are not connected, for which the store may hold something
+	waitingFor map[string]int                // how many these are, by destination
 	joining    map[accountName]bool          // what waited for these is moved to their lanes: they do not begin before that is done
 	moves      []*move                       // of these, by turns
 	begunMoves int64
@@ -140,7 +145,7 @@ func New(o Options) (*Router, error) {
 		live: newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes, windowsBytes: windowsBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
-		waiting: map[accountName]bool{}, joining: map[accountName]bool{}, changed: map[change]bool{}, gates: map[string]*gate{}, joinTurn: make(chan struct{}, 1),
+		waiting: map[accountName]bool{}, waitingFor: map[string]int{}, joining: map[accountName]bool{}, changed: map[change]bool{}, gates: map[string]*gate{}, joinTurn: make(chan struct{}, 1),
 		rerouted: make(chan struct{}, 1), pushedTold: map[string]time.Time{}, forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {

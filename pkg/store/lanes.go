@@ -182,10 +182,38 @@ func (t *tx) writeLanes() error {
 	return nil
 }
 
+// DropLanes deletes lanes in which nothing is, and returns how many. Nobody may be about to put something into one of them, or know their ids.
+func (s *Store) DropLanes(ctx context.Context, ids []LaneID) (dropped int, err error) {
+	err = s.submit(ctx, &request{done: make(chan struct{}), do: func(t *tx) error {
+		dropped = 0
+		for _, id := range ids {
+			l := t.s.lanes[id]
+			if l == nil || l.Entries != 0 || t.lanes[id] != nil {
+				continue
+			}
+			used, err := t.s.w.queryInt(`SELECT EXISTS (SELECT 1 FROM blocks WHERE lane = ?1) OR EXISTS (SELECT 1 FROM calls WHERE lane = ?1) OR EXISTS (SELECT 1 FROM holds WHERE lane = ?1)`, id)
+			if err == nil && used == 0 {
+				err = t.s.w.exec(`DELETE FROM lanes WHERE id = ?`, id)
+				t.gone = append(t.gone, id)
+				dropped++
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+	return dropped, err
+}
+
 func (t *tx) adoptLanes() {
 	s := t.s
 	s.lanesMu.Lock()
 	defer s.lanesMu.Unlock()
+	for _, id := range t.gone {
+		delete(s.byName, s.lanes[id].Name)
+		delete(s.lanes, id)
+	}
 	for name, id := range t.made {
 		s.lanes[id], s.byName[name] = &lane{Lane: Lane{ID: id, Name: name}}, id
 	}

@@ -17,6 +17,7 @@ type tx struct {
 	nextBlock  BlockID
 	lanes      map[LaneID]*laneChange
 	made       map[LaneName]LaneID
+	gone       []LaneID // lanes
 	seen       [2][]uint64
 	known      [2][]uint64
 	memories   []Memory

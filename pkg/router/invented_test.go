@@ -1,0 +1,66 @@
+package router
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"eventrouter/pkg/event"
+)
+
+// TestInventedAccounts: a server whose events name an account that nobody has heard of, each another one, fills neither memory nor disk with them: so many are waited for, the events of others are
+// dead letters that say so. Who is waited for already, and who is connected, notices nothing. When nothing waits for an account any more nothing is left of it.
+func TestInventedAccounts(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g, w := accountRig(t, func(route *Route) { route.UnknownAccounts = 40 })
+		defer func() { g.stop() }()
+		w.connect("good", "good-h1")
+		post := func(account string, v int) {
+			g.append(event.Event{Server: true, Account: account}, ofAccount(account, v))
+		}
+		rows := func() (n int) {
+			for _, l := range g.store.Lanes() {
+				if l.Name.Hub == "" && l.Name.Account != "" {
+					n++
+				}
+			}
+			return n
+		}
+		for round := range 3 {
+			for i := range 200 {
+				post(fmt.Sprintf("r%d-%d", round, i), 1)
+			}
+			post(fmt.Sprintf("r%d-3", round), 2)
+			post("good", round+1)
+			time.Sleep(10 * time.Second)
+			letters := g.deadLetters()
+			if n := len(letters) - 199*round; n != 160 || !strings.Contains(letters[0].Error, "unknown_accounts") || letters[0].Reason != reasonUnknownAccount {
+				t.Fatalf("round %d: %d dead letters, want 160: %+v", round, n, letters[0])
+			}
+			if n := rows(); n != 40 {
+				t.Errorf("round %d: the store has %d lanes that wait for accounts, want 40", round, n)
+			}
+			if round == 1 { // over a restart
+				g.stop()
+				g.start()
+				w.mu.Lock()
+				w.router = g.router
+				w.mu.Unlock()
+			}
+			time.Sleep(30 * time.Minute)
+			connects := fmt.Sprintf("r%d-3", round)
+			w.connect(connects, connects+"-h1")
+			time.Sleep(time.Second)
+			g.want("who was waited for", w.written(connects+"-h1", "p@"+connects), "1 2")
+			time.Sleep(40 * time.Minute) // unknown_account_ttl is an hour
+			if n := rows(); n != 0 {
+				t.Errorf("round %d: %d lanes are left of accounts for which nothing waits", round, n)
+			}
+			if n := len(g.deadLetters()); n != 199*(round+1) {
+				t.Errorf("round %d: in the end %d dead letters, want %d", round, n, 199*(round+1))
+			}
+		}
+		g.want("who is connected", w.written("good-h1", "p@good"), "1 2 3")
+	})
+}
