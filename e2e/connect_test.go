@@ -225,6 +225,9 @@ func TestConnectPage(t *testing.T) {
 
 	f("expired.status", "Not connected to HubSpot")
 	f("expired.tokens", "2")
+	f("expired.together", `["GET","POST"]`)
+	f("expired.once", "3")
+	f("expired.trouble", "")
 	f("expired.closed", "0")
 	f("expired.alone", "This page was open for too long, or is not complete. Please open it again from Shop & Söhne.")
 	f("expired.address", r.public+"/connect/crm/portal")

@@ -131,6 +131,20 @@ const scenes = {
     await page.getByRole("button").click();
     seen.status = await status(await embedded(page)).textContent();
     seen.tokens = await page.evaluate(() => tokens);
+    // Who comes back to the page after a while: two calls meet the end of the token together, and one other is asked for.
+    let refusals = 2;
+    const answers = [];
+    await page.route("**/api/v1/apps/crm/connection*", async (route) => {
+      if (refusals-- > 0) return route.fulfill({ status: 401, json: {} });
+      answers.push(route.request().method());
+      return route.continue();
+    });
+    const frame = await embedded(page);
+    await frame.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    for (const end = Date.now() + 10000; new Set(answers).size < 2 && Date.now() < end;) await page.waitForTimeout(50);
+    seen.together = [...new Set(answers)].sort();
+    seen.once = await page.evaluate(() => tokens);
+    seen.trouble = await frame.getByRole("alert").textContent();
     await page.evaluate(() => handle.close());
     seen.closed = await page.locator("dialog").count();
     await page.goto(expired);

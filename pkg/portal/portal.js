@@ -42,18 +42,24 @@ function tell(message) {
 }
 
 let answerToken = () => {};
+let asked; // a promise, while the page that this one belongs to is asked for a token
 
-// freshToken asks the page that this one belongs to; "": it has none.
-function freshToken() {
-  if (!host || !hostOrigin) return Promise.resolve("");
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(""), 15000);
+// renew asks the page that this one belongs to for a token, once for all calls that need one. It has none: the token stays empty.
+function renew() {
+  if (!host || !hostOrigin) return Promise.resolve();
+  asked ??= new Promise((resolve) => {
+    const timer = setTimeout(resolve, 15000);
     answerToken = (text) => {
       clearTimeout(timer);
-      resolve(text);
+      token = text;
+      resolve();
     };
     tell({ type: "token" });
+  }).finally(() => {
+    asked = undefined;
+    answerToken = () => {};
   });
+  return asked;
 }
 
 addEventListener("message", (e) => {
@@ -67,13 +73,14 @@ class Trouble extends Error {}
 // call asks the router; when the token has expired, once more with a fresh one.
 async function call(method, body) {
   for (const last of [false, true]) {
-    token ||= await freshToken();
+    if (!token) await renew();
     if (!token) break;
+    const used = token;
     let res;
     try {
       res = await fetch(api, {
         method, cache: "no-store", credentials: "omit",
-        headers: { Authorization: "Bearer " + token, ...(body && { "Content-Type": "application/json" }) },
+        headers: { Authorization: "Bearer " + used, ...(body && { "Content-Type": "application/json" }) },
         body: body && JSON.stringify(body),
       });
     } catch {
@@ -81,7 +88,7 @@ async function call(method, body) {
     }
     if (res.ok) return res.json();
     if (res.status !== 401) throw new Trouble(words.Unavailable);
-    token = "";
+    if (token === used) token = ""; // else another call has brought a fresh one
     console.warn("connect page:", (await res.json().catch(() => ({}))).error); // is for who signs tokens, not for people
     if (last) break;
   }
