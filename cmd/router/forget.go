@@ -35,6 +35,7 @@ type forgetCmd struct {
 	UserID      string `name:"user-id" help:"A user id of the person." placeholder:"ID"`
 	AnonymousID string `name:"anonymous-id" help:"An anonymous id of the person." placeholder:"ID"`
 	APIKey      string `name:"api-key" help:"The ids are those of events of the API key with this id. Default: of any API key." placeholder:"ID"`
+	Account     string `help:"With --api-key: the ids are those of this customer's account, not those of others. An e-mail is forgotten in all accounts." placeholder:"ID"`
 	DryRun      bool   `name:"dry-run" help:"Erase nothing, only count."`
 	JSON        bool   `help:"One JSON object."`
 }
@@ -48,9 +49,12 @@ A router that runs does it while it runs; without one the command does it in the
 
 // Run implements the command.
 func (c *forgetCmd) Run(ctx context.Context, s streams) error {
-	q := router.ForgetQuery{Email: c.Email, UserID: c.UserID, AnonymousID: c.AnonymousID, APIKey: c.APIKey, DryRun: c.DryRun}
+	q := router.ForgetQuery{Email: c.Email, UserID: c.UserID, AnonymousID: c.AnonymousID, APIKey: c.APIKey, Account: c.Account, DryRun: c.DryRun}
 	if q.Email == "" && q.UserID == "" && q.AnonymousID == "" {
 		return usageError{errors.New("name the person with --email, --user-id or --anonymous-id (see router forget --help)")}
+	}
+	if q.Account != "" && (q.APIKey == "" || q.Email != "") {
+		return usageError{router.ErrForgetAccount}
 	}
 	cfg, err := c.load(c.Config)
 	if err != nil {
@@ -125,6 +129,9 @@ func tellForgotten(out io.Writer, done *router.Forgotten) error {
 	for _, id := range done.IDs {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", id.Kind, cell(id.Value), strings.TrimSuffix(cell(id.APIKey)+" "+cell(id.Account), " "))
 	}
+	if len(done.Accounts) > 0 {
+		fmt.Fprintf(w, "in accounts\t%s\n", cell(strings.Join(done.Accounts, ", ")))
+	}
 	fmt.Fprintf(w, "\n%s:\n", verb)
 	for _, line := range []struct {
 		n    int64
@@ -180,7 +187,7 @@ func (srv *service) forgetPage(w http.ResponseWriter, req *http.Request) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&q); err != nil {
 		srv.writeReload(w, http.StatusBadRequest, forgetRefused{
-			Message: "The body must be a JSON object", Error: "write {\"email\": ...}, with user_id, anonymous_id, api_key and dry_run besides, if wanted",
+			Message: "The body must be a JSON object", Error: "write {\"email\": ...}, with user_id, anonymous_id, api_key, account and dry_run besides, if wanted",
 		})
 		return
 	}
@@ -195,7 +202,7 @@ func (srv *service) forgetPage(w http.ResponseWriter, req *http.Request) {
 		srv.writeReload(w, http.StatusServiceUnavailable, forgetRefused{
 			Message: "Not all is erased yet", Error: "the router waits for " + wait.For + ": ask again, that goes on with the rest",
 		})
-	case errors.Is(err, router.ErrForgetQuery):
+	case errors.Is(err, router.ErrForgetQuery), errors.Is(err, router.ErrForgetAccount):
 		srv.writeReload(w, http.StatusBadRequest, forgetRefused{Message: err.Error()})
 	case err != nil:
 		srv.logger.Error("forget a person", "error", err.Error())

@@ -2,11 +2,13 @@ package router
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 )
@@ -81,4 +83,71 @@ func forgetInAccounts(t *testing.T, forget func(*rig)) {
 	defer w.mu.Unlock()
 	g.want("events of the person", strings.Join(w.events["a1-h1"], " "), "")
 	g.want("events of the other account", strings.Join(w.events["a2-h1"], " "), "bob1 bob2 bob3")
+}
+
+// TestForgetAcrossAccounts: ann has one e-mail in four accounts, in which something of hers waits for the account, is parked, waits for a retry, and is a dead letter; bob has her user id in a fifth one. She is
+// forgotten in all of them, and the answer says in which; by her user id in one account she is found as well, and bob is not. Without the account he would be: a dry run shows that.
+func TestForgetAcrossAccounts(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g, w := accountRig(t, nil)
+		defer func() { g.stop() }()
+		w.answer = func(hub string) error {
+			if hub == "letter-h1" {
+				return destinations.Reject(errors.New("400"))
+			}
+			return destinations.RetryAfter(errors.New("later"), time.Hour)
+		}
+		for _, account := range []string{"parked", "retry", "letter", "bobs"} {
+			w.connect(account, account+"-h1")
+		}
+		for _, account := range []string{"waits", "parked", "retry", "letter"} {
+			g.append(event.Event{Server: true, Account: account}, of("ann in "+account, "user_identify", annAll, `,"owner":"`+account+`"`))
+		}
+		g.append(event.Event{Server: true, Account: "bobs"}, of("bob", "user_identify", annID+`,"email":"bob@b.co"`, `,"owner":"bobs"`))
+		time.Sleep(time.Second)
+		w.connect("parked", "parked-h2")
+		time.Sleep(time.Second)
+
+		f := func(q ForgetQuery, accounts string) {
+			t.Helper()
+			q.DryRun = true
+			if done := g.forget(q); strings.Join(done.Accounts, " ") != accounts {
+				t.Errorf("%+v: in accounts %v, want %s: %+v", q, done.Accounts, accounts, done)
+			}
+		}
+		f(ForgetQuery{UserID: annUser, APIKey: "key"}, "bobs letter parked retry waits")
+		f(ForgetQuery{UserID: annUser, APIKey: "key", Account: "bobs"}, "bobs")
+		f(ForgetQuery{UserID: annUser, APIKey: "key", Account: "nobody"}, "")
+		f(ForgetQuery{UserID: annUser, APIKey: "key", Account: "waits"}, "letter parked retry waits")
+		for _, q := range []ForgetQuery{{Email: annEmail, APIKey: "key", Account: "waits"}, {UserID: annUser, Account: "waits"}} {
+			if _, err := g.router.Forget(t.Context(), q); !errors.Is(err, ErrForgetAccount) {
+				t.Errorf("%+v: %v", q, err)
+			}
+		}
+		done := g.forget(ForgetQuery{UserID: annUser, APIKey: "key", Account: "waits"})
+		if got := strings.Join(done.Accounts, " "); got != "letter parked retry waits" || done.Waiting != 3 || done.DeadLetters != 1 {
+			t.Errorf("in accounts %s: %+v", got, done)
+		}
+		if found := g.left(annEmail); found != nil {
+			t.Errorf("left: %v", found)
+		}
+		w.answer = nil
+		g.stop()
+		g.start()
+		w.router = g.router
+		for account, hub := range map[string]string{"waits": "waits-h1", "parked": "parked-h1"} {
+			w.connect(account, hub)
+		}
+		time.Sleep(2 * time.Hour)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for key, n := range w.sent {
+			if !strings.HasPrefix(key, "bobs-h1 ") {
+				t.Errorf("%s was delivered %d times", key, n)
+			}
+		}
+		if w.sent["bobs-h1 bob"] != 1 {
+			t.Errorf("what is bob's was delivered %d times", w.sent["bobs-h1 bob"])
+		}
+	})
 }

@@ -17,6 +17,7 @@ type ForgetQuery struct {
 	UserID      string `json:"user_id,omitempty"`
 	AnonymousID string `json:"anonymous_id,omitempty"`
 	APIKey      string `json:"api_key,omitempty"` // of UserID and AnonymousID; "": any API key's
+	Account     string `json:"account,omitempty"` // likewise, of a customer's account of that API key; "": any, and none. An e-mail is one person's in all
 	DryRun      bool   `json:"dry_run,omitempty"` // nothing is erased, only counted
 }
 
@@ -25,13 +26,16 @@ func (q *ForgetQuery) ids() (ids []store.PersonID, err error) {
 	if email := strings.ToLower(strings.TrimSpace(q.Email)); email != "" {
 		ids = append(ids, store.PersonID{Kind: store.KindEmail, Value: email})
 	}
+	if q.Account != "" && (q.APIKey == "" || q.Email != "") {
+		return nil, ErrForgetAccount
+	}
 	for kind, value := range map[string]string{kindUser: q.UserID, kindAnonymous: q.AnonymousID} {
 		if len(value) > maxIDBytes {
 			return nil, fmt.Errorf("%s: ids have at most %d bytes", kind, maxIDBytes)
 		}
 		if value != "" {
-			ids = append(ids, store.PersonID{Kind: kind, APIKey: q.APIKey, Value: value})
-			if q.APIKey != "" { // in all accounts
+			ids = append(ids, store.PersonID{Kind: kind, APIKey: scope(q.APIKey, q.Account), Value: value})
+			if q.APIKey != "" && q.Account == "" { // in all accounts
 				ids = append(ids, store.PersonID{Kind: kind, APIKey: store.AnyAccount(q.APIKey), Value: value})
 			}
 		}
@@ -46,6 +50,8 @@ func (q *ForgetQuery) ids() (ids []store.PersonID, err error) {
 type Forgotten struct {
 	DryRun bool          `json:"dry_run"`
 	IDs    []ForgottenID `json:"ids"` // all that are known of the person
+	// Accounts are those of customers in which something was found, sorted.
+	Accounts []string `json:"accounts,omitempty"`
 
 	Waiting      int64 `json:"waiting"`       // entries of lanes, which are not delivered: skipped, for forgotten
 	Unsorted     int64 `json:"unsorted"`      // the same of events that waited to be sorted
@@ -86,6 +92,9 @@ type ForgottenFile struct {
 	Letters int64     `json:"letters"`
 }
 
+// ErrForgetAccount is for a query that names an account in which nothing can be told apart.
+var ErrForgetAccount = errors.New("account goes with api_key, and with user_id or anonymous_id alone: an e-mail is forgotten in all accounts")
+
 // ErrForgetQuery is for a query that names nobody.
 var ErrForgetQuery = errors.New("name the person by an e-mail, a user id or an anonymous id")
 
@@ -99,6 +108,13 @@ func (w *ForgetWait) Error() string { return "not all is erased yet: waiting for
 
 func (w *ForgetWait) Unwrap() error { return w.Err }
 
+// in notes in whose account something was found.
+func (f *Forgotten) in(account string) {
+	if at, found := slices.BinarySearch(f.Accounts, account); !found && account != "" {
+		f.Accounts = slices.Insert(f.Accounts, at, account)
+	}
+}
+
 // tell completes the answer.
 func (f *forgetting) tell(ctx context.Context) error {
 	r := f.result
@@ -107,6 +123,9 @@ func (f *forgetting) tell(ctx context.Context) error {
 		apiKey, account := id.Account()
 		if id.APIKey != store.AnyAccount(apiKey) {
 			r.IDs = append(r.IDs, ForgottenID{id.Kind, apiKey, account, id.Value})
+			if !slices.Contains(f.named, id) { // else somebody has asked for it
+				r.in(account)
+			}
 		}
 	}
 	slices.SortFunc(r.IDs, func(a, b ForgottenID) int {

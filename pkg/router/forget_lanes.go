@@ -93,6 +93,9 @@ func (f *forgetting) windows(ctx context.Context) error {
 		for _, a := range f.router.atWork() {
 			finished, left := a.letGoWindows(f.mine)
 			f.result.Waiting += int64(len(finished))
+			if len(finished) > 0 {
+				f.result.in(a.name)
+			}
 			for _, ref := range finished {
 				f.finished[ref] = true
 			}
@@ -260,6 +263,7 @@ func (f *forgetting) rewrite(ctx context.Context, lane store.Lane, blocks []stor
 				return nil
 			}
 			erased = append(erased, i)
+			f.result.in(e.Event.Account)
 			switch {
 			case f.finished[store.Ref{Block: b.ID, Index: i}]: // counted
 			case bitmap(b.Done).has(i):

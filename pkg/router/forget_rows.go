@@ -59,6 +59,7 @@ func (f *forgetting) letters(ctx context.Context) error {
 			return store.Keep
 		case f.letter(d):
 			f.result.DeadLetters++
+			f.result.in(d.Account)
 			return f.would(store.Erase)
 		}
 		if f.person.names(string(d.Event)) || f.person.names(string(d.Original)) {
@@ -86,6 +87,7 @@ func (f *forgetting) outcomes(ctx context.Context) error {
 		}
 		if f.person.isKey(scope(o.APIKey, o.Account), o.Person) {
 			f.result.Outcomes++
+			f.result.in(o.Account)
 			return f.would(store.Erase)
 		}
 		changed := false
