@@ -33,14 +33,16 @@ func newConnections(srv *service, cfg *config.Config, transport http.RoundTrippe
 	})
 }
 
-// usage is what destinations know of an account's hub.
-func (srv *service) usage(app, _, hub string) connections.Usage {
+// usage is what destinations know of an account's hub, and what its lanes met last.
+func (srv *service) usage(app, account, hub string) connections.Usage {
 	apps := srv.config().Apps
 	i := slices.IndexFunc(apps, func(a config.App) bool { return a.Name == app })
 	if i < 0 {
 		return connections.Usage{}
 	}
-	return connections.Usage{QuotaLeft: hubspot.QuotaLeft(srv.parts.shared, app, apps[i].BaseURL, "", hub)}
+	use := connections.Usage{QuotaLeft: hubspot.QuotaLeft(srv.parts.shared, app, apps[i].BaseURL, "", hub)}
+	use.LastError, use.ErrorAt = srv.router.Trouble(app, account, hub)
+	return use
 }
 
 // connectionMounts are the pages of connections: those for browsers and HubSpot, and the API for servers.

@@ -65,7 +65,9 @@ func (s *Service) shown(a *account) (Connection, bool) {
 	if s.opts.Usage != nil {
 		u := s.opts.Usage(row.App, row.Account, row.Hub)
 		c.QuotaLeft = u.QuotaLeft
-		c.LastError = cmp.Or(c.LastError, u.LastError)
+		if u.LastError != "" && !u.ErrorAt.Before(row.LastErrorAt) {
+			c.LastError, c.LastErrorAt = u.LastError, at(u.ErrorAt)
+		}
 	}
 	return c, true
 }

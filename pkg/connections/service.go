@@ -53,6 +53,7 @@ var (
 type Usage struct {
 	QuotaLeft map[string]int // calls that the account's hub allows for now, by policy
 	LastError string         // what its lanes met last
+	ErrorAt   time.Time      // when
 }
 
 // Options of a Service.

@@ -1,11 +1,13 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 )
 
@@ -62,5 +64,40 @@ func TestInventedAccounts(t *testing.T) {
 			}
 		}
 		g.want("who is connected", w.written("good-h1", "p@good"), "1 2 3")
+	})
+}
+
+// TestTrouble: of each account it is known what went wrong last, without words of its events, and of no other account's.
+func TestTrouble(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g, w := accountRig(t, nil)
+		defer g.stop()
+		w.mu.Lock()
+		w.answer = func(hub string) error {
+			switch hub {
+			case "scope-h1":
+				return destinations.Block(errors.New("403: the scope crm.objects.contacts.write is missing"), destinations.AccountScope, time.Time{})
+			case "rejected-h1":
+				return destinations.Reject(errors.New("400: ada@example.com is not an e-mail"))
+			case "away-h1":
+				return destinations.Unavailable(errors.New("503"))
+			}
+			return nil
+		}
+		w.mu.Unlock()
+		accounts := []string{"scope", "rejected", "away", "well"}
+		for _, account := range accounts {
+			w.connect(account, account+"-h1")
+			g.append(event.Event{Server: true, Account: account}, ofAccount(account, 1))
+		}
+		time.Sleep(2 * time.Minute)
+		for i, want := range []string{
+			"lane contacts of customers is blocked: 403: the scope crm.objects.contacts.write is missing", "an event for customers became a dead letter: rejected", "calls of lane contacts of customers fail: 503", "",
+		} {
+			words, at := g.router.Trouble("app", accounts[i], accounts[i]+"-h1")
+			if g.want(accounts[i], words, want); want != "" && (at.IsZero() || time.Since(at) > 3*time.Minute) {
+				t.Errorf("%s: at %s", accounts[i], at)
+			}
+		}
 	})
 }
