@@ -153,6 +153,9 @@ func (s *spec) request(t *testing.T, e *exchange, d *deployment) *http.Request {
 		t.Fatal(err)
 	}
 	req.Host, req.Header = "localhost:8001", header
+	if account := text(member(e.with, "token")); account != "" {
+		header.Set("Authorization", "Bearer "+d.token(t, account))
+	}
 	scheme := text(member(e.with, "scheme"))
 	if scheme == "" && len(e.op.schemes) > 0 {
 		scheme = e.op.schemes[0]

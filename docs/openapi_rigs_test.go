@@ -47,6 +47,41 @@ var rigConfigs = map[string]string{
 	// Without an admin token and files, and one whose configuration is changed.
 	"bare":    alone + "}\napi_keys:" + webKey + exampleDestination,
 	"another": alone + "}\napi_keys:" + webKey + exampleDestination,
+	// With an app, of which the examples have end users.
+	"apps": alone + ", encryption: {key: \"SEAL\"}}\napi_keys:" + webKey + `
+apps:
+  crm:
+    client_id: shop
+    client_secret: a-secret-of-the-app
+    redirect_url: http://localhost:8001/connect/crm/callback
+    scopes: [crm.objects.contacts.write]
+    base_url: http://HUB
+    tokens: {key_files: [public.pem]}
+    app_events:
+      Contact Created:
+        schema: {type: object, properties: {email: {type: string, format: email}}}
+        steps: [{to: contact, properties: {email: "{{.payload.email}}"}}]
+destinations:
+  customers: {type: hubspot, connection: crm, hubspot: {}}
+`,
+}
+
+// token is one that the team signs for an account.
+func (d *deployment) token(t *testing.T, account string) string {
+	t.Helper()
+	return d.command(t, "token", "--app", "crm", "--account", account, "--key", "private.pem")
+}
+
+// command runs the router with arguments where the deployment is, and returns what it says.
+func (d *deployment) command(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(binary(), args...)
+	cmd.Dir = d.dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("router %s: %v", args[0], err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // rigs are the routers of a test, each started when it is needed.
@@ -78,6 +113,10 @@ func (r *rigs) at(t *testing.T, name string) *deployment {
 		r.hub = d.start(r.test, exec.Command(binary(), "sandbox", "--addr", "127.0.0.1:0"), regexp.MustCompile(`at http://(\S+),`))
 	}
 	d.hub = r.hub
+	if name == "apps" {
+		d.command(t, "keys", "generate")
+		text = strings.ReplaceAll(text, "SEAL", d.command(t, "keygen"))
+	}
 	d.write(t, strings.ReplaceAll(text, "HUB", d.hub))
 	static := filepath.Join(d.dir, "static")
 	if err := os.Mkdir(static, 0o700); err != nil {

@@ -45,6 +45,7 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 		p.refuse(ctx, c, r)
 		return
 	}
+	res.Request = nil // it holds the body, and the answer may take long
 	p.pass(ctx, c, res, end)
 }
 
