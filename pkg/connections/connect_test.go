@@ -346,6 +346,7 @@ func TestReturnURL(t *testing.T) {
 		f("https://app.example.com//settings", false)
 		f("https://app.example.com/settings//evil", false)
 		f("https://app.example.com/settings#fragment", false)
+		f("https://app.example.com/settings#", false)
 		f("https://app.example.com/settings\r\nSet-Cookie: a=b", false)
 		f(" https://app.example.com/settings", false)
 		f("javascript:alert(1)", false)

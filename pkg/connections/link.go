@@ -79,11 +79,11 @@ func (s *Service) open(kind byte, appName, text string, v any) bool {
 // mayReturn says whether a browser may be sent to an address: below one of return_urls, or to the app's own pages of this router. An address that browsers and servers may
 // read in different ways is none.
 func (ap *app) mayReturn(text string) bool {
-	if len(text) > 2048 || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' }) {
+	if len(text) > 2048 || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '\\' || r == '#' }) {
 		return false
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.User != nil || u.Opaque != "" || u.Host == "" || u.Fragment != "" || !soundPath(u) {
+	if err != nil || u.User != nil || u.Opaque != "" || u.Host == "" || !soundPath(u) {
 		return false
 	}
 	return slices.ContainsFunc(append([]string{ap.home + "portal"}, ap.cfg.ReturnURLs...), func(allowed string) bool {
