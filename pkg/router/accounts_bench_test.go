@@ -30,6 +30,7 @@ import (
 type crowd struct {
 	mu      sync.Mutex
 	failing int
+	slow    atomic.Int64    // so many answer after 5 s
 	refused atomic.Bool     // all calls are
 	away    string          // an account that is not connected; "": none
 	latency []time.Duration // from receipt to answer, of accounts that never fail
@@ -90,6 +91,9 @@ func (c *crowd) Send(ctx context.Context, _ destinations.Permit, batch []destina
 			out[i].Err = err
 		}
 		return out
+	}
+	if n < int(c.slow.Load()) {
+		time.Sleep(5 * time.Second)
 	}
 	time.Sleep(20 * time.Millisecond)
 	now := time.Now()
@@ -211,6 +215,44 @@ func BenchmarkAccounts(b *testing.B) {
 		b.ReportMetric(float64(well.Microseconds())/1000, "p99-well-ms")
 		b.ReportMetric(float64(ill.Microseconds())/1000, "p99-with-50-failing-ms")
 		b.ReportMetric(float64(ill)/float64(well), "ratio")
+	}
+}
+
+// BenchmarkAccountsUneven has 1,000 accounts post 500 events a second for ten seconds: while all is well, while the hubs of 50 take 5 s for each answer, and while one account has just posted 200,000
+// events. It reports the 99th percentile of the latencies of the accounts from 50 on.
+func BenchmarkAccountsUneven(b *testing.B) {
+	const accounts = 1000
+	for range b.N {
+		g := newCrowdRig(b, true)
+		g.post(sequence(0, accounts)...)
+		g.await(accounts)
+		p99 := func() float64 {
+			g.crowd.mu.Lock()
+			g.crowd.latency = nil
+			g.crowd.mu.Unlock()
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for i := range 1000 {
+				<-tick.C
+				for j := range 5 {
+					g.post((i*5 + j) * 7 % accounts)
+				}
+			}
+			time.Sleep(200 * time.Millisecond)
+			g.crowd.mu.Lock()
+			defer g.crowd.mu.Unlock()
+			slices.Sort(g.crowd.latency)
+			return float64(g.crowd.latency[len(g.crowd.latency)*99/100].Microseconds()) / 1000
+		}
+		b.ReportMetric(p99(), "p99-well-ms")
+		g.crowd.slow.Store(50)
+		b.ReportMetric(p99(), "p99-with-50-slow-ms")
+		g.crowd.slow.Store(0)
+		for range 200 {
+			g.post(slices.Repeat([]int{7}, 1000)...)
+		}
+		b.ReportMetric(p99(), "p99-with-a-backlog-ms")
+		g.stop()
 	}
 }
 
