@@ -74,7 +74,7 @@ func (c *lettersListCmd) Run(ctx context.Context, s streams) error {
 		if n == 1 {
 			fmt.Fprintln(w, "ID\tTIME\tDESTINATION\tLANE\tREASON\tATTEMPTS\tEVENT\tEVENT ID\tPERSON\tREPLAY\tERROR")
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.At.UTC().Format(time.RFC3339), cell(d.Destination), cell(d.Lane), d.Reason,
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.At.UTC().Format(time.RFC3339), cell(ofAccount(d.Destination, d.Account)), cell(d.Lane), d.Reason,
 			d.Attempts, cell(d.EventType), cell(d.EventID), cell(d.Person), d.replayWord(), cell(d.Error))
 		return nil
 	})
@@ -96,6 +96,14 @@ func (d *shownLetter) replayWord() string {
 	default:
 		return "-"
 	}
+}
+
+// ofAccount is a destination, with the customer's account where it delivers to such.
+func ofAccount(destination, account string) string {
+	if account == "" {
+		return destination
+	}
+	return destination + " (" + account + ")"
 }
 
 type lettersShowCmd struct {
