@@ -168,7 +168,9 @@ func TestMigration(t *testing.T) {
 		dir := t.TempDir()
 		c := mustMake(t, dir, migrations[:version])
 		if err := c.script(`INSERT INTO state (id, position, next_block, hash_key) VALUES (1, 42, 7, x'000102030405060708090a0b0c0d0e0f');
-			INSERT INTO identities VALUES ('key', 'user_id', 'u1', 'a@b.co', 1, 1000);` + fmt.Sprintf(`PRAGMA user_version=%d`, version)); err != nil {
+			INSERT INTO identities (api_key, kind, value, email, server, seen) VALUES ('key', 'user_id', 'u1', 'a@b.co', 1, 1000);
+			INSERT INTO dead_letters (destination, hub, account, lane, log_offset, output, api_key, event_id, event_type, person, received, at, attempts, reason, error, crc)
+				VALUES ('crm', '1001', 'a1', 'contacts', 7, 0, 'key', 'e1', 'signup', 'u1', 1, 1, 1, 'rejected', 'no', 0);` + fmt.Sprintf(`PRAGMA user_version=%d`, version)); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.close(); err != nil {
@@ -183,6 +185,9 @@ func TestMigration(t *testing.T) {
 		}
 		if id, ok, err := s.Identity("key", "user_id", "u1"); !ok || id.Email != "a@b.co" || err != nil {
 			t.Errorf("version %d: identity %+v, %t, %v", version, id, ok, err)
+		}
+		if account, n, err := s.PushOutDeadLetters(t.Context(), "crm", 1); account != "a1" || n != 1 || err != nil {
+			t.Errorf("version %d: pushed out %d dead letters of account %q, %v; want the one of a1", version, n, account, err)
 		}
 		mustCommit(t, s, &Batch{KV: []KV{{Destination: "crm", Key: "a", Value: `1`}}})
 		throughReopen(t, dir, s, func(t *testing.T, s *Store) {

@@ -239,33 +239,6 @@ CREATE TRIGGER dead_letters_edited AFTER UPDATE OF event, original, error ON dea
 		WHERE destination = NEW.destination AND reason = NEW.reason;
 END;
 
--- The same by account. It tells whose letters go when the accounts of a destination have too many: see PushOutDeadLetters.
-CREATE TABLE dead_letter_accounts (
-	destination TEXT NOT NULL,
-	account     TEXT NOT NULL,
-	bytes       INTEGER NOT NULL,
-	PRIMARY KEY (destination, account)
-) WITHOUT ROWID;
-CREATE INDEX dead_letter_accounts_most ON dead_letter_accounts (destination, bytes);
-CREATE INDEX dead_letters_account ON dead_letters (destination, account);  -- in the order of ids
-INSERT INTO dead_letter_accounts SELECT destination, account, sum(coalesce(length(event), 0) + coalesce(length(original), 0) + length(CAST(error AS BLOB)))
-	FROM dead_letters GROUP BY destination, account;
-CREATE TRIGGER dead_letters_added_of AFTER INSERT ON dead_letters BEGIN
-	INSERT INTO dead_letter_accounts VALUES (NEW.destination, NEW.account,
-		coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0) + length(CAST(NEW.error AS BLOB)))
-		ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
-END;
-CREATE TRIGGER dead_letters_gone_of AFTER DELETE ON dead_letters BEGIN
-	UPDATE dead_letter_accounts SET bytes = bytes - coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0) - length(CAST(OLD.error AS BLOB))
-		WHERE destination = OLD.destination AND account = OLD.account;
-	DELETE FROM dead_letter_accounts WHERE destination = OLD.destination AND account = OLD.account AND bytes <= 0;
-END;
-CREATE TRIGGER dead_letters_edited_of AFTER UPDATE OF event, original, error ON dead_letters BEGIN
-	UPDATE dead_letter_accounts SET bytes = bytes + coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0) + length(CAST(NEW.error AS BLOB))
-		- coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0) - length(CAST(OLD.error AS BLOB))
-		WHERE destination = NEW.destination AND account = NEW.account;
-END;
-
 -- How long a call has gone without an answer, in milliseconds, without the time that its lane was blocked.
 ALTER TABLE calls ADD COLUMN age INTEGER NOT NULL DEFAULT 0;
 
@@ -305,11 +278,6 @@ ALTER TABLE kv ADD COLUMN sum INTEGER;
 ALTER TABLE holds ADD COLUMN sum INTEGER;
 ALTER TABLE cache ADD COLUMN sum INTEGER;
 ALTER TABLE dead_letters ADD COLUMN sum INTEGER;  -- of where it belongs; crc is that of its records
-
--- Whose entries of $kv are. Of the account that keeps most the oldest go when a destination keeps too much.
-ALTER TABLE kv ADD COLUMN account TEXT NOT NULL DEFAULT '';
-DROP INDEX kv_oldest;
-CREATE INDEX kv_oldest ON kv (destination, account, id, size);
 
 -- Persons who are forgotten, by keyed hashes of their ids. What the logs hold of them below these positions is not delivered. Rows of one person have the same at. They are deleted when
 -- nothing is left of the person; until then the id stands in them, for an id that only an event in the log told is known by nothing else after a crash.
@@ -364,6 +332,38 @@ CREATE TABLE connection_notices (
 	reason  TEXT NOT NULL,
 	at      INTEGER NOT NULL
 );
+`, `
+-- What dead_letter_use says, by account. It tells whose letters go when the accounts of a destination have too many: see PushOutDeadLetters.
+CREATE TABLE dead_letter_accounts (
+	destination TEXT NOT NULL,
+	account     TEXT NOT NULL,
+	bytes       INTEGER NOT NULL,
+	PRIMARY KEY (destination, account)
+) WITHOUT ROWID;
+CREATE INDEX dead_letter_accounts_most ON dead_letter_accounts (destination, bytes);
+CREATE INDEX dead_letters_account ON dead_letters (destination, account);  -- in the order of ids
+INSERT INTO dead_letter_accounts SELECT destination, account, sum(coalesce(length(event), 0) + coalesce(length(original), 0) + length(CAST(error AS BLOB)))
+	FROM dead_letters GROUP BY destination, account;
+CREATE TRIGGER dead_letters_added_of AFTER INSERT ON dead_letters BEGIN
+	INSERT INTO dead_letter_accounts VALUES (NEW.destination, NEW.account,
+		coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0) + length(CAST(NEW.error AS BLOB)))
+		ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER dead_letters_gone_of AFTER DELETE ON dead_letters BEGIN
+	UPDATE dead_letter_accounts SET bytes = bytes - coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0) - length(CAST(OLD.error AS BLOB))
+		WHERE destination = OLD.destination AND account = OLD.account;
+	DELETE FROM dead_letter_accounts WHERE destination = OLD.destination AND account = OLD.account AND bytes <= 0;
+END;
+CREATE TRIGGER dead_letters_edited_of AFTER UPDATE OF event, original, error ON dead_letters BEGIN
+	UPDATE dead_letter_accounts SET bytes = bytes + coalesce(length(NEW.event), 0) + coalesce(length(NEW.original), 0) + length(CAST(NEW.error AS BLOB))
+		- coalesce(length(OLD.event), 0) - coalesce(length(OLD.original), 0) - length(CAST(OLD.error AS BLOB))
+		WHERE destination = NEW.destination AND account = NEW.account;
+END;
+
+-- Whose entries of $kv are; those of before count as nobody's until they are written anew. Of the account that keeps most the oldest go when a destination keeps too much.
+ALTER TABLE kv ADD COLUMN account TEXT NOT NULL DEFAULT '';
+DROP INDEX kv_oldest;
+CREATE INDEX kv_oldest ON kv (destination, account, id, size);
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.
