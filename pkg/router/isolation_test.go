@@ -204,3 +204,55 @@ func TestLettersStayTheirAccounts(t *testing.T) {
 	f(store.Replay{}, nil, `"tenant":"a2"`)
 	f(store.Replay{}, thief{}, `"tenant":"a2"`)
 }
+
+// TestConnectionGoes: a destination loses its `connection`, and delivers to one account. What was for the accounts of customers never goes there: it is parked, and goes on when the `connection` is back.
+func TestConnectionGoes(t *testing.T) {
+	f := func(name string, restart bool) {
+		inBubble(t, func(t *testing.T) {
+			g, w := newRig(t, newRemote(), nil), newWorld()
+			plain := g.routes
+			with := tenant(t, w)
+			g.routes = func(*rig) []Route { return []Route{with} }
+			g.start()
+			defer func() { g.stop() }()
+			become := func(routes func(*rig) []Route) {
+				g.routes = routes
+				if restart {
+					g.stop()
+					g.start()
+					w.mu.Lock()
+					w.router = g.router
+					w.mu.Unlock()
+					return
+				}
+				g.reload(routes(g)...)
+			}
+			w.connect("a1", "a1-h1")
+			w.answer = func(string) error { return destinations.RetryAfter(errors.New("not now"), 2*time.Second) }
+			g.post(owned("a1", "e1", "user_identify", `"email":"p@a1","v":1`), owned("a2", "e2", "user_identify", `"email":"p@a2","v":2`))
+			time.Sleep(time.Second)
+
+			become(plain)
+			g.post(`{"id":"e3","event_type":"user_identify","user":{"email":"p@own","v":3}}`)
+			time.Sleep(5 * time.Minute)
+			g.want(name+": in the one account", g.writes("p@a1")+"|"+g.writes("p@a2")+"|"+g.writes("p@own"), "||3")
+			parked := 0
+			for _, s := range g.router.Status() {
+				if s.State == Parked {
+					parked += int(s.Entries)
+				}
+			}
+			if parked != 2 {
+				t.Errorf("%s: %d entries are parked, want 2: %+v", name, parked, g.router.Status())
+			}
+
+			w.answer = nil
+			become(func(*rig) []Route { return []Route{with} })
+			w.connect("a2", "a2-h1")
+			time.Sleep(5 * time.Minute)
+			g.want(name+": with the connection again", w.written("a1-h1", "p@a1")+"|"+w.written("a2-h1", "p@a2"), "1|2")
+		})
+	}
+	f("reload", false)
+	f("restart", true)
+}
