@@ -98,6 +98,7 @@ func (simulatedConnections) Token(context.Context, string, string) (config.Secre
 	return "simulated", nil
 }
 func (simulatedConnections) Refused(string, config.Secret) {}
+func (simulatedConnections) Scopes(string) []string        { return nil } // a new account's are not known
 func (simulatedConnections) Delivered(string)              {}
 
 // noConnections are those of a configuration that is only checked.
@@ -112,3 +113,4 @@ func (noConnections) Token(context.Context, string, string) (config.Secret, erro
 func (noConnections) Refused(string, config.Secret)       {}
 func (noConnections) Delivered(string)                    {}
 func (noConnections) Choices(string) destinations.Choices { return destinations.Choices{} }
+func (noConnections) Scopes(string) []string              { return nil }

@@ -324,6 +324,17 @@ func (c OfApp) Choices(account string) (chosen destinations.Choices) {
 	return c.s.Choices(c.app, account)
 }
 
+// Scopes are what the people of an account have granted, which the caller must not change; nil: not known.
+func (c OfApp) Scopes(account string) []string {
+	a := c.s.find(id{c.app, account})
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.row.Scopes
+}
+
 // Hub names the hub that an account is connected to, also while it has to connect anew. "": the account is not known.
 func (s *Service) Hub(app, account string) string {
 	a := s.find(id{app, account})

@@ -233,6 +233,8 @@ type Connections interface {
 	Delivered(account string)
 	// Choices are what the people of the account have chosen.
 	Choices(account string) Choices
+	// Scopes are what the people of the account have granted, which the caller must not change; nil: not known.
+	Scopes(account string) []string
 }
 
 // Choices are what is not to be sent to an account, because its people have switched it off. The maps are read-only, and nil where nothing is.

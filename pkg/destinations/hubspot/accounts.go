@@ -34,6 +34,7 @@ type Accounts struct {
 	env         destinations.Env
 	connections destinations.Connections
 	hubs        *hubs
+	tierNews    *tierNews
 
 	mu      sync.Mutex // guards the fields below
 	members map[memberName]*member
@@ -55,7 +56,10 @@ type member struct {
 func newAccounts(base *Destination, env destinations.Env) *Accounts {
 	known := destinations.Of(env.Shared, hubsKey(env.App, base.baseURL, base.eventsURL), newHubs)
 	usedHubsOf(env.Shared, env.App, base.baseURL).set(known, base.terms)
-	return &Accounts{base: base, env: env, connections: env.Connections, members: map[memberName]*member{}, hubs: known}
+	return &Accounts{
+		base: base, env: env, connections: env.Connections, members: map[memberName]*member{}, hubs: known,
+		tierNews: destinations.Of(env.Shared, "hubspot/tier|"+env.App+"|"+env.Name, func() *tierNews { return &tierNews{} }),
+	}
 }
 
 func hubsKey(app, baseURL, eventsURL string) string {
@@ -213,7 +217,7 @@ func (a *Accounts) destination(name memberName, state *account) *Destination {
 		hubID: name.hub, baseURL: base.baseURL, eventsURL: base.eventsURL, paths: base.paths, lateAfter: base.lateAfter, terms: base.terms, events: base.events,
 		contacts: base.contacts, rules: &rules,
 		log: base.log.With("hub", name.hub, "account", name.account), cache: base.cache, metrics: base.metrics, simulation: base.simulation,
-		connections: a.connections, of: name.account,
+		connections: a.connections, of: name.account, tierNews: a.tierNews,
 	}
 	d.account = state
 	d.client = newClient(a.env, d.account, "")

@@ -22,7 +22,9 @@ type customers struct {
 	mu    sync.Mutex     // guards the fields below while calls are under way
 	stale map[string]int // by account: how many tokens more HubSpot does not know
 	off   destinations.Choices
-	told  []string
+	// scopes are what is known of them by account.
+	scopes map[string][]string
+	told   []string
 }
 
 func (c *customers) Hub(account string) string { return strings.TrimPrefix(account, "a") }
@@ -53,6 +55,8 @@ func (c *customers) Delivered(account string) {
 }
 
 func (c *customers) Choices(string) destinations.Choices { return c.off }
+
+func (c *customers) Scopes(account string) []string { return c.scopes[account] }
 
 // byToken sends each call to the hub whose token it carries.
 type byToken map[string]http.RoundTripper
@@ -138,5 +142,63 @@ func TestAccounts(t *testing.T) {
 	s, _ = config.NewSettings("test.yaml", "destinations.crm.hubspot", []byte("access_token: x\nhub_id: 1\n"))
 	if _, err := New(s, env); err == nil || !strings.Contains(err.Error(), "access_token: must be absent") || !strings.Contains(err.Error(), "hub_id: must be absent") {
 		t.Errorf("with a token of its own: %v", err)
+	}
+}
+
+// TestAccountsWithoutCustomEvents: an account whose people have not granted the scopes costs no call and blocks nothing; that HubSpot refuses others is told once, and not for each account.
+func TestAccountsWithoutCustomEvents(t *testing.T) {
+	r := newRig(t, sandbox.Options{}, "")
+	boxes, transport := map[string]*sandbox.Sandbox{}, byToken{}
+	for _, hub := range []string{"1", "2", "3"} {
+		boxes[hub] = sandbox.New(sandbox.Options{HubID: hub, Token: "t" + hub, NoEnterprise: hub != "1"})
+		transport[hub] = boxes[hub].RoundTripper()
+	}
+	ofContacts := []string{scopeReadContacts, scopeWriteContacts, scopeReadSchema}
+	all := append(slices.Clone(ofContacts), scopeSendEvents, scopeDefinitions)
+	conns := &customers{stale: map[string]int{}, scopes: map[string][]string{"a1": ofContacts, "a2": all}}
+	env := r.env
+	env.App, env.Connections, env.Transport, env.Shared = "app", conns, transport, &destinations.Shared{}
+	settings, err := config.NewSettings("test.yaml", "destinations.crm.hubspot", []byte("events: {create: true}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second is after a reload
+		dest, err := New(settings, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := func(account, want string) {
+			t.Helper()
+			ev := serverEvent(`{"event_type":"signed up","user":{"email":"ann@b.co"}}`)
+			ev.Account = account
+			plans, err := dest.Plan(ev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := plans[slices.IndexFunc(plans, func(p destinations.Plan) bool { return p.Lane == laneEvents })]
+			p, err := dest.Acquire(t.Context(), account, laneEvents)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := dest.Send(t.Context(), p, []destinations.Entry{{Plan: plan, Event: ev, Attempt: 1}})[0]
+			got := outcomeOf(out.Err)
+			if reason, skipped := destinations.IsSkip(out.Err); skipped {
+				got = "skipped: " + reason
+			}
+			if got != want {
+				t.Errorf("a custom event of %s: %s (%v), want %s", account, got, out.Err, want)
+			}
+		}
+		f("a1", "skipped: no tier or scope")
+		f("a2", "lane") // granted, and lost since
+		f("a3", "lane") // what it granted is not known
+	}
+	if calls := boxes["1"].Calls(); len(calls) != 0 {
+		t.Errorf("calls to a hub without the scopes: %v", calls)
+	}
+	for text, want := range map[string]int{"level=ERROR": 0, "has not granted the scopes of custom events": 1, "refuses the custom events of an account": 1} {
+		if n := r.logs.count(text); n != want {
+			t.Errorf("the log has %q %d times, want %d", text, n, want)
+		}
 	}
 }

@@ -105,7 +105,7 @@ func (s *eventSend) delivered(all []*occurrence, a *answer, repeated bool) {
 		}
 	}
 	s.d.eventPoison.cleared(time.Now(), s.names(all))
-	if s.d.tier.set(false) {
+	if s.d.tier.set(false) && s.d.connections == nil { // of a customer's account the router says that its lane flows again
 		s.d.log.Info("HubSpot takes custom events again")
 	}
 }

@@ -42,6 +42,10 @@ type eventSend struct {
 
 func (d *Destination) sendEvents(ctx context.Context, ps *permits, batch []destinations.Entry, out []destinations.Outcome) {
 	s := &eventSend{d: d, permits: ps, batch: batch, out: out}
+	if d.grantLacksEvents() {
+		s.skipAll()
+		return
+	}
 	entries := s.identify(ctx)
 	if len(entries) == 0 {
 		return
@@ -101,7 +105,10 @@ func (s *eventSend) fail(entries []int, err error) {
 		return
 	}
 	hold := s.d.events.Hold
-	if s.d.tier.set(true) {
+	switch news := s.d.tier.set(true); {
+	case news && s.d.connections != nil:
+		s.d.tierNews.refused(s.d.log, hold, err)
+	case news:
 		s.d.log.Error("HubSpot refuses custom events: they need an Enterprise tier and the scopes analytics.behavioral_events.send and "+
 			"behavioral_events.event_definitions.read_write; contacts flow on, events wait", "hold", hold.String(), "error", err.Error())
 	}

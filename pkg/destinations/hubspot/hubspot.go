@@ -121,6 +121,8 @@ type Destination struct {
 	of          string
 
 	tier standing
+	// tierNews is of the destination of a customer's account, and told by one for all of them; nil: the account is the only one.
+	tierNews *tierNews
 	// simulation: the remote is a stand-in without lag, and details tell more.
 	simulation bool
 
