@@ -160,7 +160,7 @@ func TestConnectionsOfARouter(t *testing.T) {
 	if got := command("link", "--app", "crm", "--account", "a2"); !strings.HasPrefix(got, "http://localhost:8001/connect/crm/start?link=") {
 		t.Errorf("link: got %s", got)
 	}
-	for _, want := range []string{"ACCOUNT", "a1", "1001", "connected"} {
+	for _, want := range []string{"ACCOUNT", "a1", "1001", "hub-1001.example", "connected"} {
 		if got := command("list"); !strings.Contains(got, want) {
 			t.Errorf("list: got %s, want %s", got, want)
 		}

@@ -62,7 +62,7 @@ func (c *connectionsListCmd) Run(ctx context.Context, s streams) error {
 			return nil
 		}
 		if first && !c.JSON {
-			fmt.Fprintln(w, "APP\tACCOUNT\tHUB\tSTATUS\tSINCE\tLAST DELIVERY\tPROBLEM")
+			fmt.Fprintln(w, "APP\tACCOUNT\tHUB\tDOMAIN\tSTATUS\tSINCE\tLAST DELIVERY\tPROBLEM")
 		}
 		for i := range page.Connections {
 			if err := writeConnection(w, s, &page.Connections[i], c.JSON); err != nil {
@@ -93,7 +93,7 @@ func writeConnection(w *tabwriter.Writer, s streams, c *connections.Connection, 
 	if len(c.AlsoConnected) > 0 && problem == "" {
 		problem = "the hub is also connected by " + strings.Join(c.AlsoConnected, ", ")
 	}
-	_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(c.App), cell(c.Account), cell(c.Hub), c.Status, at(c.Since), at(c.LastDelivery), cell(cmp.Or(problem, "-")))
+	_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(c.App), cell(c.Account), cell(c.Hub), cell(cmp.Or(c.HubDomain, "-")), c.Status, at(c.Since), at(c.LastDelivery), cell(cmp.Or(problem, "-")))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package connections
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -131,7 +132,7 @@ func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) 
 	held := tokens{got.access, got.refresh, asked.Add(got.lifetime)}
 	now := s.opts.Now()
 	if wasHub != got.hub {
-		row.Since, row.LastDelivery = now, time.Time{}
+		row.Since, row.LastDelivery, row.HubDomain = now, time.Time{}, ""
 	}
 	changed := wasHub != got.hub || wasStatus != Connected
 	if changed {
@@ -139,6 +140,7 @@ func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) 
 	}
 	row.Hub, row.Status, row.Reason, row.Scopes, row.Granted, row.Expires = got.hub, string(Connected), "", got.scopes, now, held.Expires
 	row.LastError, row.LastErrorAt = "", time.Time{}
+	row.HubDomain = cmp.Or(got.domain, row.HubDomain)
 	c := &Change{App: ap.cfg.Name, Account: name, Hub: got.hub, WasHub: wasHub, Status: Connected, At: now}
 	var notices []store.ConnectionNotice
 	if changed {
@@ -176,6 +178,9 @@ func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) 
 	}
 	o := outcomeConnected
 	o.hub, o.account = got.hub, name
+	if row.HubDomain != "" {
+		o.hub = row.HubDomain + " (" + got.hub + ")"
+	}
 	return o
 }
 

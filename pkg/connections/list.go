@@ -17,6 +17,7 @@ type Connection struct {
 	App          string     `json:"app"`
 	Account      string     `json:"account"`
 	Hub          string     `json:"hub"`
+	HubDomain    string     `json:"hub_domain,omitempty"` // by which people know the hub; "": HubSpot did not say
 	Status       Status     `json:"status"`
 	Reason       string     `json:"reason,omitempty"` // why it is not connected
 	Scopes       []string   `json:"scopes"`
@@ -58,7 +59,7 @@ func (s *Service) shown(a *account) (Connection, bool) {
 		return &t
 	}
 	c := Connection{
-		App: row.App, Account: row.Account, Hub: row.Hub, Status: Status(row.Status), Reason: row.Reason, Scopes: append([]string{}, row.Scopes...),
+		App: row.App, Account: row.Account, Hub: row.Hub, HubDomain: row.HubDomain, Status: Status(row.Status), Reason: row.Reason, Scopes: append([]string{}, row.Scopes...),
 		Since: at(row.Since), Granted: at(row.Granted), Changed: at(row.Changed), LastDelivery: at(row.LastDelivery),
 		LastError: row.LastError, LastErrorAt: at(row.LastErrorAt), AlsoConnected: s.sharers(row.App, row.Hub, row.Account),
 	}

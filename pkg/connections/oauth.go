@@ -69,6 +69,7 @@ type grant struct {
 	access, refresh config.Secret
 	lifetime        time.Duration
 	hub             string   // "" where it was not said
+	domain          string   // by which people know the hub; "" where it was not said
 	scopes          []string // nil where they were not said
 }
 
@@ -78,6 +79,7 @@ type answerOfToken struct {
 	RefreshToken string          `json:"refresh_token"`
 	ExpiresIn    json.RawMessage `json:"expires_in"`
 	HubID        json.RawMessage `json:"hub_id"`
+	HubDomain    string          `json:"hub_domain"`
 	Scopes       []string        `json:"scopes"`
 	Scope        string          `json:"scope"`
 }
@@ -119,7 +121,8 @@ func (s *Service) token(ctx context.Context, ap *app, form url.Values) (*grant, 
 		return nil, errors.New("hubspot's answer has no access token, or one that fits in no header")
 	}
 	g := &grant{
-		access: config.Secret(a.AccessToken), refresh: config.Secret(a.RefreshToken), lifetime: lifetime(a.ExpiresIn), hub: hubName(unquoted(a.HubID)), scopes: a.Scopes,
+		access: config.Secret(a.AccessToken), refresh: config.Secret(a.RefreshToken), lifetime: lifetime(a.ExpiresIn), hub: hubName(unquoted(a.HubID)), domain: hubDomain(a.HubDomain),
+		scopes: a.Scopes,
 	}
 	if g.scopes == nil && a.Scope != "" {
 		g.scopes = strings.Fields(a.Scope)
@@ -141,13 +144,38 @@ func hubName(text string) string {
 	return ""
 }
 
-// describe asks what an access token is good for, where the answer that brought it did not say.
-func (s *Service) describe(ctx context.Context, ap *app, g *grant) error {
-	if g.hub != "" && g.scopes != nil {
-		return nil
+// domain is what people know a hub by: at most 253 letters, digits, dots and hyphens.
+var domain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+
+// hubDomain is a hub's domain as text; "" for what is none.
+func hubDomain(text string) string {
+	if domain.MatchString(text) {
+		return text
 	}
+	return ""
+}
+
+// domainTime is how long the call may take by which nothing but the hub's domain is learned: somebody waits in a browser.
+const domainTime = 5 * time.Second
+
+// describe asks what an access token is good for, where the answer that brought it did not say. A hub whose domain is not said has none.
+func (s *Service) describe(ctx context.Context, ap *app, g *grant) error {
+	if g.hub == "" || g.scopes == nil {
+		return s.introspect(ctx, ap, g)
+	}
+	if g.domain == "" {
+		ctx, cancel := context.WithTimeout(ctx, domainTime)
+		defer cancel()
+		if err := s.introspect(ctx, ap, g); err != nil {
+			s.opts.Logger.Info("HubSpot does not say by which domain people know a hub: lists show its number alone", "app", ap.cfg.Name, "hub", g.hub, "error", err.Error())
+		}
+	}
+	return nil
+}
+
+// introspect asks about an access token, and fills in what is not known of the grant.
+func (s *Service) introspect(ctx context.Context, ap *app, g *grant) (err error) {
 	var data []byte
-	var err error
 	if ap.cfg.APIVersion == "v1" {
 		data, err = s.call(ctx, http.MethodGet, ap.cfg.BaseURL+"/oauth/v1/access-tokens/"+url.PathEscape(string(g.access)), nil)
 	} else {
@@ -162,8 +190,12 @@ func (s *Service) describe(ctx context.Context, ap *app, g *grant) error {
 	if err != nil {
 		return err
 	}
+	hub := hubName(unquoted(a.HubID))
 	if g.hub == "" {
-		g.hub = hubName(unquoted(a.HubID))
+		g.hub = hub
+	}
+	if g.hub == hub { // and not of another one
+		g.domain = hubDomain(a.HubDomain)
 	}
 	if g.scopes == nil {
 		g.scopes = a.Scopes

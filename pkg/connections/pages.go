@@ -15,7 +15,7 @@ type outcome struct {
 	status int
 	detail string // what the page adds, in no language: scopes
 
-	hub, account string // which ones are connected; "" for every other outcome
+	hub, account string // which ones are connected, as people know them; "" for every other outcome
 }
 
 // Outcomes. Words of a language stand in texts.

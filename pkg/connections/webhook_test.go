@@ -184,7 +184,8 @@ func FuzzReturnURL(f *testing.F) {
 
 // FuzzAnswers gives HubSpot's answers about tokens in any form.
 func FuzzAnswers(f *testing.F) {
-	f.Add([]byte(`{"access_token":"a","refresh_token":"r","expires_in":1800,"hub_id":1001,"scopes":["oauth"]}`))
+	f.Add([]byte(`{"access_token":"a","refresh_token":"r","expires_in":1800,"hub_id":1001,"hub_domain":"acme.com","scopes":["oauth"]}`))
+	f.Add([]byte(`{"hub_id":1001,"hub_domain":"<script>\u202e acme.com"}`))
 	f.Add([]byte(`{"access_token":1,"expires_in":"-1e999","hub_id":"1001","scopes":"a b"}`))
 	f.Add([]byte(`27700000000`)) // seconds that do not fit into a time.Duration
 	f.Add([]byte(`{"status":"BAD_REFRESH_TOKEN","error":"invalid_grant","correlationId":"0-0-0-0-0"}`))
@@ -195,6 +196,9 @@ func FuzzAnswers(f *testing.F) {
 		}
 		if hub := hubName(unquoted(a.HubID)); hub != "" && !digits.MatchString(hub) {
 			t.Errorf("%q: hub %q", data, hub)
+		}
+		if d := hubDomain(a.HubDomain); len(d) > 253 || strings.ContainsFunc(d, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune(`<>&"'()/`, c) }) {
+			t.Errorf("%q: domain %q", data, d)
 		}
 		if err != nil && len(data) > 40 && strings.Contains(err.Error(), string(data)) {
 			t.Errorf("the error quotes the answer: %v", err)

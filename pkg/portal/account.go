@@ -28,6 +28,7 @@ type standing struct {
 	Status       string     `json:"status"` // connected, reconnect_needed, not_connected
 	Reason       string     `json:"reason,omitempty"`
 	Hub          string     `json:"hub"`
+	HubDomain    string     `json:"hub_domain,omitempty"` // by which people know the hub
 	Since        *time.Time `json:"since"`
 	LastDelivery *time.Time `json:"last_delivery"`
 	Options      []choice   `json:"options"`
@@ -92,7 +93,7 @@ func (p *Portal) tell(w http.ResponseWriter, r *http.Request, cfg config.App, ac
 func (p *Portal) standing(cfg config.App, account, language string) standing {
 	s := standing{App: cfg.Name, Account: account, Status: notConnected, Options: []choice{}, AppEvents: []choice{}}
 	if c, ok := p.opts.Connections.Get(cfg.Name, account); ok {
-		s.Status, s.Hub, s.Since, s.LastDelivery = string(c.Status), c.Hub, c.Since, c.LastDelivery
+		s.Status, s.Hub, s.HubDomain, s.Since, s.LastDelivery = string(c.Status), c.Hub, c.HubDomain, c.Since, c.LastDelivery
 		switch {
 		case c.Status != connections.ReconnectNeeded:
 		case c.Reason == connections.ReasonUninstalled:

@@ -115,20 +115,23 @@ async function attempt(what) {
 const locale = navigator.languages.find((l) => l.split("-")[0] === language) ?? language;
 const date = (text) => new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "short" }).format(new Date(text));
 
+// named is a hub as people know it.
+const named = ({ hub, hub_domain }) => (hub_domain ? `${hub_domain} (${hub})` : hub);
+
 // show puts what is known on the page, and says to the page that this one belongs to what is new.
 function show(next) {
   const before = known;
   known = next;
   const on = known.status === "connected";
   const broken = known.status === "reconnect_needed";
-  $("status").textContent = on ? say(words.Connected, known.hub) : broken ? words.Broken : words.NotConnected;
+  $("status").textContent = on ? say(words.Connected, named(known)) : broken ? words.Broken : words.NotConnected;
   $("status").dataset.state = known.status;
   // Nothing else on a page of its own tells people that a link to it is somebody else's.
   $("whose").textContent = say(words.Whose, known.account);
   $("whose").hidden = !!(host && hostOrigin);
   $("reason").textContent = known.reason === "uninstalled" ? words.Uninstalled : words.Refused;
   $("reason").hidden = !broken;
-  const facts = [...(broken ? [[words.Hub, known.hub]] : []), [words.Since, known.since && date(known.since)], [words.LastDelivery, known.last_delivery ? date(known.last_delivery) : words.Never]];
+  const facts = [...(broken ? [[words.Hub, named(known)]] : []), [words.Since, known.since && date(known.since)], [words.LastDelivery, known.last_delivery ? date(known.last_delivery) : words.Never]];
   $("facts").replaceChildren(...(on || broken ? facts : []).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
   $("invitation").hidden = broken;
   $("connect").textContent = broken ? words.Reconnect : words.Connect;

@@ -121,6 +121,9 @@ func (r *rig) connect(account, hub string) {
 		r.t.Fatal(err)
 	}
 	end := r.ask("GET "+strings.TrimPrefix(back, "https://events.example.com"), "", "", "Cookie", start.Result().Cookies()[0].String())
+	if want := "hub-" + hub + ".example (" + hub + ")"; !strings.Contains(end.Body.String(), want) {
+		r.t.Errorf("the page at the end: %s, want %s on it", end.Body, want)
+	}
 	if end.Code != http.StatusOK || !strings.Contains(end.Body.String(), `data-app="crm" data-outcome="connected"`) || !strings.Contains(end.Body.String(), `src="../done.js"`) {
 		r.t.Fatalf("the page at the end: %d %s", end.Code, end.Body)
 	}

@@ -18,6 +18,7 @@ var ErrUnsealed = errors.New("there is no key to encrypt it with: set server.enc
 type Connection struct {
 	App, Account string // which one; they are what it is found by
 	Hub          string // the remote account
+	HubDomain    string // by which people know it; "": not known
 	Status       string
 	Reason       string   // why it is not connected
 	Scopes       []string // that were granted
@@ -59,12 +60,12 @@ func connectingName(id []byte) seal.Name {
 func (s *Store) Connections() (all []Connection, err error) {
 	var damaged []error
 	err = s.read(func(c *conn) error {
-		return c.query(`SELECT app, account, hub, status, reason, scopes, since, granted, changed, expires, last_delivery, last_error, last_error_at, sealed
+		return c.query(`SELECT app, account, hub, status, reason, scopes, since, granted, changed, expires, last_delivery, last_error, last_error_at, sealed, hub_domain
 			FROM connections ORDER BY app, account`, func(row []driver.Value) error {
 			cn := Connection{
 				App: toString(row[0]), Account: toString(row[1]), Hub: toString(row[2]), Status: toString(row[3]), Reason: toString(row[4]), Scopes: strings.Fields(toString(row[5])),
 				Since: toTime(row[6]), Granted: toTime(row[7]), Changed: toTime(row[8]), Expires: toTime(row[9]), LastDelivery: toTime(row[10]),
-				LastError: toString(row[11]), LastErrorAt: toTime(row[12]),
+				LastError: toString(row[11]), LastErrorAt: toTime(row[12]), HubDomain: toString(row[14]),
 			}
 			texts, err := c.openTexts(row[13], connectionName(cn.App, cn.Account, cn.Hub), 2)
 			if err != nil {
@@ -86,13 +87,13 @@ func (s *Store) PutConnection(ctx context.Context, cn *Connection, notices ...Co
 		if !c.box.Seals() {
 			return ErrUnsealed
 		}
-		err := c.exec(`INSERT INTO connections (app, account, hub, status, reason, scopes, since, granted, changed, expires, last_delivery, last_error, last_error_at, sealed)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		err := c.exec(`INSERT INTO connections (app, account, hub, status, reason, scopes, since, granted, changed, expires, last_delivery, last_error, last_error_at, sealed, hub_domain)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (app, account) DO UPDATE SET hub = excluded.hub, status = excluded.status, reason = excluded.reason, scopes = excluded.scopes, since = excluded.since,
 			granted = excluded.granted, changed = excluded.changed, expires = excluded.expires, last_delivery = excluded.last_delivery, last_error = excluded.last_error,
-			last_error_at = excluded.last_error_at, sealed = excluded.sealed`,
+			last_error_at = excluded.last_error_at, sealed = excluded.sealed, hub_domain = excluded.hub_domain`,
 			cn.App, cn.Account, cn.Hub, cn.Status, cn.Reason, strings.Join(cn.Scopes, " "), cn.Since, cn.Granted, cn.Changed, cn.Expires, cn.LastDelivery,
-			cut(cn.LastError, 500), cn.LastErrorAt, c.sealTexts(connectionName(cn.App, cn.Account, cn.Hub), cn.Choices, cn.Tokens))
+			cut(cn.LastError, 500), cn.LastErrorAt, c.sealTexts(connectionName(cn.App, cn.Account, cn.Hub), cn.Choices, cn.Tokens), cn.HubDomain)
 		if err != nil {
 			return err
 		}

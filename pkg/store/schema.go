@@ -364,6 +364,9 @@ END;
 ALTER TABLE kv ADD COLUMN account TEXT NOT NULL DEFAULT '';
 DROP INDEX kv_oldest;
 CREATE INDEX kv_oldest ON kv (destination, account, id, size);
+
+-- By which people know a hub; '' where the remote did not say.
+ALTER TABLE connections ADD COLUMN hub_domain TEXT NOT NULL DEFAULT '';
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.
