@@ -125,7 +125,7 @@ func TestConnectionsOfARouter(t *testing.T) {
 	if end.StatusCode != 200 || !strings.Contains(string(text), "HubSpot is connected") || end.Header.Get("X-Frame-Options") != "DENY" {
 		t.Errorf("callback: got %s %s", end.Status, text)
 	}
-	if _, list := ask(t, "GET", r.url+"/api/v1/connections?app=crm", "", "X-Auth-Token", "s2s.app"); !strings.Contains(list, `"hub":"1001","status":"connected"`) {
+	if _, list := ask(t, "GET", r.url+"/api/v1/connections?app=crm", "", "X-Auth-Token", "s2s.app"); !strings.Contains(list, `"hub":"1001","hub_domain":"hub-1001.example","status":"connected"`) {
 		t.Errorf("list: got %s", list)
 	}
 
