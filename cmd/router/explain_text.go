@@ -231,6 +231,9 @@ func (t *teller) waiting(o *router.Output, attempts string) {
 	if w.NextAttempt != nil && (w.LaneNextTry == nil || !w.LaneNextTry.Equal(*w.NextAttempt)) {
 		t.item("next attempt", at(*w.NextAttempt))
 	}
+	if w.GivesUp != nil {
+		t.item("until", at(*w.GivesUp)+", then it is a dead letter, unless the account connects before (unknown_account_ttl)")
+	}
 	t.item("last error", line(w.LastError))
 	if w.LaneState != "" && w.LaneState != router.Flowing {
 		text := string(w.LaneState)

@@ -77,9 +77,13 @@ func writeLane(w io.Writer, l *router.LaneStatus) {
 	if l.Entries > 0 {
 		oldest = seconds(l.OldestSeconds)
 	}
+	why := l.Reason
+	if l.GivesUp != nil {
+		why += "; the oldest entry waits until " + at(l.GivesUp) + " (unknown_account_ttl)"
+	}
 	n := l.Name
 	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", cell(n.Destination), cell(n.Hub), cell(n.Account), cell(n.Lane), cell(string(l.State)), l.Entries,
-		oldest, at(l.Since), at(l.NextTry), cell(l.Reason))
+		oldest, at(l.Since), at(l.NextTry), cell(why))
 }
 
 func waiting(n int64, oldest float64) string {

@@ -117,6 +117,8 @@ type Waiting struct {
 	LaneReason  string     `json:"lane_reason,omitempty"`
 	LaneSince   *time.Time `json:"lane_since,omitempty"`
 	LaneNextTry *time.Time `json:"lane_next_try,omitempty"`
+	// GivesUp is when it becomes a dead letter, unless its account connects before; nil: that is connected, or it waits as long as it takes.
+	GivesUp *time.Time `json:"gives_up,omitempty"`
 }
 
 // How much is told unless more is asked for.

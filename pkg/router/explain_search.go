@@ -127,7 +127,7 @@ func (x *explainer) searchLanes(ctx context.Context) error {
 		x.notMore(stored.Name.Destination+", lane "+stored.Name.Lane, w.matched+s.matched, len(w.found)+len(s.found))
 		for i := range s.found {
 			if state, ok := states[stored.Name]; ok {
-				s.found[i].output.Waiting.take(state)
+				s.found[i].output.Waiting.take(state, s.found[i].receipt.Received)
 			}
 		}
 		for i := range w.found {
@@ -135,7 +135,7 @@ func (x *explainer) searchLanes(ctx context.Context) error {
 			if waiting.LastError, err = x.lastError(ctx, w.refs[i]); err != nil {
 				return err
 			}
-			waiting.take(states[stored.Name])
+			waiting.take(states[stored.Name], w.found[i].receipt.Received)
 		}
 		x.waiting = append(append(x.waiting, w.found...), s.found...)
 	}
@@ -144,8 +144,12 @@ func (x *explainer) searchLanes(ctx context.Context) error {
 
 const whyBlocked = "its lane is blocked"
 
-// take adds the state of the lane.
-func (w *Waiting) take(s LaneStatus) {
+// take adds the state of the lane, of an entry that was received at a time.
+func (w *Waiting) take(s LaneStatus, received time.Time) {
+	if s.GivesUp != nil {
+		until := received.UTC().Add(s.unknownTTL)
+		w.GivesUp = &until
+	}
 	w.LaneState, w.LaneReason, w.LaneSince, w.LaneNextTry = s.State, s.Reason, s.Since, s.NextTry
 	switch {
 	case w.Why == whyBlocked && s.NextTry != nil:

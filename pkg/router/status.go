@@ -35,8 +35,12 @@ type LaneStatus struct {
 	Reason        string         `json:"reason,omitempty"`
 	Since         *time.Time     `json:"since,omitempty"`
 	NextTry       *time.Time     `json:"next_try,omitempty"`
+	// GivesUp is when its oldest entry becomes a dead letter, unless its account connects before; nil: its account is connected, or it waits as long as it takes.
+	GivesUp *time.Time `json:"gives_up,omitempty"`
 	// OldCalls are calls of its account that began before a reload changed the destination, and are under way.
 	OldCalls int `json:"old_calls,omitempty"`
+
+	unknownTTL time.Duration // with GivesUp: how long each of its entries waits
 }
 
 // Status returns the lanes that the store knows, in the order of their creation.
@@ -56,7 +60,7 @@ func (r *Router) Status() []LaneStatus {
 	for _, stored := range r.store.Lanes() {
 		s := newLaneStatus(stored, Parked, now)
 		if i := t.index(s.Name.Destination); i >= 0 {
-			s.rest(t.routes[i])
+			s.rest(t.routes[i], stored.Oldest)
 		}
 		key := accountName{s.Name.Destination, s.Name.Hub, s.Name.Account}
 		if s.OldCalls = old[key]; s.OldCalls > 0 {
@@ -87,19 +91,33 @@ func (r *Router) Status() []LaneStatus {
 	return all
 }
 
-// rest is the state of a lane that no account has in hand.
-func (s *LaneStatus) rest(route *Route) {
+// rest is the state of a lane that no account has in hand, and whose oldest entry was received at a time.
+func (s *LaneStatus) rest(route *Route, oldest time.Time) {
 	switch {
 	case isUnsorted(s.Name):
 		s.State = Flowing
 	case waitsForHub(s.Name, route):
 		if s.State = Flowing; s.Entries > 0 && route.Destination.Hub(s.Name.Account) == "" {
 			s.State, s.Reason = Blocked, "the account "+s.Name.Account+" is not connected"
+			s.waitsSince(oldest, route.UnknownTTL)
 		}
 	case route.Connection != "" && route.Destination.Hub(s.Name.Account) == s.Name.Hub, route.Connection != "" && s.Entries == 0:
 		s.State = Flowing // it has nothing to do
 	case route.Connection != "":
 		s.Reason = "the account " + s.Name.Account + " is not connected to this hub any more"
+	}
+}
+
+// waitsSince notes since when a lane waits for its account to connect, and for how long.
+func (s *LaneStatus) waitsSince(oldest time.Time, ttl time.Duration) {
+	if oldest.IsZero() {
+		return
+	}
+	since := oldest.UTC()
+	s.Since = &since
+	if ttl > 0 {
+		until := since.Add(ttl)
+		s.GivesUp, s.unknownTTL = &until, ttl
 	}
 }
 

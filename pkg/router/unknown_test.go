@@ -45,9 +45,22 @@ func TestUnknownAccount(t *testing.T) {
 		time.Sleep(50 * time.Minute)
 		g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 2))
 		time.Sleep(time.Second)
+		oldest := time.Now().Add(-50*time.Minute - time.Second)
 		for _, s := range g.router.Status() {
+			if s.Since == nil || !s.Since.Equal(oldest) || s.GivesUp == nil || !s.GivesUp.Equal(oldest.Add(time.Hour)) {
+				t.Errorf("since %v, until %v, want %v and an hour more", s.Since, s.GivesUp, oldest)
+			}
 			if s.State != Blocked || s.Reason != "the account a1 is not connected" || s.Entries != 2 {
 				t.Errorf("while it waits: %+v", s)
+			}
+		}
+		x, err := g.router.Explain(t.Context(), ExplainQuery{Person: "p@a1"})
+		if err != nil || len(x.Receipts) != 2 {
+			t.Fatalf("got %d receipts, %v, want both", len(x.Receipts), err)
+		}
+		for _, r := range x.Receipts {
+			if w := r.Outputs[0].Waiting; w == nil || w.GivesUp == nil || !w.GivesUp.Equal(r.Received.Add(time.Hour)) || w.LaneSince == nil {
+				t.Errorf("an event of %v: %+v, want that it waits for an hour", r.Received, w)
 			}
 		}
 		time.Sleep(11 * time.Minute) // an hour for the first, not for the second
