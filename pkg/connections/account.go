@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -222,21 +221,14 @@ func (s *Service) Chosen(appName, account string) Chosen {
 }
 
 // Choose notes what the people of an account have chosen; what more does not name stays as it was. On return that is on disk and holds for calls that begin from now on.
-// Errors: ErrNoApp, ErrNotConnected, ErrNoOption.
+// Errors: ErrNoApp, ErrNotConnected, an *OptionError.
 func (s *Service) Choose(ctx context.Context, appName, account string, more Chosen) error {
 	ap := s.app(appName)
 	if ap == nil {
 		return ErrNoApp
 	}
-	for name := range more.Options {
-		if !slices.ContainsFunc(ap.cfg.Portal.Options, func(o config.PortalOption) bool { return o.Name == name }) {
-			return ErrNoOption
-		}
-	}
-	for name := range more.AppEvents {
-		if !ap.hasEvent(name) {
-			return ErrNoOption
-		}
+	if err := ap.check(more); err != nil {
+		return err
 	}
 	a := s.find(id{appName, account})
 	if a == nil {
@@ -264,10 +256,6 @@ func (s *Service) Choose(ctx context.Context, appName, account string, more Chos
 	defer a.mu.Unlock()
 	a.row.Choices, a.chosen, a.choices = row.Choices, chosen, ap.choices(chosen)
 	return nil
-}
-
-func (ap *app) hasEvent(name string) bool {
-	return slices.ContainsFunc(ap.cfg.AppEvents.Members(), func(m config.Member) bool { return m.Key == name })
 }
 
 func (c Chosen) merged(more Chosen) Chosen {

@@ -187,7 +187,7 @@ func refuse(w http.ResponseWriter, err error) {
 	case errors.Is(err, connections.ErrAccount), errors.Is(err, connections.ErrReturnURL):
 		answerJSON(w, http.StatusBadRequest, problem{"The link is not made", err.Error()})
 	case errors.Is(err, connections.ErrNoOption):
-		answerJSON(w, http.StatusBadRequest, problem{"No such option", "the app has no option, or no app event, of that name"})
+		answerJSON(w, http.StatusBadRequest, problem{"No such option", err.Error()}) // an OptionError
 	default:
 		w.Header().Set("Retry-After", "10")
 		answerJSON(w, http.StatusServiceUnavailable, problem{"It can not be done now", "try again later"})
