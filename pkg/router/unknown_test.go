@@ -173,3 +173,37 @@ func newCanceled() (context.Context, context.CancelFunc) {
 	cancel()
 	return ctx, cancel
 }
+
+// TestParkedAccounts: what accounts have left behind in other hubs is counted where it holds events, for an alert, until somebody drops it.
+func TestParkedAccounts(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		g, w := accountRig(t, nil)
+		defer g.stop()
+		f := func(when string, want int) {
+			t.Helper()
+			_, sums := g.router.Summary("")
+			if len(sums) != 1 || sums[0].States[Parked] != want {
+				t.Errorf("%s: got %+v, want %d parked lanes with events", when, sums, want)
+			}
+		}
+		for _, account := range []string{"a1", "a2"} {
+			w.connect(account, account+"-h1")
+		}
+		g.append(event.Event{Server: true, Account: "a2"}, ofAccount("a2", 1))
+		time.Sleep(time.Minute)
+		w.mu.Lock()
+		w.next = []string{"block"}
+		w.mu.Unlock()
+		g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 1))
+		time.Sleep(time.Second)
+		w.connect("a2", "a2-h2") // nothing waits for it
+		f("before", 0)
+		w.connect("a1", "a1-h2")
+		time.Sleep(time.Minute)
+		f("with another hub", 1)
+		if done, err := g.router.Unpark(t.Context(), ParkedQuery{Destination: "customers", Account: "a1"}); err != nil || done.Entries != 1 {
+			t.Fatalf("dropped: %+v, %v", done, err)
+		}
+		f("dropped", 0)
+	})
+}
