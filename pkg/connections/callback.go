@@ -170,6 +170,7 @@ func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) 
 	default:
 		log.Info("an account has connected anew")
 	}
+	s.doubtOthers(ap, a, got)
 	if others := s.sharers(ap.cfg.Name, got.hub, name); len(others) > 0 {
 		log.Warn("other accounts are connected to the same hub: their events meet in one HubSpot account", "accounts", strings.Join(others, ", "))
 	}
@@ -182,6 +183,22 @@ func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) 
 		o.hub = row.HubDomain + " (" + got.hub + ")"
 	}
 	return o
+}
+
+// doubtOthers refreshes the tokens of the other accounts of a hub that have another refresh token than the one that was just granted: HubSpot has one for an app in a hub, and so theirs may
+// be of before the app was uninstalled. They do not get the new one: who has uninstalled the app and connects one account has not let another customer in again.
+func (s *Service) doubtOthers(ap *app, from *account, got *grant) {
+	now := s.opts.Now()
+	for _, a := range s.ofHub(ap.cfg.Name, got.hub) {
+		if a == from {
+			continue
+		}
+		a.mu.Lock()
+		if a.tokens.Refresh != "" && a.tokens.Refresh != got.refresh && a.flight == nil && !now.Before(a.retryAt) {
+			s.beginLocked(a, ap)
+		}
+		a.mu.Unlock()
+	}
 }
 
 // sharers are the other accounts of a hub.
