@@ -417,6 +417,6 @@ func (a *aside) tooOld(route *Route, u *unsorted) func(*entry, time.Time) bool {
 	}
 	full := limits.MaxBytes > 0 && u.state(a.r.store).Bytes >= limits.MaxBytes
 	return func(e *entry, now time.Time) bool {
-		return full || limits.MaxAge > 0 && now.Sub(e.Event.Received) >= limits.MaxAge
+		return full || limits.MaxAge > 0 && e.replayed == nil && now.Sub(e.Event.Received) >= limits.MaxAge
 	}
 }

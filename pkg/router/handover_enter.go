@@ -20,6 +20,9 @@ type handed struct {
 // newBlock begins a block with ev's, in a buffer of an earlier one if there is one left.
 func (h *handover) newBlock(lane store.LaneID, ev *event.Event) *handed {
 	block := &handed{Block: store.Block{Lane: lane, Oldest: ev.Received}}
+	if h.replay != nil {
+		block.Oldest = h.now // lanes.max_age has given some of these up: they are not to come back at once
+	}
 	if n := len(h.buffers); n > 0 {
 		block.Data, h.buffers = h.buffers[n-1][:0], h.buffers[:n-1]
 	}
@@ -40,7 +43,7 @@ func (h *handover) append(b *handed, rec log.Record, d *Decision, p *destination
 	b.original, b.replay = original, h.replay
 	b.Data, h.scratch = appendEntry(b.Data, o, p, d.Event, h.scratch)
 	b.Entries++
-	if d.Event.Received.Before(b.Oldest) {
+	if h.replay == nil && d.Event.Received.Before(b.Oldest) {
 		b.Oldest = d.Event.Received
 	}
 }
@@ -98,7 +101,7 @@ func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinati
 		return fmt.Errorf("%d further identities, at most %d are kept", len(p.Also), maxAlso)
 	}
 	st := l.stream(ev.Class)
-	if p.Key != "" && l.spec.MarksKeys && !h.makeKnown(a, p, st.bulk) && (h.replay == nil || h.replay.lane == "") {
+	if p.Key != "" && l.spec.MarksKeys && !h.makeKnown(a, p, st.bulk) && (h.replay == nil || h.replay.lane != p.Lane) {
 		return nil // of a replay that entry was made before, and is the one that failed
 	}
 	block := h.lanes[st]

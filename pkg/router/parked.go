@@ -87,8 +87,8 @@ func (r *Router) parkedLanes(q ParkedQuery) (found []store.Lane) {
 
 // unparkSome does a step. No reload puts a lane in force meanwhile.
 func (r *Router) unparkSome(ctx context.Context, q ParkedQuery) (n int64, more bool, err error) {
-	r.routing.Lock()
-	defer r.routing.Unlock()
+	r.routing <- struct{}{}
+	defer func() { <-r.routing }()
 	for _, l := range r.parkedLanes(q) {
 		target, err := r.target(q, l.Name)
 		if err != nil {
@@ -147,6 +147,7 @@ func (r *Router) buryBlocks(ctx context.Context, l store.Lane, blocks []store.St
 			if bitmap(progress.Done).has(j) {
 				continue
 			}
+			e.ref = store.Ref{Block: b.ID, Index: j}
 			d := letter(e)
 			if d == nil {
 				continue

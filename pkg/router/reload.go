@@ -164,8 +164,8 @@ func (r *Router) nextRead(ctx context.Context, h *handover) (context.Context, er
 
 // reroute puts routes in force. What is in the hands of the former ones ends by itself: see account.run and left.
 func (r *Router) reroute(h *handover, routes []Route) error {
-	r.routing.Lock()
-	defer r.routing.Unlock()
+	r.routing <- struct{}{}
+	defer func() { <-r.routing }()
 	old := r.table.Load()
 	r.mu.Lock()
 	t := r.nextTableLocked(old, routes)

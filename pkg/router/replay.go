@@ -137,7 +137,7 @@ func (h *handover) fromOriginal(i int, rec log.Record, ev *event.Event) (problem
 		}
 		chosen = chosen[d.Index : d.Index+1]
 		h.replay.partial = true
-		if problem := h.onlyLane(&chosen[0]); problem != "" {
+		if problem := h.onlyLane(route, &chosen[0]); problem != "" {
 			return problem
 		}
 	}
@@ -209,27 +209,30 @@ func (h *handover) asItWas(i int, rec log.Record, ev *event.Event) (problem stri
 	out := Decision{Index: d.Index, Event: ev, changed: d.Original != nil, outputs: d.Outputs}
 	route.plan(&out)
 	h.replay.partial = true
-	if problem := h.onlyLane(&out); problem != "" {
+	if problem := h.onlyLane(route, &out); problem != "" {
 		return problem
 	}
 	h.settleAgain(i, rec, ev, []Decision{out})
 	return ""
 }
 
-// onlyLane leaves of an output's plans those for the lane in which the letter failed; of another account only where there is none for its own.
-func (h *handover) onlyLane(out *Decision) (problem string) {
+// onlyLane leaves of an output's plans those for the lane in which the letter failed; of another account only where there is none for its own. A hub to which nothing of it went before
+// may have to be told of the contact first.
+func (h *handover) onlyLane(route *Route, out *Decision) (problem string) {
 	d := h.replay.source
 	if d.Lane == "" || out.Status != "" {
 		return ""
 	}
 	h.replay.lane = d.Lane
-	out.Plans = slices.DeleteFunc(out.Plans, func(p destinations.Plan) bool { return p.Lane != d.Lane })
+	if !slices.ContainsFunc(out.Plans, func(p destinations.Plan) bool { return p.Lane == d.Lane }) {
+		return fmt.Sprintf("the destination makes nothing of the event for lane %s now. Replay it with --all to send what it makes", d.Lane)
+	}
+	out.Plans = slices.DeleteFunc(out.Plans, func(p destinations.Plan) bool {
+		return p.Lane != d.Lane && !(p.IfNew && h.hubOf(route, p.Account) != d.Hub)
+	})
 	own := func(p destinations.Plan) bool { return p.Account == d.Account }
 	if slices.ContainsFunc(out.Plans, own) {
 		out.Plans = slices.DeleteFunc(out.Plans, func(p destinations.Plan) bool { return !own(p) })
-	}
-	if len(out.Plans) == 0 {
-		return fmt.Sprintf("the destination makes nothing of the event for lane %s now. Replay it with --all to send what it makes", d.Lane)
 	}
 	return ""
 }

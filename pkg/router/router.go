@@ -107,7 +107,7 @@ type Router struct {
 
 	rerouted chan struct{} // capacity 1: refusals are to be worked out anew
 
-	routing sync.Mutex // held while routes are put in force, and while something is done to lanes that none feeds; before mu
+	routing chan struct{} // capacity 1: taken while routes are put in force, and while something is done to lanes that none feeds; before mu
 
 	mu         sync.Mutex // guards the fields below; nothing waits or writes with it held
 	accounts   map[accountName]*account
@@ -145,7 +145,7 @@ func New(o Options) (*Router, error) {
 		live: newIntake("live", o.Log, o.Store.Position(), deathMark{path: o.MarkFile}),
 		made: time.Now(), store: o.Store, logger: o.Logger, grace: o.Grace, windowEntries: windowEntries, readBytes: readBytes, windowsBytes: windowsBytes,
 		accounts: map[accountName]*account{}, worked: map[accountName]*atomic.Int64{}, retiring: map[accountName]*account{}, leaving: map[string]*aside{}, scriptings: map[string]*scripting{},
-		waiting: map[accountName]bool{}, waitingFor: map[string]int{}, joining: map[accountName]bool{}, changed: map[change]bool{}, gates: map[string]*gate{}, joinTurn: make(chan struct{}, 1),
+		waiting: map[accountName]bool{}, waitingFor: map[string]int{}, joining: map[accountName]bool{}, changed: map[change]bool{}, gates: map[string]*gate{}, joinTurn: make(chan struct{}, 1), routing: make(chan struct{}, 1),
 		rerouted: make(chan struct{}, 1), pushedTold: map[string]time.Time{}, forgetTurn: make(chan struct{}, 1), watcher: o.Watcher, redact: o.Redact, enricher: o.Enricher,
 	}
 	if o.BulkLog != nil {

@@ -11,7 +11,7 @@ import (
 // surrender is what a lane is to let go of: its oldest entries.
 type surrender struct {
 	most   int
-	before time.Time // only those received before; zero: any
+	before time.Time // only those that came before, see entry.cameBefore; zero: any
 	err    error     // their outcome
 	reason string    // of dead letters
 }
@@ -47,7 +47,7 @@ func (s *stream) letGoLocked() *result {
 		if len(oldest) >= give.most {
 			break
 		}
-		if !e.busy && (give.before.IsZero() || e.Event.Received.Before(give.before)) {
+		if !e.busy && (give.before.IsZero() || e.cameBefore(give.before, s.window[0].ref.Block)) {
 			e.busy = true
 			oldest = append(oldest, e)
 		}
@@ -68,6 +68,15 @@ func (s *stream) letGoLocked() *result {
 		res.outcomes[i].Err = give.err
 	}
 	return res
+}
+
+// cameBefore says whether an entry has been in its lane since before a time, at which the lane's first block has. A dead letter came when it was sent again, not when its event was received: its block
+// alone tells that, so that it goes when that is the first one.
+func (e *entry) cameBefore(t time.Time, first store.BlockID) bool {
+	if e.replayed != nil {
+		return e.ref.Block == first
+	}
+	return e.Event.Received.Before(t)
 }
 
 // over says whether a lane is at one of its limits.

@@ -48,8 +48,8 @@ func (r *Router) giveUpWaiting(ctx context.Context, stored store.Lane, route *Ro
 	if give.before.IsZero() || !stored.Oldest.Before(give.before) || r.lettersFull(route.Name, 0) {
 		return nil
 	}
-	r.routing.Lock()
-	defer r.routing.Unlock()
+	r.routing <- struct{}{}
+	defer func() { <-r.routing }()
 	r.joinTurn <- struct{}{} // nothing moves meanwhile
 	defer func() { <-r.joinTurn }()
 	after := store.BlockID(0)
@@ -58,7 +58,7 @@ func (r *Router) giveUpWaiting(ctx context.Context, stored store.Lane, route *Ro
 		return fmt.Errorf("read lane %s of %s: %w", stored.Name.Lane, stored.Name.Destination, err)
 	}
 	_, err = r.buryBlocks(ctx, stored, blocks, func(e *entry) *store.DeadLetter {
-		if give.most--; give.most < 0 || !e.Event.Received.Before(give.before) {
+		if give.most--; give.most < 0 || !e.cameBefore(give.before, blocks[0].ID) {
 			return nil
 		}
 		return unloadedLetter(stored.Name, e, give.reason, give.err, now)

@@ -3,9 +3,11 @@ package router
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/event"
 	"eventrouter/pkg/store"
 )
 
@@ -25,6 +27,8 @@ type witness struct {
 	settled  map[string]time.Time // writes that were applied or rejected, by event id, when first
 	final    map[string]bool      // "lane id" of entries that were answered
 	rejected map[string]bool      // "lane id"
+	refused  map[string]bool      // likewise, before a replay
+	replayed []store.DeadLetter   // as they were
 	running  map[string]bool      // "lane identity"
 	early    []earlyEvent
 	back     []goneBack
@@ -65,7 +69,7 @@ func newWitness(strict bool) *witness {
 	return &witness{
 		strict: strict, posts: map[string]post{}, writes: map[string][]string{}, newest: map[string]int{}, state: map[string]contact{},
 		settled: map[string]time.Time{},
-		final:   map[string]bool{}, rejected: map[string]bool{}, running: map[string]bool{},
+		final:   map[string]bool{}, rejected: map[string]bool{}, refused: map[string]bool{}, running: map[string]bool{},
 	}
 }
 
@@ -85,6 +89,32 @@ func (w *witness) posted(id string, identities []string, write, bulk bool, at ti
 	}
 }
 
+// replays is called before a dead letter is sent again. It counts as when it came, and what it writes is left out where later values are remembered.
+func (w *witness) replays(d store.DeadLetter) {
+	name := d.Lane + " " + d.EventID
+	delete(w.final, name)
+	w.refused[name] = w.refused[name] || w.rejected[name]
+	delete(w.rejected, name)
+	w.replayed = append(w.replayed, d)
+}
+
+// wasReplayed says whether a write or an event was a dead letter that was sent again.
+func (w *witness) wasReplayed(id string) bool {
+	return slices.ContainsFunc(w.replayed, func(d store.DeadLetter) bool { return d.EventID == id })
+}
+
+// mayComeAgain says whether a contact is made, with nothing written: for an event that is sent again to a hub to which nothing of it went before.
+func (w *witness) mayComeAgain(lane, id, eventType string) bool {
+	return lane == "contacts" && eventType != "user_identify" && w.wasReplayed(id)
+}
+
+// ofOneEvent says whether two are outputs of the same event.
+func ofOneEvent(a, b string) bool {
+	a, _, _ = strings.Cut(a, "_")
+	b, _, _ = strings.Cut(b, "_")
+	return a == b
+}
+
 // sent is called when a call begins.
 func (w *witness) sent(lane string, batch []destinations.Entry) {
 	if w == nil {
@@ -92,7 +122,7 @@ func (w *witness) sent(lane string, batch []destinations.Entry) {
 	}
 	owner := map[string]string{}
 	for _, e := range batch {
-		if w.final[lane+" "+e.Event.ID] {
+		if w.final[lane+" "+e.Event.ID] && !w.mayComeAgain(lane, e.Event.ID, e.Event.Type()) {
 			w.faultf("%s %s is sent again after its answer", lane, e.Event.ID)
 		}
 		for _, identity := range identities(e.Plan) {
@@ -124,7 +154,7 @@ func (w *witness) applied(lane string, entries []destinations.Entry) {
 	for _, e := range entries {
 		id := e.Event.ID
 		p := w.posts[id]
-		if !p.bulk {
+		if e.Event.Class == event.Live {
 			for _, identity := range identities(e.Plan) {
 				last[identity] = max(last[identity], p.number)
 			}
@@ -166,10 +196,11 @@ func (w *witness) arrived(e destinations.Entry) {
 	if !w.strict {
 		return
 	}
+	live := e.Event.Class == event.Live
 	for _, identity := range identities(e.Plan) {
 		for _, id := range w.writes[identity] {
 			write, ev := w.posts[id], w.posts[e.Event.ID]
-			if write.number < ev.number && w.settled[id].IsZero() && (ev.bulk || !write.bulk) {
+			if write.number < ev.number && w.settled[id].IsZero() && (!live || !write.bulk) {
 				w.early = append(w.early, earlyEvent{e.Event.ID, id, time.Now()})
 			}
 		}
@@ -210,10 +241,11 @@ func (w *witness) ended(lane string, batch []destinations.Entry) {
 
 // verdict returns what was wrong, knowing the dead letters of the remote's destination.
 func (w *witness) verdict(dead []store.DeadLetter) []string {
+	ever := append(slices.Clone(dead), w.replayed...)
 	for _, early := range w.early {
-		if !slices.ContainsFunc(dead, func(d store.DeadLetter) bool {
-			write, event := w.posts[d.EventID], w.posts[early.event]
-			first := write.number <= event.number || event.bulk && !write.bulk // what is live is sorted first, though posted later
+		if !slices.ContainsFunc(ever, func(d store.DeadLetter) bool {
+			write, ev := w.posts[d.EventID], w.posts[early.event]
+			first := write.number <= ev.number || ev.bulk && !write.bulk // what is live is sorted first, though posted later
 			ofWrite := early.write == "" && first || d.EventID == early.write
 			return d.Lane == "contacts" && ofWrite && !d.At.After(early.at)
 		}) {
@@ -221,13 +253,21 @@ func (w *witness) verdict(dead []store.DeadLetter) []string {
 		}
 	}
 	for _, back := range w.back {
-		if !w.posts[back.to].bulk || !slices.ContainsFunc(dead, func(d store.DeadLetter) bool { return d.Lane == "contacts" && d.EventID == back.from }) {
+		again := w.wasReplayed(back.to)
+		if again && ofOneEvent(back.from, back.to) {
+			continue // which count at the same time
+		}
+		if !w.posts[back.to].bulk && !again || !slices.ContainsFunc(ever, func(d store.DeadLetter) bool { return d.Lane == "contacts" && d.EventID == back.from }) {
 			w.faultf("%s goes from the value of %s back to that of %s", back.what, back.from, back.to)
 		}
 	}
 	for _, d := range dead {
 		name := d.Lane + " " + d.EventID
-		if d.Reason == "rejected" != w.rejected[name] {
+		if w.mayComeAgain(d.Lane, d.EventID, d.EventType) {
+			delete(w.rejected, name)
+			continue
+		}
+		if d.Reason == "rejected" && !w.rejected[name] && !w.refused[name] || d.Reason != "rejected" && w.rejected[name] {
 			w.faultf("dead letter %s for reason %s, was rejected: %v", name, d.Reason, w.rejected[name])
 		}
 		delete(w.rejected, name)

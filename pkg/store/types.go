@@ -27,7 +27,7 @@ type Lane struct {
 	Name    LaneName
 	Entries int64     // not finished
 	Bytes   int64     // on disk, of blocks that are not finished
-	Oldest  time.Time // receipt of the oldest entry of the oldest unfinished block; zero when empty
+	Oldest  time.Time // receipt of the oldest entry of the oldest unfinished block, or when that was replayed; zero when empty
 }
 
 // Block holds the entries of one lane that one hand-over made, in order.
