@@ -54,7 +54,7 @@ type torture struct {
 	g         *rig
 	victims   map[string]*victim // by destination, or account
 	texts     []posted
-	recovers  bool // all dead letters are replayed in the end
+	recovers  bool             // all dead letters are replayed in the end
 	away      string           // the destination that is not there
 	current   map[string]Route // in force, or last so
 	surrender bool             // lanes give up their oldest
