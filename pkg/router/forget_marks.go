@@ -27,12 +27,19 @@ func (f *forgetting) mark(ctx context.Context) (err error) {
 		f.router.forgetting = f
 		f.router.mu.Unlock()
 		f.telling.Store(true)
+		select { // a batch that was told of nobody may still be on its way to the disk
+		case <-f.router.betweenBatches(func() error { return nil }):
+		case <-ctx.Done():
+			return &ForgetWait{"the sorter", ctx.Err()}
+		}
 		ids, err := f.store.ExpandPerson(ctx, f.named, mostForgotten)
 		if err != nil {
 			return err
 		}
 		f.person.learn(ids)
-		f.readAgain.Store(f.readAgain.Load() || len(f.person.all()) > known)
+		if len(f.person.all()) > known { // else it stays what the sorter has told
+			f.readAgain.Store(true)
+		}
 	}
 	mark := func() error {
 		f.telling.Store(false)
