@@ -110,7 +110,7 @@ func TestUsage(t *testing.T) {
 	f("missing port", exitUsage, "demo", "--addr", "nonsense")
 	f("invalid port", exitUsage, "sandbox", "--addr", "127.0.0.1:99999")
 	f("--reason must be one of", exitUsage, "deadletters", "list", "--reason", "nonsense")
-	f("no router has run there yet", exitOK, "deadletters", "list", "--config", write(t, jitsuFile+"\nserver: {data_dir: /does/not/exist}\n"))
+	f("no router has run there yet", exitOK, "deadletters", "list", "--config", write(t, jitsuFile+"\nserver: {port: 0, data_dir: /does/not/exist}\n"))
 }
 
 // TestOccupied: what a start says that finds the port or the directory taken.

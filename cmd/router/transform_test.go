@@ -80,7 +80,7 @@ func TestTransformsDeliver(t *testing.T) {
 		v.stop()
 
 		config := filepath.Join(v.dir, "router.yaml")
-		text := fmt.Sprintf("server: {data_dir: %s}\napi_keys: [{id: app, server_secret: s2s.app}]\ndestinations: {crm: {type: hubspot, hubspot: {access_token: t, hub_id: \"1\"}}}\n", v.dir)
+		text := fmt.Sprintf("server: {port: 0, data_dir: %s}\napi_keys: [{id: app, server_secret: s2s.app}]\ndestinations: {crm: {type: hubspot, hubspot: {access_token: t, hub_id: \"1\"}}}\n", v.dir)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

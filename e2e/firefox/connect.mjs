@@ -49,7 +49,7 @@ async function framed(seen) {
   await is(frame, "#status", "Not connected to HubSpot");
   await is(frame, "#connect", "Connect HubSpot");
   await consent(await opened(() => frame.click("#connect")), "1001", "Connect app");
-  await is(frame, "#status", "Connected to HubSpot account 1001");
+  await is(frame, "#status", "Connected to HubSpot account hub-1001.example (1001)");
   seen.focus = await frame.evaluate(() => document.activeElement.id);
   await frame.click("input[type=checkbox]");
   await is(frame, "#saved", "Saved");
@@ -72,7 +72,7 @@ async function inWindow(seen) {
   await consent(await opened(() => portal.click("#connect")), "1002", "Cancel");
   await is(portal, "#trouble", "nicht erlaubt");
   await consent(await opened(() => portal.click("#connect")), "1002", "Connect app");
-  await is(portal, "#status", "Verbunden mit dem HubSpot-Konto 1002");
+  await is(portal, "#status", "Verbunden mit dem HubSpot-Konto hub-1002.example (1002)");
   await press(portal, "#close").catch(() => {}); // it may end with the window
   await until("end of the window", async () => !(await browser.pages()).includes(portal));
   seen.changes = await changes(page);

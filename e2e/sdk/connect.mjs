@@ -66,7 +66,7 @@ const scenes = {
     const [window] = await Promise.all([context.waitForEvent("page"), page.keyboard.press("Enter")]);
     await is(frame, "Waiting");
     await consent(window, "1001");
-    await is(frame, "Connected to HubSpot account 1001");
+    await is(frame, "Connected to HubSpot account hub-1001.example (1001)");
     if (!window.isClosed()) await window.waitForEvent("close");
     seen.focus = await focused(frame);
     seen.facts = await frame.locator("dt").allTextContents();
@@ -111,7 +111,7 @@ const scenes = {
     seen.denial = await status(portal).textContent();
     [window] = await Promise.all([context.waitForEvent("page"), portal.getByRole("button", { name: "HubSpot verbinden" }).click()]);
     await consent(window, "1002");
-    await is(portal, "Verbunden mit dem HubSpot-Konto 1002");
+    await is(portal, "Verbunden mit dem HubSpot-Konto hub-1002.example (1002)");
     seen.labels = await portal.locator("label").allTextContents();
     seen.axe = await accessible(portal);
     await portal.getByRole("button", { name: "Trennen" }).click();
@@ -168,7 +168,7 @@ const scenes = {
     seen.denied = page.url();
     await page.getByRole("button", { name: "Connect HubSpot" }).click();
     await consent(page, "1003");
-    await is(page, "Connected to HubSpot account 1003");
+    await is(page, "Connected to HubSpot account hub-1003.example (1003)");
     seen.back = page.url();
     seen.stash = await page.evaluate(() => sessionStorage.length + localStorage.length + document.cookie.length);
     seen.said = said;
@@ -185,7 +185,7 @@ const scenes = {
     await frame.getByRole("button", { name: "Connect HubSpot" }).click();
     const [window] = await Promise.all([context.waitForEvent("page"), frame.getByRole("link", { name: "Open HubSpot in a new tab" }).click()]);
     await consent(window, "1003");
-    await is(frame, "Connected to HubSpot account 1003");
+    await is(frame, "Connected to HubSpot account hub-1003.example (1003)");
     return { tab: await window.getByRole("heading").textContent(), said };
   },
 
@@ -198,7 +198,7 @@ const scenes = {
     const frame = await embedded(page);
     const [window] = await Promise.all([context.waitForEvent("page"), frame.getByRole("button", { name: "Connect HubSpot" }).click()]);
     await consent(window, "1003");
-    await is(frame, "Connected to HubSpot account 1003");
+    await is(frame, "Connected to HubSpot account hub-1003.example (1003)");
     return { opener: await window.evaluate(() => String(window.opener)) };
   },
 

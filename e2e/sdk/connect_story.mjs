@@ -24,7 +24,7 @@ async function connect(page, hub, button) {
   const [window] = await Promise.all([page.context().waitForEvent("page"), portal(page).getByRole("button", { name: button, exact: true }).click()]);
   await window.getByLabel("HubSpot account").selectOption(hub);
   await window.getByRole("button", { name: "Connect app" }).click();
-  await is(page, `Connected to HubSpot account ${hub}`);
+  await is(page, `Connected to HubSpot account hub-${hub}.example (${hub})`);
 }
 
 const post = (page, what) => page.evaluate((email) => router.event({ app: "crm", token, name: "Contact Created", payload: { email, first_name: "Ada", phone: "+49 1" } }),
