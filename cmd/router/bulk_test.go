@@ -183,10 +183,7 @@ func postLive(tb testing.TB, srv *service, hub *farHub, name string, n int, d ti
 // TestLiveEventsDuringAnImport: a fresh event's call leaves within two seconds, at the quota of a real account, and the import has the rest of it.
 // In the end the live values stand, and the import's where it was alone.
 func TestLiveEventsDuringAnImport(t *testing.T) {
-	n := 60_000
-	if testing.Short() {
-		n = 30_000
-	}
+	const n = 30_000
 	dir, err := os.MkdirTemp("/dev/shm", "router-test-")
 	if err != nil {
 		dir = t.TempDir()
@@ -216,7 +213,7 @@ func TestLiveEventsDuringAnImport(t *testing.T) {
 		for !srv.router.Idle() {
 			time.Sleep(time.Second)
 		}
-		for i, want := range map[int]string{0: "old", n / 2: "old", n - 3: "new", n - 1 - 2: "new"} {
+		for i, want := range map[int]string{0: "old", n / 2: "old", n - 3: "new"} {
 			c, ok := hub.box.Contact(fmt.Sprintf("p%d@example.com", i))
 			if !ok || c.Properties["jobtitle"] != want || c.Properties["lastname"] != "Lovelace" {
 				t.Errorf("p%d is %+v, want %s", i, c, want)

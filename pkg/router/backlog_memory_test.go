@@ -16,7 +16,7 @@ import (
 
 // TestBacklogsTakeLittleMemory: accounts with much to deliver, whose hubs refuse all calls, do not answer, or answer slowly, do not keep it in memory. In the end all of it is delivered, in order.
 func TestBacklogsTakeLittleMemory(t *testing.T) {
-	const accounts, rounds, perRound = 30, 10, 10
+	const accounts, rounds, perRound = 15, 10, 10
 	payload := strings.Repeat("x", 10_000) // 1 MB of each account
 	f := func(name string, answer error, most int64) {
 		inBubble(t, func(t *testing.T) {

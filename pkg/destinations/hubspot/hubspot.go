@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -359,6 +360,11 @@ func (d *Destination) refresh(ctx context.Context) <-chan struct{} {
 	}
 	go func() {
 		defer close(done)
+		defer func() {
+			if p := recover(); p != nil { // no entry is at fault, so none is to pay for it
+				d.log.Error("what is known of the account is not refreshed, and stays in use: a fault of the router", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			}
+		}()
 		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 		defer cancel()
 		ps := &permits{d: d}

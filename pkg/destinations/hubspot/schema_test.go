@@ -68,6 +68,31 @@ func TestNewPropertiesAreFound(t *testing.T) {
 	})
 }
 
+// TestRefreshThatPanics: what is loaded beside the calls costs no entry and no process, whatever it does.
+func TestRefreshThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{}, "")
+		panics := false
+		r.env.Transport = script(func(req *http.Request) (*http.Response, error) {
+			if panics && req.Method == http.MethodGet {
+				panic("a list that nobody has thought of")
+			}
+			return r.box.RoundTripper().RoundTrip(req)
+		})
+		r.restart()
+		mustDeliver(t, r.run(people(1)...))
+		panics = true
+		time.Sleep(schemaFresh)
+		mustDeliver(t, r.run(identify(`{"email":"a@b.co","city":"x"}`)))
+		panics = false
+		time.Sleep(schemaAgain)
+		mustDeliver(t, r.run(identify(`{"email":"a@b.co","city":"y"}`)))
+		if got := r.properties("a@b.co")["city"]; got != "y" {
+			t.Errorf("city is %q, want y", got)
+		}
+	})
+}
+
 func TestADeletedPropertyDoesNotCauseAStormOfLoads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, sandbox.Options{}, "")
