@@ -244,6 +244,7 @@ func TestConnectPage(t *testing.T) {
 
 	f("stranger.frame", "0")
 	f("stranger.said", "true")
+	f("stranger.hint", "true")
 	f("stranger.tokens", "0")
 	f("cookies.framed", "0")
 	f("cookies.own", "1")

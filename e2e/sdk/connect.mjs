@@ -207,11 +207,13 @@ const scenes = {
     const { context, said } = await person();
     const page = await context.newPage();
     await page.goto(`${other}/?account=a1`);
+    const hint = page.waitForEvent("console", (m) => m.text().includes("in portal.parents?"));
     await page.getByRole("button").click();
     const frame = await (await page.waitForSelector("dialog iframe")).contentFrame();
     await frame.waitForURL(/chrome-error/);
     seen.frame = await frame.locator("#main").count();
     seen.said = said.filter((text) => text.includes("frame-ancestors")).length > 0;
+    seen.hint = (await hint).text().includes(new URL(other).origin);
     await page.goto(`${other}/?account=a1&mode=popup`);
     const [portal] = await Promise.all([context.waitForEvent("page"), page.getByRole("button").click()]);
     await portal.getByRole("alert").filter({ hasText: "open" }).waitFor();

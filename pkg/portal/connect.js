@@ -2,15 +2,15 @@
   const home = new URL(".", document.currentScript.src);
   const fresh = async (token) => (typeof token == "function" ? token() : token);
 
-  // connect shows the connect page.
   function connect({ app, token, onChange, mode, lang }) {
     const url = new URL(app + "/portal", home);
     url.hash = "origin=" + encodeURIComponent(origin);
     if (lang) url.searchParams.set("lang", lang);
-    let page, dialog, timer;
+    let page, dialog, timer, heard;
 
     async function hear({ source, origin, data }) {
       if (source != page || origin != home.origin || data?.router != app) return;
+      heard = 1;
       if (data.type == "token") {
         let text = "";
         try {
@@ -36,16 +36,20 @@
       page = open(url, "_blank", "popup,width=520,height=720");
       if (page) timer = setInterval(() => page.closed && close(), 500);
     }
-    if (!page) { // or it is blocked
+    if (!page) {
       dialog = document.createElement("dialog");
       const frame = document.createElement("iframe");
       dialog.style.cssText = "border:0;padding:0;overflow:hidden;border-radius:8px;width:min(34rem,100%);height:min(44rem,100%)";
       frame.style.cssText = "border:0;display:block;width:100%;height:100%";
       dialog.ariaLabel = frame.title = "HubSpot";
       frame.src = url;
-      frame.onload = () => (frame.blur(), frame.focus()); // it got the focus before its page was there
+      frame.onload = () => {
+        frame.blur(); // it got the focus too early
+        frame.focus();
+        setTimeout(() => heard || console.error("connect.js: no answer: is", origin, "in portal.parents?"), 5e3);
+      };
       dialog.append(frame);
-      dialog.onclose = close; // by the key Escape
+      dialog.onclose = close;
       document.body.append(dialog);
       dialog.showModal();
       page = frame.contentWindow;
@@ -53,7 +57,6 @@
     return { close };
   }
 
-  // event posts an event of the app.
   async function event({ app, token, name, payload }) {
     const post = async () => fetch(new URL(`../api/v1/apps/${app}/events`, home), {
       method: "POST",
