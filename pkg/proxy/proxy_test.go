@@ -400,29 +400,39 @@ func TestAuditLine(t *testing.T) {
 }
 
 func TestCallsAtOnceAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := newRig(t, contactPresets)
-		r.box.Hub("1001").Inject(sandbox.Fault{Endpoint: "contacts", Delay: 10 * time.Second})
-		answers := make(chan answer, 2*mostOfAccount)
-		for range mostOfAccount {
-			go func() { answers <- r.as("a1", "GET", contactsPath, "") }()
-		}
-		synctest.Wait()
-		if a := r.as("a1", "GET", contactsPath, ""); a.status != 429 || a.header["Retry-After"] != "1" {
-			t.Errorf("one more call of the account: got %d %s, want 429", a.status, a.body)
-		}
-		if a := r.as("a2", "GET", contactsPath, ""); a.status != 200 {
-			t.Errorf("a call of another account: got %d %s, want 200", a.status, a.body)
-		}
-		for range mostOfAccount {
-			if a := <-answers; a.status != 200 {
-				t.Errorf("got %d %s", a.status, a.body)
+	type caller = func(r *rig, account string) answer
+	server := func(r *rig, account string) answer { return r.as(account, "GET", contactsPath, "") }
+	endUser := func(r *rig, account string) answer { return r.user(account, "GET", contactsPath, "") }
+	f := func(who string, call caller, most int, others ...caller) {
+		bubble(t, func(t *testing.T) {
+			r := newRig(t, contactPresets)
+			r.box.Hub("1001").Inject(sandbox.Fault{Endpoint: "contacts", Delay: 10 * time.Second})
+			answers := make(chan answer, most+len(others))
+			for range most {
+				go func() { answers <- call(r, "a1") }()
 			}
-		}
-		if a := r.as("a1", "GET", contactsPath, ""); a.status != 200 {
-			t.Errorf("after that: got %d %s, want 200", a.status, a.body)
-		}
-	})
+			synctest.Wait()
+			if a := call(r, "a1"); a.status != 429 || a.header["Retry-After"] != "1" {
+				t.Errorf("%s: one more call of the account: got %d %s, want 429", who, a.status, a.body)
+			}
+			for _, other := range others {
+				go func() { answers <- other(r, "a1") }()
+			}
+			if a := call(r, "a2"); a.status != 200 {
+				t.Errorf("%s: a call of another account: got %d %s, want 200", who, a.status, a.body)
+			}
+			for range cap(answers) {
+				if a := <-answers; a.status != 200 {
+					t.Errorf("%s: got %d %s", who, a.status, a.body)
+				}
+			}
+			if a := call(r, "a1"); a.status != 200 {
+				t.Errorf("%s: after that: got %d %s, want 200", who, a.status, a.body)
+			}
+		})
+	}
+	f("servers", server, mostOfAccount)
+	f("end users", endUser, mostOfAccount*3/4, server, server)
 }
 
 // TestPresetsAreDocumented: docs/accounts.md has each preset, with all its calls.
