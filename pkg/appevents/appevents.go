@@ -53,9 +53,6 @@ type stepSettings struct {
 	Properties map[string]string `yaml:"properties"`
 }
 
-// Keys lists the keys of an event, for tests that the documentation is whole.
-func Keys() []string { return config.Keys(eventSettings{}) }
-
 // New checks the events of an app and compiles their schemas. Its error is a [config.Problems]; warnings are about what works but is hardly meant.
 func New(app config.App) (set *Set, warnings config.Problems, err error) {
 	set = &Set{app: app, events: map[string]*definition{}}

@@ -323,3 +323,9 @@ func TestBulkKeepsConnection(t *testing.T) {
 		t.Errorf("%d events stored", n)
 	}
 }
+
+func (u *uploads) underWay() float64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return float64(u.count)
+}

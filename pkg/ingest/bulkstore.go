@@ -81,12 +81,6 @@ func (u *uploads) interrupt() {
 	}
 }
 
-func (u *uploads) underWay() float64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return float64(u.count)
-}
-
 // flush hands the events so far over to be made durable, once those before them are.
 func (u *upload) flush() *refusal {
 	c := &u.chunks[u.turn]

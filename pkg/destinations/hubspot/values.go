@@ -78,12 +78,6 @@ func absent(v gjson.Result) bool {
 	return false
 }
 
-// format writes v as t wants it, days in UTC; ok is false when it does not fit.
-func (t *valueType) format(v gjson.Result) (text string, ok bool) {
-	f, reason := t.formatIn(v, time.UTC)
-	return f.text, reason == ""
-}
-
 // formatIn writes v as t wants it, days as they are in zone. When it does not fit there is a reason.
 func (t *valueType) formatIn(v gjson.Result, zone *time.Location) (f formatted, reason string) {
 	ok := true

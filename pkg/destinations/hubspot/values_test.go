@@ -3,6 +3,7 @@ package hubspot
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -167,4 +168,10 @@ func TestCutText(t *testing.T) {
 	f("üüüü", 3, "üüü")
 	f("😀😀", 3, "😀") // a pair of two counts twice
 	f("", 0, "")
+}
+
+// format writes v as t wants it, days in UTC; ok is false when it does not fit.
+func (t *valueType) format(v gjson.Result) (text string, ok bool) {
+	f, reason := t.formatIn(v, time.UTC)
+	return f.text, reason == ""
 }
