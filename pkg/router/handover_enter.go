@@ -83,8 +83,8 @@ func (h *handover) enter(route *Route, rec log.Record, d *Decision, p *destinati
 	var unknown *tooManyUnknownError
 	if !h.untilRoom(func() (err error) {
 		a, err = h.account(route, h.hubOf(route, p.Account), p.Account)
-		if errors.As(err, &unknown) {
-			return nil
+		if too, ok := errors.AsType[*tooManyUnknownError](err); ok {
+			unknown, err = too, nil
 		}
 		return err
 	}) {

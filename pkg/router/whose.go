@@ -163,9 +163,10 @@ func (h *handover) resolved(ev *event.Event) {
 // versions are the event in hand as routes get it.
 func (h *handover) versions(ev *event.Event) []*event.Event {
 	if len(h.accounts) == 0 {
-		return append(h.views[:0], ev)
+		h.views = append(h.views[:0], ev)
+	} else {
+		h.views = versions(h.views[:0], ev, h.owners)
 	}
-	h.views = versions(h.views[:0], ev, h.owners)
 	return h.views
 }
 
