@@ -39,11 +39,11 @@ func wantNumbered(t *testing.T, evs []event.Event, n int) {
 	}
 }
 
-// impatient serves o with short waits.
-func impatient(t *testing.T, o Options, wait time.Duration) (addr string, stop func(), ended <-chan error) {
+// impatient serves o. Uploads wait for room no longer than patience, and are cut off when they send nothing for readTime.
+func impatient(t *testing.T, o Options, patience, readTime time.Duration) (addr string, stop func(), ended <-chan error) {
 	t.Helper()
 	s := newServer(t, o)
-	s.bulkPatience, s.bulkReadTime = wait, wait
+	s.bulkPatience, s.bulkReadTime = patience, readTime
 	addr, stop, ended = serve(t, s)
 	t.Cleanup(func() {
 		client.CloseIdleConnections()
@@ -71,7 +71,7 @@ func TestBulkLogFull(t *testing.T) {
 	const n = 10_000
 	small := &smallLog{}
 	small.room.Store(4500)
-	addr, _, _ := impatient(t, testOptions(small), 150*time.Millisecond)
+	addr, _, _ := impatient(t, testOptions(small), 150*time.Millisecond, 20*time.Second)
 	base := "http://" + addr
 
 	got := send(t, "POST", base+bulkPath, numbered(0, n))
@@ -100,7 +100,7 @@ func TestBulkWaitsForRoom(t *testing.T) {
 		asked.Do(func() { time.AfterFunc(200*time.Millisecond, func() { small.room.Store(n); refused.Store(true) }) })
 		return "lane full", !refused.Load()
 	}
-	addr, _, _ := impatient(t, o, 20*time.Second)
+	addr, _, _ := impatient(t, o, 20*time.Second, 20*time.Second)
 	if status, r := uploadOf(t, "http://"+addr, "", numbered(0, n)); status != 200 || r.Accepted != n {
 		t.Fatalf("%d %+v", status, r)
 	}
@@ -115,7 +115,7 @@ func TestBulkLaneFull(t *testing.T) {
 	o.Refused = func(string, event.Class) (string, bool) {
 		return "lane contacts of destination hub is full", asked.Add(1) > 10
 	}
-	addr, _, _ := impatient(t, o, 50*time.Millisecond)
+	addr, _, _ := impatient(t, o, 50*time.Millisecond, 20*time.Second)
 	pr, pw := io.Pipe()
 	go func() { // until the server has answered
 		line := numbered(0, 1)
@@ -185,7 +185,7 @@ func TestBulkCut(t *testing.T) {
 	for _, chunked := range []bool{false, true} {
 		for _, size := range []int{len(whole)/2 + 7, 300_000, 2000 * lineBytes} {
 			memory := &memoryLog{}
-			addr, _, _ := impatient(t, testOptions(memory), 20*time.Second)
+			addr, _, _ := impatient(t, testOptions(memory), 20*time.Second, 20*time.Second)
 			header, body := fmt.Sprintf("Content-Length: %d\r\n", len(whole)), whole[:size]
 			if chunked {
 				header, body = "Transfer-Encoding: chunked\r\n", fmt.Appendf(nil, "%x\r\n%s\r\n", size, body)
@@ -208,7 +208,7 @@ func TestBulkCut(t *testing.T) {
 // TestCutChunks: the same in a common request.
 func TestCutChunks(t *testing.T) {
 	memory := &memoryLog{}
-	addr, _, _ := impatient(t, testOptions(memory), 20*time.Second)
+	addr, _, _ := impatient(t, testOptions(memory), 20*time.Second, 20*time.Second)
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestCutChunks(t *testing.T) {
 // TestBulkSlow: who sends nothing for long, or too little, is cut off and told how far it came.
 func TestBulkSlow(t *testing.T) {
 	memory := &memoryLog{}
-	addr, _, _ := impatient(t, testOptions(memory), 200*time.Millisecond)
+	addr, _, _ := impatient(t, testOptions(memory), 20*time.Second, 200*time.Millisecond)
 	body := numbered(0, 3000)
 	conn := dialUpload(t, addr, "Content-Length: 100000000\r\n", body)
 	if status, r, closed := readAnswer(t, conn); status != 408 || !closed || r.Accepted != 3000 || r.NextLine != 3001 {
@@ -253,7 +253,7 @@ func TestBulkSlowRate(t *testing.T) {
 // TestBulkStop: a router that stops does not wait for the end of an upload: it says how far that came.
 func TestBulkStop(t *testing.T) {
 	memory := &memoryLog{}
-	addr, stop, ended := impatient(t, testOptions(memory), 20*time.Second)
+	addr, stop, ended := impatient(t, testOptions(memory), 20*time.Second, 20*time.Second)
 	conn := dialUpload(t, addr, "Content-Length: 100000000\r\n", numbered(0, 10_000))
 	for {
 		memory.mu.Lock()
@@ -301,7 +301,7 @@ func TestBulkTooMany(t *testing.T) {
 // TestBulkKeepsConnection: behind a refused line the connection takes the next request.
 func TestBulkKeepsConnection(t *testing.T) {
 	memory := &memoryLog{}
-	addr, _, _ := impatient(t, testOptions(memory), 20*time.Second)
+	addr, _, _ := impatient(t, testOptions(memory), 20*time.Second, 20*time.Second)
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
