@@ -208,7 +208,7 @@ var skipMeans = map[string]string{
 	"no identity":                 "it has no e-mail (or what id_property names), and none is known for the ids of its user",
 	"excluded event type":         "events.only or events.except leaves out its type; a user_identify writes the contact all the same",
 	"undefined event name":        "HubSpot has no event of this name, and the router may not make one (events.create, events.define and their limits)",
-	"no tier or scope":            "the account or its token may not have custom events, and the event is older than events.hold",
+	"no tier or scope":            "the account or its token may not have custom events: it was older than events.hold, or a customer has not granted the scopes",
 	"no room for a definition":    "the account has as many event definitions as HubSpot allows",
 	"no account":                  "neither a token nor its API key says of which customer's account it is, nor what the destination's `account` reads",
 	"switched off by the account": "the people of the account have switched it off, on the connect page",
