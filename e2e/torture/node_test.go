@@ -80,7 +80,8 @@ func (s *sdk) listen(stdout io.Reader) {
 	}
 }
 
-// posts tells the program what to post until stop, then waits until it has said what came of everything, at most until end.
+// posts tells the program what to post until stop, then waits until it has said what came of everything. At end it is killed: what it would
+// post later, after a pause of a minute, came after the verdict.
 func (s *sdk) posts(stop, end context.Context) {
 	for stop.Err() == nil {
 		s.mu.Lock()
@@ -95,6 +96,8 @@ func (s *sdk) posts(stop, end context.Context) {
 	select {
 	case <-s.said:
 	case <-end.Done():
+		s.cmd.Process.Kill()
+		<-s.said
 	}
 }
 

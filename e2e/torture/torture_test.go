@@ -184,7 +184,7 @@ func (x *torture) run() {
 	hush()
 	faults.Wait()
 	cancel()
-	time.AfterFunc(20*time.Second, over) // Segment's SDK may wait longer before it tries again: what it has is a maybe
+	time.AfterFunc(10*time.Second, over) // Segment's SDK may wait longer before it tries again: what it has is a maybe
 	posting.Wait()
 }
 
