@@ -39,8 +39,9 @@ vet:
 staticcheck:
 	$(GO) run $(STATICCHECK) ./...
 
+# vet has run, whole.
 unit:
-	$(GO) test -race -shuffle=on -timeout 15m $(VERBOSE) $(UNIT)
+	$(GO) test -race -vet=off -shuffle=on -timeout 15m $(VERBOSE) $(UNIT)
 
 tidy:
 	$(GO) mod tidy -diff
@@ -51,7 +52,7 @@ test: check e2e
 
 # One package after the other: each has the machine for its processes.
 e2e: tools
-	$(GO) test -race -shuffle=on -timeout 10m -p 1 -v -count=1 ./e2e/...
+	$(GO) test -race -vet=off -shuffle=on -timeout 10m -p 1 -v -count=1 ./e2e/...
 
 firefox: FIREFOX ?= $(shell command -v firefox-esr || command -v firefox)
 firefox:
