@@ -52,7 +52,7 @@ type account struct {
 	tokens    tokens
 	chosen    Chosen
 	choices   destinations.Choices // by what is chosen and what the app has as default
-	ended     time.Time            // when it disconnected last, in this process
+	ended     time.Time            // when it disconnected last, as long as links of before may be about
 	noted     bool                 // the store has when it was delivered to last
 	refreshAt time.Time            // when the access token is to be refreshed
 	flight    *flight              // the refresh under way; nil: none

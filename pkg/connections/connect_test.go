@@ -243,6 +243,24 @@ func TestOutcomes(t *testing.T) {
 		}
 		return b.get(link)
 	})
+	f("link of before it disconnected, and the router was killed", "link_used", 400, "", false, func(r *rig, b *browser) answer {
+		b.get(grant(r, b))
+		time.Sleep(time.Second)
+		link := r.link("a1", r.linkReturn)
+		time.Sleep(time.Second)
+		if _, err := r.s.Disconnect(r.t.Context(), "crm", "a1"); err != nil {
+			r.t.Error(err)
+		}
+		r.kill()
+		return b.get(link)
+	})
+	f("link_age is less by now", "link_expired", 400, "", false, func(r *rig, b *browser) answer {
+		link := r.link("a1", r.linkReturn)
+		time.Sleep(2 * time.Minute)
+		r.app.LinkAge = time.Minute
+		r.restart()
+		return b.get(link)
+	})
 	f("disconnected while the code is exchanged", "link_used", 400, "", false, func(r *rig, b *browser) answer {
 		b.get(grant(r, b))
 		time.Sleep(time.Second)

@@ -58,6 +58,17 @@ func (s *Service) Link(appName, account, returnURL string) (address string, expi
 	return ap.home + "start?link=" + text, expires, nil
 }
 
+// linksSince is when the oldest links were made that may be good yet.
+func (s *Service) linksSince(now time.Time) time.Time {
+	age := 24 * time.Hour // of an app that is not in the configuration at present
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, ap := range s.apps {
+		age = max(age, ap.cfg.LinkAge)
+	}
+	return now.Add(-age)
+}
+
 func (s *Service) seal(kind byte, appName string, v any) string {
 	plain, _ := json.Marshal(v) // of strings and numbers: can not fail
 	return base64.RawURLEncoding.EncodeToString(s.box.Seal(nil, plain, seal.Name{Kind: kind, Text: appName}))
@@ -157,7 +168,7 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request, ap *app) {
 		return
 	}
 	now := s.opts.Now()
-	if now.Unix() >= l.Expires {
+	if now.Unix() >= l.Expires || now.UnixNano() >= l.Made+int64(ap.cfg.LinkAge) { // link_age may be less by now
 		s.show(w, r, ap, outcomeOldLink, l.Return)
 		return
 	}

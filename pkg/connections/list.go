@@ -137,13 +137,14 @@ func (s *Service) disconnect(a *account) (d Disconnection, err error) {
 	if row.Hub == "" {
 		return d, ErrNotConnected
 	}
-	c := &Change{App: row.App, Account: row.Account, Hub: row.Hub, WasHub: row.Hub, Status: Disconnected, Reason: "it was disconnected", At: s.opts.Now()}
+	now := s.opts.Now()
+	c := &Change{App: row.App, Account: row.Account, Hub: row.Hub, WasHub: row.Hub, Status: Disconnected, Reason: "it was disconnected", At: now}
 	ctx := context.Background()
-	if err := s.opts.Store.DeleteConnection(ctx, row.App, row.Account, s.notice(c)...); err != nil {
+	if err := s.opts.Store.DeleteConnection(ctx, store.Disconnected{App: row.App, Account: row.Account, At: now}, s.linksSince(now), s.notice(c)...); err != nil {
 		return d, err
 	}
 	a.mu.Lock()
-	a.row, a.tokens, a.chosen, a.noted, a.ended = store.Connection{App: row.App, Account: row.Account}, tokens{}, Chosen{}, true, s.opts.Now()
+	a.row, a.tokens, a.chosen, a.noted, a.ended = store.Connection{App: row.App, Account: row.Account}, tokens{}, Chosen{}, true, now
 	a.failed, a.failures, a.retryAt, a.refused = nil, 0, time.Time{}, 0
 	a.mu.Unlock()
 	s.indexHub(a, row.Hub, "")

@@ -205,6 +205,18 @@ func (r *rig) restart() {
 	r.start()
 }
 
+// kill goes on with what is on disk now: nothing of the service's end is.
+func (r *rig) kill() {
+	r.t.Helper()
+	left := memoryDir(r.t)
+	if err := os.CopyFS(left, os.DirFS(r.dir)); err != nil {
+		r.t.Fatal(err)
+	}
+	r.stop()
+	r.dir = left
+	r.start()
+}
+
 // answer is what a browser or a program got.
 type answer struct {
 	status   int

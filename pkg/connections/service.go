@@ -127,6 +127,13 @@ func New(o Options) (*Service, error) {
 	for i := range stored {
 		s.adopt(&stored[i])
 	}
+	ended, err := o.Store.Disconnections()
+	if err != nil {
+		return nil, fmt.Errorf("read which accounts disconnected: %w", err)
+	}
+	for _, d := range ended {
+		s.account(id{d.App, d.Account}).ended = d.At
+	}
 	if s.metrics, err = newMetrics(o.Registerer, s); err != nil {
 		return nil, fmt.Errorf("connections: %w", err)
 	}
@@ -318,6 +325,9 @@ func (s *Service) Run(ctx context.Context) error {
 	defer wg.Wait()
 	if s.opts.Append != nil {
 		wg.Go(func() { s.sendNotices(ctx) })
+	}
+	if err := s.opts.Store.ForgetDisconnections(ctx, s.linksSince(s.opts.Now())); err != nil && ctx.Err() == nil {
+		s.opts.Logger.Warn("that accounts disconnected long ago is not forgotten", "error", err.Error())
 	}
 	tick := time.NewTicker(notePause)
 	defer tick.Stop()

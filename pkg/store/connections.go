@@ -116,15 +116,42 @@ func (s *Store) NoteConnections(ctx context.Context, all []Connection) error {
 	})
 }
 
-// DeleteConnection removes a connection, and who is about to connect the account, and writes the notices. See EraseDeleted for what may be left in the files.
-func (s *Store) DeleteConnection(ctx context.Context, app, account string, notices ...ConnectionNotice) error {
+// Disconnected is an account that has disconnected, and when.
+type Disconnected struct {
+	App, Account string
+	At           time.Time
+}
+
+// DeleteConnection removes a connection, and who is about to connect the account, remembers when, and writes the notices. What is remembered of accounts that disconnected before
+// the time before is forgotten. See EraseDeleted for what may be left in the files.
+func (s *Store) DeleteConnection(ctx context.Context, gone Disconnected, before time.Time, notices ...ConnectionNotice) error {
 	return s.change(ctx, nil, func(t *tx) error {
+		c := t.s.w
 		return first(
-			func() error { return t.s.w.exec(`DELETE FROM connections WHERE app = ? AND account = ?`, app, account) },
-			func() error { return t.s.w.exec(`DELETE FROM connecting WHERE app = ? AND account = ?`, app, account) },
+			func() error {
+				return c.exec(`DELETE FROM connections WHERE app = ? AND account = ?`, gone.App, gone.Account)
+			},
+			func() error {
+				return c.exec(`DELETE FROM connecting WHERE app = ? AND account = ?`, gone.App, gone.Account)
+			},
+			func() error {
+				return c.exec(`INSERT OR REPLACE INTO disconnected (app, account, at) VALUES (?, ?, ?)`, gone.App, gone.Account, gone.At)
+			},
+			func() error { return c.exec(`DELETE FROM disconnected WHERE at < ?`, before) },
 			func() error { return t.putNotices(notices) },
 		)
 	})
+}
+
+// Disconnections returns the accounts of which it is remembered when they disconnected.
+func (s *Store) Disconnections() (all []Disconnected, err error) {
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT app, account, at FROM disconnected ORDER BY app, account`, func(row []driver.Value) error {
+			all = append(all, Disconnected{toString(row[0]), toString(row[1]), toTime(row[2])})
+			return nil
+		})
+	})
+	return all, err
 }
 
 // EraseDeleted takes what was deleted out of the database's files, where it may stand between rows and in the write-ahead log. It reads the whole database. While others read
@@ -170,6 +197,11 @@ const (
 	MaxConnecting    = 16
 	MaxConnectingAll = 20_000
 )
+
+// ForgetDisconnections forgets what is remembered of accounts that disconnected before a time.
+func (s *Store) ForgetDisconnections(ctx context.Context, before time.Time) error {
+	return s.change(ctx, nil, func(t *tx) error { return t.s.w.exec(`DELETE FROM disconnected WHERE at < ?`, before) })
+}
 
 // PutConnecting notes somebody who is connecting an account. Those who have expired before are forgotten.
 func (s *Store) PutConnecting(ctx context.Context, g *Connecting, before time.Time) error {

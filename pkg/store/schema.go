@@ -367,6 +367,14 @@ CREATE INDEX kv_oldest ON kv (destination, account, id, size);
 
 -- By which people know a hub; '' where the remote did not say.
 ALTER TABLE connections ADD COLUMN hub_domain TEXT NOT NULL DEFAULT '';
+
+-- When accounts disconnected: install links of before are good no more. Rows are deleted when such links are too old in any case.
+CREATE TABLE disconnected (
+	app     TEXT NOT NULL,
+	account TEXT NOT NULL,
+	at      INTEGER NOT NULL,
+	PRIMARY KEY (app, account)
+) WITHOUT ROWID;
 `}
 
 // Connection settings. Page size and auto_vacuum take effect only before the first table is made.
