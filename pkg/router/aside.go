@@ -412,7 +412,7 @@ func (h *handover) sortPutOff(route *Route, e *entry, decided Decision) {
 // max_bytes, and what is older than max_age.
 func (a *aside) tooOld(route *Route, u *unsorted) func(*entry, time.Time) bool {
 	limits := route.Lanes
-	if limits.OnFull != config.DeadLetterOldest || a.r.lettersFull(route.Name, 0) {
+	if limits.OnFull != config.DeadLetterOldest || a.r.withholds(route, 0) {
 		return func(*entry, time.Time) bool { return false }
 	}
 	full := limits.MaxBytes > 0 && u.state(a.r.store).Bytes >= limits.MaxBytes

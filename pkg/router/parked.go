@@ -103,7 +103,7 @@ func (r *Router) unparkSome(ctx context.Context, q ParkedQuery) (n int64, more b
 			continue
 		}
 		now := time.Now()
-		n, err := r.buryBlocks(ctx, l, blocks, func(e *entry) *store.DeadLetter { return r.parkedLetter(l.Name, target, e, now) })
+		n, err := r.buryBlocks(ctx, l, blocks, true, func(e *entry) *store.DeadLetter { return r.parkedLetter(l.Name, target, e, now) })
 		return n, err == nil, err
 	}
 	return 0, false, nil
@@ -130,9 +130,9 @@ func (r *Router) target(q ParkedQuery, lane store.LaneName) (*Route, error) {
 	return nil, fmt.Errorf("%w: destination %s has no lane %s", ErrWrongTarget, q.To, lane.Lane)
 }
 
-// buryBlocks makes dead letters of entries of a lane that no account has loaded, where letter gives one; nil: the entry stays. It returns how many. Where there is no room for them the error
-// is a *LettersFullError, and nothing is changed.
-func (r *Router) buryBlocks(ctx context.Context, l store.Lane, blocks []store.StoredBlock, letter func(*entry) *store.DeadLetter) (n int64, err error) {
+// buryBlocks makes dead letters of entries of a lane that no account has loaded, where letter gives one; nil: the entry stays. It returns how many. With bounded, where there is no room for
+// them the error is a *LettersFullError, and nothing is changed.
+func (r *Router) buryBlocks(ctx context.Context, l store.Lane, blocks []store.StoredBlock, bounded bool, letter func(*entry) *store.DeadLetter) (n int64, err error) {
 	name := l.Name
 	batch := store.Batch{}
 	bytes := int64(0)
@@ -170,7 +170,7 @@ func (r *Router) buryBlocks(ctx context.Context, l store.Lane, blocks []store.St
 	if len(batch.Progress) == 0 {
 		return 0, nil
 	}
-	if len(batch.DeadLetters) > 0 {
+	if bounded && len(batch.DeadLetters) > 0 {
 		if owner := batch.DeadLetters[0].Destination; r.lettersFull(owner, bytes) {
 			return 0, &LettersFullError{r.lettersFullReason(owner)}
 		}

@@ -161,7 +161,7 @@ func refuse(keys map[string]string, route *Route, reason string) {
 // keeps all of them, as each does when there is no room for more dead letters.
 func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time) bool {
 	if isUnsorted(stored.Name) {
-		return route.Lanes.OnFull == config.DeadLetterOldest && !r.lettersFull(route.Name, 0) // see aside.tooOld
+		return route.Lanes.OnFull == config.DeadLetterOldest && !r.withholds(route, 0) // see aside.tooOld
 	}
 	r.mu.Lock()
 	a := r.accounts[accountName{stored.Name.Destination, stored.Name.Hub, stored.Name.Account}]
@@ -190,7 +190,7 @@ func (r *Router) letGo(stored store.Lane, route *Route, full bool, now time.Time
 				return true
 			}
 		}
-	case full && route.Lanes.OnFull == config.DeadLetterOldest && !r.lettersFull(route.Name, 0):
+	case full && route.Lanes.OnFull == config.DeadLetterOldest && !r.withholds(route, 0):
 		give.err, give.reason = destinations.Reject(errLaneFull), reasonLaneFull
 	default:
 		return false

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -42,10 +41,10 @@ func (r *Router) giveUpUnknown(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// giveUpWaiting makes dead letters of what has waited too long for an account to connect, or of the oldest of what is too much.
+// giveUpWaiting makes dead letters of what has waited too long for an account to connect, or of the oldest of what is too much, also where they are at their bound: see withholds.
 func (r *Router) giveUpWaiting(ctx context.Context, stored store.Lane, route *Route, now time.Time) error {
 	give := tooMuchWaits(stored, route, now)
-	if give.before.IsZero() || !stored.Oldest.Before(give.before) || r.lettersFull(route.Name, 0) {
+	if give.before.IsZero() || !stored.Oldest.Before(give.before) {
 		return nil
 	}
 	r.routing <- struct{}{}
@@ -57,15 +56,12 @@ func (r *Router) giveUpWaiting(ctx context.Context, stored store.Lane, route *Ro
 	if err != nil {
 		return fmt.Errorf("read lane %s of %s: %w", stored.Name.Lane, stored.Name.Destination, err)
 	}
-	_, err = r.buryBlocks(ctx, stored, blocks, func(e *entry) *store.DeadLetter {
+	_, err = r.buryBlocks(ctx, stored, blocks, false, func(e *entry) *store.DeadLetter {
 		if give.most--; give.most < 0 || !e.cameBefore(give.before, blocks[0].ID) {
 			return nil
 		}
 		return unloadedLetter(stored.Name, e, give.reason, give.err, now)
 	})
-	if _, full := errors.AsType[*LettersFullError](err); full {
-		return nil // when there is room
-	}
 	return err
 }
 

@@ -2,12 +2,14 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/store"
 )
@@ -206,4 +208,40 @@ func TestParkedAccounts(t *testing.T) {
 		}
 		f("dropped", 0)
 	})
+}
+
+// TestUnknownAccountAtFullLetters: dead letters at their bound, which another account fills, keep nothing waiting for accounts that do not connect for longer than they may, nor more of it.
+func TestUnknownAccountAtFullLetters(t *testing.T) {
+	f := func(name string, limits config.LaneLimits, wait time.Duration, wantReason string) {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				g, w := accountRig(t, func(route *Route) { route.Lanes = limits })
+				defer g.stop()
+				w.mu.Lock()
+				w.answer = func(string) error { return destinations.Reject(errors.New("400")) }
+				w.mu.Unlock()
+				w.connect("bad", "bad-h1")
+				g.router.LimitDeadLetters(DeadLetterBounds{MaxBytes: 20_000})
+				g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 1))
+				for v := range 200 {
+					g.append(event.Event{Server: true, Account: "bad"}, ofAccount("bad", v))
+				}
+				time.Sleep(wait)
+				of := map[string]int{}
+				for _, d := range g.deadLetters() {
+					of[d.Account+" "+d.Reason]++
+				}
+				if of["a1 "+wantReason] != 1 || of["bad rejected"] < 10 {
+					t.Errorf("dead letters: %v, want 1 of a1, %s, among those of the other", of, wantReason)
+				}
+				for _, l := range g.store.Lanes() {
+					if l.Name.Account == "a1" && l.Entries > 0 {
+						t.Errorf("%d events of a1 wait still", l.Entries)
+					}
+				}
+			})
+		})
+	}
+	f("too long", config.LaneLimits{OnFull: config.DeadLetterOldest}, time.Hour+time.Minute, reasonUnknownAccount)
+	f("too much", config.LaneLimits{OnFull: config.DeadLetterOldest, MaxAge: 10 * time.Minute}, 11*time.Minute, reasonLaneFull)
 }
