@@ -40,6 +40,8 @@ type appRig struct {
 	public string // its key in PEM
 	sealed string // the key of server.encryption
 	apps   string // settings of the app beside those that it needs, lines indented by 4
+	app    string // its name
+	logs   logBuffer
 	more   string // settings of the destination, as members of a flow mapping, each with a comma before it
 }
 
@@ -66,10 +68,10 @@ func inAppRig(t *testing.T, more string, f func(r *appRig)) {
 			t.Fatal(err)
 		}
 		const redirect = "https://events.example.com/connect/crm/callback"
-		r := &appRig{key: key, public: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), sealed: seal.NewKey(), apps: appSteps + more}
+		r := &appRig{key: key, public: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), sealed: seal.NewKey(), app: "crm", apps: appSteps + more}
 		r.virtual = newVirtual(t, sandbox.Options{
 			Hubs: sandbox.Hubs(1001, 2), Properties: demoProperties(),
-			Apps: []sandbox.App{{ClientID: "client-1", ClientSecret: "planted-secret", RedirectURLs: []string{redirect}, Scopes: []string{"crm.objects.contacts.write"}, OptionalScopes: []string{"analytics.behavioral_events.send", "behavioral_events.event_definitions.read_write", "crm.objects.contacts.read", "crm.schemas.contacts.read"}}},
+			Apps: []sandbox.App{{ClientID: "client-1", ClientSecret: "planted-secret", RedirectURLs: []string{redirect, strings.Replace(redirect, "crm", "sales", 1)}, Scopes: []string{"crm.objects.contacts.write"}, OptionalScopes: []string{"analytics.behavioral_events.send", "behavioral_events.event_definitions.read_write", "crm.objects.contacts.read", "crm.schemas.contacts.read"}}},
 		}, constant(10*time.Millisecond), "")
 		r.server = "admin_token: admin-1234"
 		r.start()
@@ -83,17 +85,17 @@ func (r *appRig) text() string {
 server: {data_dir: %s, min_free_bytes: 1MiB, encryption: {key: %q}, %s}
 api_keys: [{id: app, client_secret: js.app, server_secret: s2s.app}]
 apps:
-  crm:
+  %s:
     client_id: client-1
     client_secret: planted-secret
-    redirect_url: https://events.example.com/connect/crm/callback
+    redirect_url: https://events.example.com/connect/%s/callback
     scopes: [crm.objects.contacts.write]
     optional_scopes: [analytics.behavioral_events.send, behavioral_events.event_definitions.read_write, crm.objects.contacts.read, crm.schemas.contacts.read]
     tokens: {keys: [%q]}
 %s
 destinations:
-  customers: {type: hubspot, connection: crm, account: "{{.tenant}}", hubspot: {}%s}
-`, r.dir, r.sealed, r.server, r.public, r.apps, r.more)
+  customers: {type: hubspot, connection: %s, account: "{{.tenant}}", hubspot: {}%s}
+`, r.dir, r.sealed, r.server, r.app, r.app, r.public, r.apps, r.app, r.more)
 }
 
 func (r *appRig) start() {
@@ -102,7 +104,7 @@ func (r *appRig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	srv, err := newService(cfg, slog.New(slog.DiscardHandler), r.virtual)
+	srv, err := newService(cfg, slog.New(slog.NewTextHandler(&r.logs, nil)), r.virtual)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -113,7 +115,7 @@ func (r *appRig) start() {
 // connect connects an account to a hub as its people do.
 func (r *appRig) connect(account, hub string) {
 	r.t.Helper()
-	link, _, err := r.srv.connected.Link("crm", account, "")
+	link, _, err := r.srv.connected.Link(r.app, account, "")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -132,7 +134,7 @@ func (r *appRig) connect(account, hub string) {
 		r.t.Fatal(err)
 	}
 	get(back, begun.Cookies())
-	if c, ok := r.srv.connected.Get("crm", account); !ok || c.Hub != hub {
+	if c, ok := r.srv.connected.Get(r.app, account); !ok || c.Hub != hub {
 		r.t.Fatalf("%s is not connected to %s: %+v", account, hub, c)
 	}
 }

@@ -214,6 +214,9 @@ func (r *reloader) apply(next *loaded) (reload, error) {
 	if err := srv.connected.SetApps(cfg.Apps); err != nil {
 		return result, err
 	}
+	for _, o := range srv.connected.Orphans() {
+		result.Warnings = append(result.Warnings, o.String())
+	}
 	if err := srv.proxy.SetApps(proxyApps(cfg, verifiers)); err != nil {
 		return result, err
 	}

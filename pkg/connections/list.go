@@ -19,7 +19,7 @@ type Connection struct {
 	Hub          string     `json:"hub"`
 	HubDomain    string     `json:"hub_domain,omitempty"` // by which people know the hub; "": HubSpot did not say
 	Status       Status     `json:"status"`
-	Reason       string     `json:"reason,omitempty"` // why it is not connected
+	Reason       string     `json:"reason,omitempty"` // why it is not connected, or gets no tokens
 	Scopes       []string   `json:"scopes"`
 	Since        *time.Time `json:"since"`         // when it connected this hub
 	Granted      *time.Time `json:"granted"`       // when its people granted it last
@@ -62,6 +62,9 @@ func (s *Service) shown(a *account) (Connection, bool) {
 		App: row.App, Account: row.Account, Hub: row.Hub, HubDomain: row.HubDomain, Status: Status(row.Status), Reason: row.Reason, Scopes: append([]string{}, row.Scopes...),
 		Since: at(row.Since), Granted: at(row.Granted), Changed: at(row.Changed), LastDelivery: at(row.LastDelivery),
 		LastError: row.LastError, LastErrorAt: at(row.LastErrorAt), AlsoConnected: s.sharers(row.App, row.Hub, row.Account),
+	}
+	if s.app(row.App) == nil && c.Status == Connected {
+		c.Reason = "the app is not in the configuration"
 	}
 	if s.opts.Usage != nil {
 		u := s.opts.Usage(row.App, row.Account, row.Hub)

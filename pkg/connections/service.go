@@ -134,13 +134,16 @@ func New(o Options) (*Service, error) {
 	for _, d := range ended {
 		s.account(id{d.App, d.Account}).ended = d.At
 	}
+	for _, o := range s.Orphans() {
+		o.log(s.opts.Logger)
+	}
 	if s.metrics, err = newMetrics(o.Registerer, s); err != nil {
 		return nil, fmt.Errorf("connections: %w", err)
 	}
 	return s, nil
 }
 
-// SetApps replaces the apps. Connections of apps that are gone stay in the store, and give no tokens.
+// SetApps replaces the apps. Connections of apps that are gone stay in the store, and give no tokens: see Orphans.
 func (s *Service) SetApps(apps []config.App) error {
 	if err := Check(apps, s.opts.Keys); err != nil {
 		return err
@@ -150,10 +153,16 @@ func (s *Service) SetApps(apps []config.App) error {
 		made[cfg.Name] = newApp(cfg)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	was := s.apps
 	s.apps = made
 	for _, a := range s.accounts {
 		a.configured(made[a.id.app])
+	}
+	s.mu.Unlock()
+	for _, o := range s.Orphans() {
+		if was[o.App] != nil { // the others were told of before
+			o.log(s.opts.Logger)
+		}
 	}
 	return nil
 }
