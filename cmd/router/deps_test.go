@@ -15,6 +15,7 @@ var allowed = map[string][]string{
 	"pkg/log":    {"pkg/seal"},
 	"pkg/store":  {"pkg/seal"},
 	"pkg/redact": {},
+	"pkg/trial":  {},
 
 	"pkg/endusers": {"pkg/config", "pkg/event"},
 	"pkg/portal":   {"pkg/config", "pkg/connections", "pkg/endusers"},

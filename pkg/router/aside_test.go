@@ -1,11 +1,9 @@
 package router
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
+	"eventrouter/pkg/trial"
 )
 
 // slowFilter takes as long as an event's "takes" says, in milliseconds, and drops events of type drop.
@@ -50,7 +49,7 @@ func TestEventThatSetsItsDestinationAside(t *testing.T) {
 // TestSlownessIsForgotten: a destination that was set aside once stays with the sorter when its scripts are quick again.
 func TestSlownessIsForgotten(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var logs lockedBuffer
+		var logs trial.Log
 		g := newRig(t, newRemote(), func(r *Route) { r.Filter = filterFunc(slowFilter) })
 		g.logs = &logs
 		g.start()
@@ -147,24 +146,6 @@ func TestParkedLaneRefusesNobody(t *testing.T) {
 		g.want("writes of the other hub", g.writes("c@b.co"), "1")
 		g.want("parked writes", g.writes("a@b.co"), "")
 	})
-}
-
-// lockedBuffer is a buffer that may be read while others write.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // TestLiveEventsPassAnImportThatIsSetAside: what is live is sorted first there, too, also after a restart, and the import loses nothing.

@@ -8,6 +8,7 @@ import (
 
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
+	"eventrouter/pkg/trial"
 )
 
 // TestReloadOfWhatIsSetAside: what waits unsorted is sorted by the new route, in order, and nothing of it is lost or doubled.
@@ -105,7 +106,7 @@ func TestReloadBeforeTheFirstEntry(t *testing.T) {
 // TestReloadDoesNotForgetSlowness: scripts that take too long are found also where other destinations change all the time.
 func TestReloadDoesNotForgetSlowness(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var logs lockedBuffer
+		var logs trial.Log
 		r := newRemote()
 		g := newRig(t, r, nil)
 		g.logs = &logs

@@ -14,6 +14,7 @@ import (
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 	"eventrouter/pkg/redact"
+	"eventrouter/pkg/trial"
 )
 
 // counted is an event that its transform counts under its person's e-mail.
@@ -238,7 +239,7 @@ func TestStopWhileKVIsAwaited(t *testing.T) {
 func TestConsole(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := func(level slog.Level) string {
-			var logs lockedBuffer
+			var logs trial.Log
 			g := newScriptedRig(t, &scripted{})
 			fields := redact.New([]string{"user.email"})
 			g.handler = fields.Handler(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: level}))

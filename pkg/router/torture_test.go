@@ -20,6 +20,7 @@ import (
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
 	"eventrouter/pkg/store"
+	"eventrouter/pkg/trial"
 )
 
 // TestTorture sends writes and events of some persons, who share identities, live ones and imported ones that count earlier, through two remotes that
@@ -58,7 +59,7 @@ type torture struct {
 	away      string           // the destination that is not there
 	current   map[string]Route // in force, or last so
 	surrender bool             // lanes give up their oldest
-	logs      lockedBuffer
+	logs      trial.Log
 
 	mu     sync.Mutex        // guards the fields below
 	hubs   map[string]string // by account

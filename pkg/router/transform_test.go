@@ -14,6 +14,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/filters"
+	"eventrouter/pkg/trial"
 )
 
 // scripted is a transform that does what an event says in members of its own. Others than these stay as they are.
@@ -305,7 +306,7 @@ func TestRunawayTransform(t *testing.T) {
 // TestSlowTransformSetsAside: as a slow filter does; what it makes comes through all the same.
 func TestSlowTransformSetsAside(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var logs lockedBuffer
+		var logs trial.Log
 		g := newScriptedRig(t, &scripted{})
 		other := newRemote()
 		routes := g.routes

@@ -197,7 +197,7 @@ func TestAccountsWithoutCustomEvents(t *testing.T) {
 		t.Errorf("calls to a hub without the scopes: %v", calls)
 	}
 	for text, want := range map[string]int{"level=ERROR": 0, "has not granted the scopes of custom events": 1, "refuses the custom events of an account": 1} {
-		if n := r.logs.count(text); n != want {
+		if n := r.logs.Count(text); n != want {
 			t.Errorf("the log has %q %d times, want %d", text, n, want)
 		}
 	}

@@ -82,7 +82,7 @@ func TestComplaint18CustomEventsThatNeverArrive(t *testing.T) {
 			t.Errorf("without the tier: %s, want a blocked lane", got)
 		}
 		mustDeliver(t, r.run(identify(`{"email":"b@b.co"}`))) // contacts flow on
-		if n := r.logs.count("Enterprise"); n != 1 {
+		if n := r.logs.Count("Enterprise"); n != 1 {
 			t.Errorf("the log says it %d times", n)
 		}
 	})

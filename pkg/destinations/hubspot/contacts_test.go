@@ -313,7 +313,7 @@ func TestSilentNoOpIsNotDelivery(t *testing.T) {
 			if n := r.box.ContactCount(); n != 3 {
 				t.Errorf("%d contacts, want 3", n)
 			}
-			if r.logs.count("says a call succeeded that left contacts out") == 0 {
+			if r.logs.Count("says a call succeeded that left contacts out") == 0 {
 				t.Error("no word of it in the log")
 			}
 		})

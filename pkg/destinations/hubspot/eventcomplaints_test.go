@@ -26,7 +26,7 @@ func TestComplaint18CustomEventsAreLost(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 		}
-		if n := r.logs.count("HubSpot refuses custom events"); n != 1 {
+		if n := r.logs.Count("HubSpot refuses custom events"); n != 1 {
 			t.Errorf("said %d times, want once", n)
 		}
 		clear()

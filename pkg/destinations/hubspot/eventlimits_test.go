@@ -49,14 +49,14 @@ func TestAnAccountWithoutRoom(t *testing.T) {
 		if n := r.calls("definitions/create", 400); n != asked {
 			t.Errorf("100 further names asked %d times", n-asked)
 		}
-		if n := r.logs.count("no room for more event definitions"); n != 1 {
+		if n := r.logs.Count("no room for more event definitions"); n != 1 {
 			t.Errorf("said %d times, want once", n)
 		}
 		// Somebody deletes one.
 		r.http(http.MethodDelete, "/events/v3/event-definitions/old_3", "")
 		time.Sleep(fullRarely)
 		mustDeliver(t, r.run(track("new one")))
-		if r.logs.count("takes new event definitions again") != 1 {
+		if r.logs.Count("takes new event definitions again") != 1 {
 			t.Error("no word in the log that there is room again")
 		}
 	})
@@ -112,7 +112,7 @@ func TestABurntName(t *testing.T) {
 		if days[0] > 7 || days[2] > 1 {
 			t.Errorf("a name that is gone for good is asked for %v times a day", days)
 		}
-		if n := r.logs.count("an event was deleted in HubSpot"); n != 1 {
+		if n := r.logs.Count("an event was deleted in HubSpot"); n != 1 {
 			t.Errorf("said %d times, want once", n)
 		}
 		// What the error says helps.

@@ -200,7 +200,7 @@ func TestContactsKnownByAProperty(t *testing.T) {
 		if err := r.send(others)[0].Err; outcomeOf(err) != "retry after 5m0s" || !strings.Contains(err.Error(), "crm.objects.contacts.read") {
 			t.Errorf("without the scope to read: %s %v", outcomeOf(err), err)
 		}
-		if r.logs.count("HubSpot refuses custom events") != 0 {
+		if r.logs.Count("HubSpot refuses custom events") != 0 {
 			t.Error("the log says that the account has no custom events")
 		}
 	})

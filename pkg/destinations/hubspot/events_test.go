@@ -354,7 +354,7 @@ func TestBudgetOfNewDefinitions(t *testing.T) {
 		if n := len(r.box.Definitions()); n != 9 {
 			t.Errorf("%d definitions: %v", n, r.definitionNames())
 		}
-		if n := r.logs.count("events: {define: [s5]}"); n != 1 {
+		if n := r.logs.Count("events: {define: [s5]}"); n != 1 {
 			t.Errorf("%d log lines show what to add for s5, want 1", n)
 		}
 	})
@@ -383,7 +383,7 @@ func TestAMissingTier(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 			}
-			if n := r.logs.count("HubSpot refuses custom events"); n != 1 {
+			if n := r.logs.Count("HubSpot refuses custom events"); n != 1 {
 				t.Errorf("%s: said %d times, want once", name, n)
 			}
 			var block *destinations.BlockError
@@ -409,7 +409,7 @@ func TestTheTierComes(t *testing.T) {
 		if got := outcomeOf(r.send(others)[0].Err); got != "delivered" {
 			t.Errorf("with the tier: %s", got)
 		}
-		if r.logs.count("takes custom events again") != 1 {
+		if r.logs.Count("takes custom events again") != 1 {
 			t.Error("no word of it in the log")
 		}
 	})

@@ -77,7 +77,7 @@ func TestOptionWritersLoseNothing(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Error(diff)
 				}
-				if n := r.logs.count("left out"); n != 0 {
+				if n := r.logs.Count("left out"); n != 0 {
 					t.Errorf("some gave up: %s", r.logs)
 				}
 				t.Logf("took %v, %d reads, %d writes", time.Since(began), r.calls("properties/read", 0), r.calls("properties/update", 0))
@@ -240,7 +240,7 @@ func TestOptionsThatAreTakenAwayAgain(t *testing.T) {
 		close(stop)
 		wg.Wait()
 		r.want("a@x.co", map[string]string{"city": "Rome"})
-		if n := r.logs.count("fails over a property again and again"); n != 1 {
+		if n := r.logs.Count("fails over a property again and again"); n != 1 {
 			t.Errorf("said %d times", n)
 		}
 		time.Sleep(refusedWait)

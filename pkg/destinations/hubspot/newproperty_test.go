@@ -172,7 +172,7 @@ func TestNewPropertiesAreBounded(t *testing.T) {
 		r.provideNeeds("c", `[1]`, "d", `[1]`, "e", `[1]`)
 		r.provideNeeds("f", `[1]`)
 		r.wantMade("a:number b:number c:number")
-		if n := r.logs.count("new_per_account: 100"); n != 1 {
+		if n := r.logs.Count("new_per_account: 100"); n != 1 {
 			t.Errorf("%d lines say what to add: %s", n, r.logs)
 		}
 	})
@@ -227,7 +227,7 @@ func TestNewPropertiesWithoutScope(t *testing.T) {
 		if n := r.calls("properties/create", 403); n != 2 {
 			t.Errorf("%d attempts in 12 minutes", n)
 		}
-		if n := r.logs.count("crm.schemas.contacts.write; until it has it"); n != 1 {
+		if n := r.logs.Count("crm.schemas.contacts.write; until it has it"); n != 1 {
 			t.Errorf("said %d times: %s", n, r.logs)
 		}
 		clear()

@@ -173,7 +173,7 @@ func TestAppendToWhatIsThere(t *testing.T) {
 		if diff := cmp.Diff(pairs{"interests": "a;b;c", "plan": "y"}, r.properties("a@b.co")); diff != "" {
 			t.Error(diff)
 		}
-		if n := r.logs.count("append is for enumerations of checkboxes"); n != 1 {
+		if n := r.logs.Count("append is for enumerations of checkboxes"); n != 1 {
 			t.Errorf("%d warnings, want one", n)
 		}
 	})
@@ -286,7 +286,7 @@ func TestExpressionsAreNotShared(t *testing.T) {
 
 func TestAFailingExpressionIsLoggedOnce(t *testing.T) {
 	_, r := mapped(t, "properties: {map: {plan: '$.user.n()'}}", `{"n":1}`, `{"n":2}`, `{"n":3}`)
-	if n := r.logs.count("an expression fails"); n != 1 {
+	if n := r.logs.Count("an expression fails"); n != 1 {
 		t.Errorf("%d log lines, want one", n)
 	}
 }

@@ -1,7 +1,6 @@
 package hubspot
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +20,7 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/trial"
 )
 
 const (
@@ -34,7 +34,7 @@ type rig struct {
 	box     *sandbox.Sandbox
 	dest    *Destination
 	env     destinations.Env
-	logs    *syncBuffer
+	logs    *trial.Log
 	reg     *prometheus.Registry
 	cache   *memoryCache
 	yaml    string
@@ -55,7 +55,7 @@ func newRig(t testing.TB, o sandbox.Options, extra string) *rig {
 	t.Helper()
 	o.HubID, o.Token = testHub, testToken
 	r := &rig{
-		t: t, box: sandbox.New(o), logs: &syncBuffer{}, reg: prometheus.NewRegistry(),
+		t: t, box: sandbox.New(o), logs: &trial.Log{}, reg: prometheus.NewRegistry(),
 		cache: &memoryCache{values: map[string]cached{}}, known: map[string]bool{}, memory: &sync.Map{},
 		yaml: "access_token: " + testToken + "\nhub_id: \"" + testHub + "\"\n" + extra,
 	}
@@ -365,25 +365,6 @@ func (c *memoryCache) Store(key string, value []byte) {
 	defer c.mu.Unlock()
 	c.values[key] = cached{slices.Clone(value), time.Now()}
 }
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *syncBuffer) count(s string) int { return strings.Count(b.String(), s) }
 
 // script is a transport that answers by a function.
 type script func(*http.Request) (*http.Response, error)

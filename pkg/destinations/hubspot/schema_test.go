@@ -147,7 +147,7 @@ func TestTheTokenOfAnotherAccountIsNoticed(t *testing.T) {
 		r.restart()
 		mustDeliver(t, r.run(people(1)...))
 		mustDeliver(t, r.run(people(1)...))
-		if n := r.logs.count("token_hub_id=" + testHub); n != 1 {
+		if n := r.logs.Count("token_hub_id=" + testHub); n != 1 {
 			t.Errorf("said %d times, want once", n)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations"
+	"eventrouter/pkg/trial"
 )
 
 func newFromYAML(t *testing.T, yaml string) (*Destination, string, error) {
@@ -20,7 +21,7 @@ func newFromYAML(t *testing.T, yaml string) (*Destination, string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var logs syncBuffer
+	var logs trial.Log
 	d, err := New(s, destinations.Env{
 		Name: "crm", Log: slog.New(slog.NewTextHandler(&logs, nil)), Metrics: destinations.NewMetrics(prometheus.NewRegistry()),
 	})
