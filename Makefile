@@ -50,9 +50,10 @@ tidy:
 test: VERBOSE = -v
 test: check e2e
 
-# One package after the other: each has the machine for its processes.
+# One package after the other: each has the machine for its processes. Within one, tests that wait do so together. The race detector lets a process that ends wait for a second if nobody says less.
 e2e: tools
-	$(GO) test -race -vet=off -shuffle=on -timeout 10m -p 1 -v -count=1 ./e2e/...
+	$(GO) build -race -ldflags=-w -o bin/router-race ./cmd/router
+	E2E_ROUTER=$(CURDIR)/bin/router-race GORACE=atexit_sleep_ms=50 $(GO) test -race -vet=off -shuffle=on -timeout 10m -p 1 -parallel 4 -v -count=1 ./e2e/...
 
 firefox: FIREFOX ?= $(shell command -v firefox-esr || command -v firefox)
 firefox:

@@ -130,6 +130,7 @@ func (r *appRig) request(method, path, token, body string) (int, string) {
 
 // TestAppEventsSurviveKills: the router is killed again and again while end users of two accounts post; each event that was answered with 200 is in the hub of its account once, and in no other.
 func TestAppEventsSurviveKills(t *testing.T) {
+	t.Parallel()
 	r := newAppRig(t)
 	const kills, posters = 3, 4
 	var mu sync.Mutex
@@ -212,6 +213,7 @@ func TestAppEventsSurviveKills(t *testing.T) {
 
 // TestHangupOfApps: what an app allows through the proxy, and its events, are changed in the file, and SIGHUP puts them in force; what was posted before is delivered as it was.
 func TestHangupOfApps(t *testing.T) {
+	t.Parallel()
 	r := newAppRig(t)
 	f := func(method, path, token, body string, status int) {
 		t.Helper()

@@ -161,6 +161,7 @@ window.step = async (s) => {
 // those that are sent while the router refuses, and those that are sent while it is down. Some of Jitsu's SDKs give up after one try: 2.5.3 and
 // @jitsu/js in a browser, and 3.1.5 in node, which never hears of an error (TestNodeSDK). They have the first step only.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("this test needs chromium: run e2e/install.sh")

@@ -58,7 +58,7 @@ func buildClocked(t *testing.T) (binary string) {
 	}
 	binary = filepath.Join(dir, "router")
 	// Of the runtime's variables the linker lets nobody else have any, unless it is told to.
-	run(t, ".", "go", "build", "-race", "-overlay", file, "-ldflags=-checklinkname=0", "-o", binary, "../cmd/router")
+	run(t, ".", "go", "build", "-race", "-overlay", file, "-ldflags=-checklinkname=0 -w", "-o", binary, "../cmd/router")
 	return binary
 }
 

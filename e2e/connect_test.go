@@ -175,6 +175,7 @@ func (r *connectRig) servePage(w http.ResponseWriter, q *http.Request) {
 
 // TestConnectPage: people of accounts connect, choose and disconnect, in a real browser without third-party cookies, on a page that another site embeds.
 func TestConnectPage(t *testing.T) {
+	t.Parallel()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("this test needs chromium: run e2e/install.sh")
@@ -261,6 +262,7 @@ func TestConnectPage(t *testing.T) {
 
 // TestConnectedAccounts: accounts connect on the page, their events reach their own hubs, and what comes while HubSpot has taken back its consent is held until they connect anew.
 func TestConnectedAccounts(t *testing.T) {
+	t.Parallel()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("this test needs chromium: run e2e/install.sh")
@@ -366,6 +368,7 @@ func (r *connectRig) hold(hub, email string) {
 
 // TestConnectTypes: connect.d.ts, which lies beside connect.js in the source, is what TypeScript understands.
 func TestConnectTypes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for from, to := range map[string]string{"../pkg/portal/connect.d.ts": "connect.d.ts", "sdk/connect_types.ts": "page.ts"} {
 		text, err := os.ReadFile(from)

@@ -17,6 +17,7 @@ import (
 // TestConsentPage: a person grants, denies and uninstalls an app on the sandbox's pages in a real browser, which follows its rules on
 // where forms may lead.
 func TestConsentPage(t *testing.T) {
+	t.Parallel()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("this test needs chromium: run e2e/install.sh")

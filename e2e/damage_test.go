@@ -17,6 +17,7 @@ import (
 // TestDamagedWAL: a byte changes in the write-ahead log of the store of a router that was killed. SQLite then drops, without a word, all that was committed behind it. Nothing is lost:
 // the log still has what the database file has not, and the router says what it found.
 func TestDamagedWAL(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, sandbox.Options{})
 	dir := t.TempDir()
 	config := configure(t, dir, "http://127.0.0.1:1") // HubSpot is down

@@ -112,6 +112,7 @@ func in(c fileCall, kinds, part string) bool {
 // TestDiskIsFull: the disk of a whole router has no room, everywhere or for one of its files, and gets some again. Meanwhile applications get 503 and when to come again; the router goes on
 // by itself, and all that was acknowledged is delivered.
 func TestDiskIsFull(t *testing.T) {
+	t.Parallel()
 	d := newDiskRig(t)
 	f := func(what, kinds, part string) {
 		t.Helper()
@@ -240,6 +241,7 @@ func TestNoRoomForDeadLetters(t *testing.T) {
 
 // TestDiskFails: writes or syncs of a whole router's files fail. It accepts nothing any more and ends with the reason; the next one delivers all that was acknowledged.
 func TestDiskFails(t *testing.T) {
+	t.Parallel()
 	f := func(name, path, kinds, part string, want ...string) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -307,6 +309,7 @@ func (d *diskRig) failsAndLosesNothing(path string, want ...string) {
 
 // TestLogCanNotBeWritten: writes of the log fail while its syncs do not. What is refused is in no log, so that the router goes on delivering what it has and accepts again when writes work.
 func TestLogCanNotBeWritten(t *testing.T) {
+	t.Parallel()
 	d := newDiskRig(t)
 	d.until(live, http.StatusOK)
 	for _, errno := range []unix.Errno{unix.EIO, unix.EROFS} {
@@ -334,6 +337,7 @@ func TestLogCanNotBeWritten(t *testing.T) {
 
 // TestReadOnlyDisk: the file system becomes read-only under a router, as Linux does after errors.
 func TestReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	d := newDiskRig(t)
 	d.until(live, http.StatusOK)
 	d.hub.Inject(sandbox.Fault{Endpoint: "events/send/batch", Times: 1, Status: 503}) // something is left to write down
@@ -349,6 +353,7 @@ func TestReadOnlyDisk(t *testing.T) {
 
 // TestVanishedDirectory: the data directory is moved away under a router, which must not go on acknowledging into files that nobody will find.
 func TestVanishedDirectory(t *testing.T) {
+	t.Parallel()
 	d := newDiskRig(t)
 	d.until(live, http.StatusOK)
 	d.p.drain(30 * time.Second)
@@ -380,6 +385,7 @@ func TestVanishedDirectory(t *testing.T) {
 
 // TestDirectoryInUse: a second router on the same directory is refused, and told who has it.
 func TestDirectoryInUse(t *testing.T) {
+	t.Parallel()
 	d := newDiskRig(t)
 	out, err := exec.Command(binary, "serve", "--config", d.config).CombinedOutput()
 	var exit *exec.ExitError

@@ -29,6 +29,7 @@ const (
 // TestKill kills the router with SIGKILL at random moments while applications post and HubSpot misbehaves. Everything that was acknowledged must be
 // in HubSpot in the end: each contact with its last value, each event once.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, sandbox.Options{})
 	dir := t.TempDir()
 	config := configure(t, dir, h.url)
@@ -152,6 +153,7 @@ func searchSecrets(t *testing.T, dir, config string) {
 
 // TestSecrets: none stands in anything that people read: answers, log, metrics, readiness, dead letters, files.
 func TestSecrets(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, sandbox.Options{})
 	dir := t.TempDir()
 	config := configure(t, dir, h.url)
@@ -223,6 +225,7 @@ func TestSecrets(t *testing.T) {
 
 // TestGrace: what hangs is cut at the end of the grace time, and a second signal does not wait for that.
 func TestGrace(t *testing.T) {
+	t.Parallel()
 	f := func(grace string, signals int, most time.Duration, clean bool) {
 		t.Helper()
 		h := newHub(t, sandbox.Options{})
@@ -283,6 +286,7 @@ func TestGrace(t *testing.T) {
 
 // TestStop: SIGTERM loses nothing and ends within the grace time.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, sandbox.Options{})
 	config := configure(t, t.TempDir(), h.url)
 	p := start(t, config)

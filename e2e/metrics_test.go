@@ -20,6 +20,7 @@ import (
 
 // TestPrometheus: a real Prometheus scrapes the router and answers a question about it, and its own checker finds nothing wrong with the page.
 func TestPrometheus(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"prometheus", "promtool"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("this test needs %s: run e2e/install.sh", tool)

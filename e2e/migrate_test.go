@@ -19,6 +19,7 @@ import (
 // TestOlderDirectories starts the router on data directories that older ones left when they were killed, one of each schema of the store, with blocks of the formats of their time: testdata/migrations. HubSpot did not
 // answer then. What waited is delivered, and the dead letter is still there.
 func TestOlderDirectories(t *testing.T) {
+	t.Parallel()
 	archives, err := filepath.Glob("testdata/migrations/*.tar.gz")
 	if err != nil || len(archives) != 5 {
 		t.Fatalf("%d archives, %v", len(archives), err)
@@ -64,6 +65,7 @@ func unpack(t *testing.T, archive, dir string) {
 
 // TestNewerDirectories: a data directory that a newer router has written is refused, and left as it is.
 func TestNewerDirectories(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, sandbox.Options{})
 	dir := t.TempDir()
 	config := configure(t, dir, h.url)

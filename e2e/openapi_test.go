@@ -11,6 +11,7 @@ import (
 
 // TestOpenAPILint: docs/openapi.yaml passes Redocly's linter with what it recommends (openapi/redocly.yaml), without a warning.
 func TestOpenAPILint(t *testing.T) {
+	t.Parallel()
 	const linter = "openapi/node_modules/@redocly/cli/bin/cli.js"
 	for _, file := range []string{"../docs/openapi.yaml", "openapi/redocly.yaml"} { // go test must know that a cached result depends on them
 		if _, err := os.Stat(file); err != nil {

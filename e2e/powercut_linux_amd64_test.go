@@ -155,10 +155,6 @@ func (c change) apply(b []byte) []byte {
 }
 
 // image writes what a power cut leaves to a folder. luck is how likely each thing that was not synced is there all the same.
-func (p *platter) image(dir string, luck float64, rng *rand.Rand) error {
-	return p.root.image(dir, luck, rng)
-}
-
 func (n *node) image(path string, luck float64, rng *rand.Rand) error {
 	if !n.folder {
 		b := bytes.Clone(n.data)
@@ -298,6 +294,7 @@ func watchedHub(t *testing.T, now func() int) (*sightings, string) {
 // all that was acknowledged before is delivered, custom events under one uuid each, and contacts end with their last value. Files whose folder was not
 // synced may be gone, and of what was not synced some sectors are there and some are not.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	moments := 4
 	if n, err := strconv.Atoi(os.Getenv("E2E_POWER_CUTS")); err == nil {
 		moments = n // as many as one likes
@@ -323,8 +320,13 @@ func TestPowerCut(t *testing.T) {
 			}
 		}
 		for _, luck := range []float64{0, 0.5} {
+			dir, before, at := t.TempDir(), seen.before(at), at
+			if err := p.root.image(dir, luck, rng); err != nil {
+				t.Fatal(err)
+			}
 			t.Run(fmt.Sprintf("call %d of %d, luck %v", at, len(s.trace), luck), func(t *testing.T) {
-				afterPowerCut(t, p, luck, rng, acks, seen.before(at), at)
+				t.Parallel()
+				afterPowerCut(t, dir, acks, before, at)
 			})
 		}
 	}
@@ -389,12 +391,8 @@ func livesUnderTrace(t *testing.T, s *supervisor, config string) (acks []acknowl
 	return acks
 }
 
-// afterPowerCut starts a router on what a power cut leaves and checks what is delivered, with what was before.
-func afterPowerCut(t *testing.T, p *platter, luck float64, rng *rand.Rand, acks []acknowledged, before []sighting, at int) {
-	dir := t.TempDir()
-	if err := p.image(dir, luck, rng); err != nil {
-		t.Fatal(err)
-	}
+// afterPowerCut starts a router on what a power cut left in a folder and checks what is delivered, with what was before.
+func afterPowerCut(t *testing.T, dir string, acks []acknowledged, before []sighting, at int) {
 	seen, url := watchedHub(t, func() int { return 0 })
 	config := configure(t, dir, url)
 	limitLog(t, config)

@@ -13,6 +13,7 @@ import (
 
 // TestOfficialClientThroughProxy: HubSpot's own client works through the proxy with another base path and token, in two accounts at once; nothing of the one is in the other's hub.
 func TestOfficialClientThroughProxy(t *testing.T) {
+	t.Parallel()
 	r := newConnectRig(t)
 	r.install("a1", "1001")
 	r.install("a2", "1002")

@@ -14,6 +14,7 @@ import (
 
 // TestHangup: a token that is put right in the file and told with SIGHUP delivers what waits; the process stays the same, and so do its connections.
 func TestHangup(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, sandbox.Options{})
 	dir := t.TempDir()
 	config := configure(t, dir, h.url)

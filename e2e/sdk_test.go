@@ -35,6 +35,7 @@ func want(t *testing.T, what string, got map[string]string, pairs ...string) {
 
 // TestNodeSDK: Jitsu's SDK in node, through the router, into HubSpot.
 func TestNodeSDK(t *testing.T) {
+	t.Parallel()
 	h := newHub(t, sandbox.Options{Burst: 190})
 	p := start(t, configure(t, t.TempDir(), h.url))
 	run(t, "sdk", "node", "node.mjs", p.url, serverSecret)
@@ -83,6 +84,7 @@ const page = `<!doctype html><title>Pricing</title><h1>Pricing</h1><button id="b
 
 // TestBrowserSDK: Jitsu's snippet in a real browser, from another origin.
 func TestBrowserSDK(t *testing.T) {
+	t.Parallel()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatal("this test needs chromium: run e2e/install.sh")

@@ -132,7 +132,7 @@ destinations:
 func (p *process) start() {
 	p.t.Helper()
 	cmd := exec.Command(binary, "serve", "--config", p.config())
-	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66")
+	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=50")
 	dieWithUs(cmd)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
