@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -17,7 +18,7 @@ type Mount struct {
 	Admit func(ctx *fasthttp.RequestCtx) (maxBody int, ok bool)
 	// Unread, where there is one, is told when a request that was admitted was refused since its body did not come as it may: with which status.
 	Unread func(ctx *fasthttp.RequestCtx, status int)
-	// Handler answers. It finds the body read, which is not its own when it has returned. A panic of it is answered with 500, as any other.
+	// Handler answers. It finds the body read, which is its own. A panic of it is answered with 500, as any other.
 	Handler fasthttp.RequestHandler
 }
 
@@ -37,10 +38,7 @@ func (s *Server) mounted(ctx *fasthttp.RequestCtx) bool {
 				return true
 			}
 		}
-		b := acquireBatch()
-		defer b.release()
-		b.heavy = s.heavy
-		body, r := b.read(ctx, most, s.pace())
+		body, r := s.bodyOf(ctx, most)
 		if r != nil {
 			if r.reason == reasonSize {
 				r.detail = "" // is about events
@@ -51,11 +49,20 @@ func (s *Server) mounted(ctx *fasthttp.RequestCtx) bool {
 			}
 			return true
 		}
-		ctx.Request.SetBody(body)
+		ctx.Request.SetBodyRaw(body)
 		m.Handler(ctx)
 		return true
 	}
 	return false
+}
+
+// bodyOf reads a body. What is read counts among large requests while it comes: how long a handler holds it is that one's to bound, and events are not refused for it.
+func (s *Server) bodyOf(ctx *fasthttp.RequestCtx, most int) ([]byte, *refusal) {
+	b := acquireBatch()
+	defer b.release()
+	b.heavy = s.heavy
+	body, r := b.read(ctx, most, s.pace())
+	return bytes.Clone(body), r
 }
 
 // ServerKey returns the id of the API key whose server secret a request carries, and the account that it speaks for, and for no other; "": for any. ok is false for a request

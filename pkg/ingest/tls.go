@@ -241,13 +241,22 @@ func (c *Certificate) config() *tls.Config {
 // secure puts TLS over a connection where there is a certificate.
 func (s *Server) secure(conn net.Conn) net.Conn {
 	if s.tls == nil {
-		return conn
+		return watchable(conn)
 	}
-	return &secureConn{tls.Server(conn, s.tls)}
+	return &secureConn{Conn: tls.Server(conn, s.tls)}
 }
 
 // secureConn is a TLS connection whose handshake takes no longer than it should.
-type secureConn struct{ *tls.Conn }
+type secureConn struct {
+	*tls.Conn
+	watch
+}
+
+// Read implements [net.Conn].
+func (c *secureConn) Read(p []byte) (int, error) { return c.read(c.Conn, p) }
+
+// Watch is that of a connection without TLS.
+func (c *secureConn) Watch(gone func()) (stop func()) { return c.begin(c.Conn, gone) }
 
 // Handshake is called by fasthttp before anything is read. Who speaks HTTP to this port is told so in HTTP.
 func (c *secureConn) Handshake() error {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -15,6 +17,9 @@ import (
 	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/destinations/hubspot"
 )
+
+// statusGone is 499, which HTTP has no name for.
+const statusGone = 499
 
 // writeTime is how long a caller may take nothing of an answer.
 const writeTime = 30 * time.Second
@@ -36,17 +41,51 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	callCtx, cancel := context.WithTimeout(context.Background(), c.app.Config.Proxy.Timeout)
-	end := func() { cancel(); p.leave(c) }
-	// The body is ours: the transport may read it when the answer is here already, and the request's memory is another's then.
-	body := bytes.Clone(ctx.Request.Body())
-	res, r := p.forward(callCtx, c, sentOn(&ctx.Request.Header, c.secrets), body)
+	c.unwanted.Store(c.reads())
+	unwatch := watch(ctx.Conn(), func() { c.callerGone(cancel) })
+	end := func() { unwatch(); cancel(); p.leave(c) }
+	res, r := p.forward(callCtx, c, sentOn(&ctx.Request.Header, c.secrets), ctx.Request.Body())
 	if r != nil {
 		end()
 		p.refuse(ctx, c, r)
 		return
 	}
 	res.Request = nil // it holds the body, and the answer may take long
+	if c.unwanted.Store(true); c.gone.Load() {
+		res.Body.Close()
+		end()
+		p.count(c, res.StatusCode, 0)
+		p.log(c, res.StatusCode, 0, "error", "the caller had gone when the answer came", "caller_gone", true)
+		gone().answer(ctx)
+		return
+	}
 	p.pass(ctx, c, res, end)
+}
+
+// watched is a connection that is looked at while nobody reads from it, as those of pkg/ingest are.
+type watched interface {
+	Watch(gone func()) (stop func())
+}
+
+// watch calls gone when the client of a connection goes away before stop is called.
+func watch(conn net.Conn, gone func()) (stop func()) {
+	if w, ok := conn.(watched); ok {
+		return w.Watch(gone)
+	}
+	return func() {}
+}
+
+// callerGone ends a call that does no more good: one that reads, at once. A write that HubSpot has may be carried out, whatever becomes of its connection, and the log is to have what
+// came of it: its answer is waited for.
+func (c *call) callerGone(cancel func()) {
+	if c.gone.Store(true); c.unwanted.Load() {
+		cancel()
+	}
+}
+
+// reads says whether a call changes nothing.
+func (c *call) reads() bool {
+	return c.method == http.MethodGet || c.method == http.MethodHead || c.method == http.MethodPost && (strings.HasSuffix(c.path, "/search") || strings.HasSuffix(c.path, "/batch/read"))
 }
 
 // forward makes the call, and once more where HubSpot refuses the token. What it returns is to be closed.
@@ -59,7 +98,10 @@ func (p *Proxy) forward(ctx context.Context, c *call, header http.Header, body [
 	}
 	for {
 		token, err := accounts.Token(ctx, c.account, c.hub)
-		if err != nil {
+		switch {
+		case c.gone.Load(): // nothing is under way
+			return nil, gone()
+		case err != nil:
 			return nil, withoutToken(ctx, err)
 		}
 		c.secrets = append(c.secrets, string(token))
@@ -115,6 +157,11 @@ func withoutToken(ctx context.Context, err error) *refusal {
 	return r
 }
 
+// gone is of a caller that has closed its connection: nobody reads the answer but who has closed one side of it only. The status is the one that servers have for this in their logs.
+func gone() *refusal {
+	return &refusal{status: statusGone, reason: "gone", message: "The caller has gone", detail: "its connection was closed before the answer came"}
+}
+
 func late() *refusal {
 	return &refusal{status: fasthttp.StatusGatewayTimeout, reason: "timeout", message: "HubSpot did not answer in time", detail: "proxy.timeout of the app is up; the call may have been made"}
 }
@@ -131,7 +178,10 @@ func (p *Proxy) send(ctx context.Context, c *call, room *hubspot.SpareCall, head
 	res, err := p.opts.Transport.RoundTrip(req) // which follows no redirects
 	if err != nil {
 		room.Answered(0, nil, nil)
-		if ctx.Err() != nil {
+		switch {
+		case c.gone.Load() && c.reads():
+			return nil, gone()
+		case ctx.Err() != nil:
 			return nil, late()
 		}
 		return nil, &refusal{status: fasthttp.StatusBadGateway, reason: "remote", message: "HubSpot does not answer", detail: "there was no complete answer; the call may have been made", wait: time.Second}
@@ -206,6 +256,9 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, c *call, res *http.Response, end 
 	done := func(n int64, err error) {
 		res.Body.Close()
 		end()
+		if err != nil && c.gone.Load() { // which has ended the call
+			err = errCut
+		}
 		p.audit(c, res.StatusCode, n, err)
 	}
 	if ctx.IsHead() || res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified {
@@ -238,7 +291,11 @@ func (p *Proxy) refused(c *call, r *refusal) {
 		p.count(c, 0, 0)
 	}
 	if c.known {
-		p.log(c, r.status, 0, "refused", r.reason, "error", r.message)
+		more := []any{"refused", r.reason, "error", r.message}
+		if c.gone.Load() {
+			more = append(more, "caller_gone", true)
+		}
+		p.log(c, r.status, 0, more...)
 	}
 }
 
@@ -260,7 +317,7 @@ func (p *Proxy) count(c *call, status int, bytes int64) {
 	p.metrics.seconds.WithLabelValues(name).Observe(time.Since(c.began).Seconds())
 }
 
-// log writes the line of a call, with the status that the caller got. Neither bodies nor what a query says are in it.
+// log writes the line of a call, with the status that the caller got, or would have got. Neither bodies nor what a query says are in it.
 func (p *Proxy) log(c *call, status int, bytes int64, more ...any) {
 	attrs := append([]any{"app", c.app.Config.Name, "account", c.account, "hub", c.hub}, slogAttr(c)...)
 	attrs = append(attrs, "method", c.method, "path", c.shown, "status", status, "bytes", bytes, "ms", time.Since(c.began).Milliseconds())

@@ -22,7 +22,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, []string{"app", "status"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "router_proxy_refused_total", Help: "Calls that were not forwarded, or whose answer was not passed on, by app and why: " +
-				"path, method, token, account, not_allowed, not_connected, reconnect, quota, busy, size, body, remote, timeout.",
+				"path, method, token, account, not_allowed, not_connected, reconnect, quota, busy, size, body, remote, timeout, gone.",
 		}, []string{"app", "reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "router_proxy_call_seconds", Help: "Time from a call's arrival to the last byte of its answer.",

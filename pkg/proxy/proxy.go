@@ -152,6 +152,9 @@ type call struct {
 	secrets  []string // that nobody is shown: what the caller came with, and tokens
 	attempts int
 	began    time.Time
+
+	gone     atomic.Bool // the caller
+	unwanted atomic.Bool // nothing is lost with the call when the caller goes
 }
 
 // callKey is under what the user values of a request have its call.

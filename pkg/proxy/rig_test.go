@@ -50,6 +50,8 @@ type rig struct {
 	front  *ingest.Server
 	reg    *prometheus.Registry
 
+	watched func(gone func()) // is told how to say that a caller goes; nil: none does
+
 	mu   sync.Mutex // guards the fields below
 	logs bytes.Buffer
 	via  func(*http.Request, http.RoundTripper) (*http.Response, error) // between the proxy and the sandbox
@@ -234,6 +236,9 @@ func (r *rig) raw(method, uri, body string, headers ...string) answer {
 	defer there.Close()
 	var ctx fasthttp.RequestCtx
 	ctx.Init2(here, nil, false)
+	if r.watched != nil {
+		ctx.Init2(&goneConn{here, r.watched}, nil, false)
+	}
 	ctx.Request.Header.SetMethod(method)
 	ctx.Request.Header.SetRequestURI(uri)
 	ctx.Request.Header.SetHost("events.example.com")
