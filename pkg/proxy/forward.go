@@ -105,7 +105,7 @@ func (p *Proxy) forward(ctx context.Context, c *call, header http.Header, body [
 			return nil, withoutToken(ctx, err)
 		}
 		c.secrets = append(c.secrets, string(token))
-		room, err := c.app.spare.Take(c.hub)
+		room, err := c.app.spare.Take(c.hub, c.method, c.path)
 		if full, ok := errors.AsType[*hubspot.NoRoom](err); ok {
 			return nil, noRoom(full)
 		}
@@ -128,13 +128,14 @@ func (p *Proxy) forward(ctx context.Context, c *call, header http.Header, body [
 
 // noRoom is the answer where deliveries, or calls before, leave nothing of the quota.
 func noRoom(full *hubspot.NoRoom) *refusal {
-	policy := "TEN_SECONDLY_ROLLING"
-	if full.Wait > time.Minute { // longer than any window
-		policy = "DAILY"
+	r := &refusal{
+		status: fasthttp.StatusTooManyRequests, reason: "quota", message: "There is no room for the call in the account's quota", detail: full.What, wait: max(full.Wait, time.Millisecond),
+		policy: full.Policy,
 	}
-	return &refusal{
-		status: fasthttp.StatusTooManyRequests, reason: "quota", message: "There is no room for the call in the account's quota", detail: full.What, wait: max(full.Wait, time.Millisecond), policy: policy,
+	if r.policy == "SECONDLY" { // of searches: HubSpot's clients know this refusal by its text
+		r.message = "You have reached your secondly limit."
 	}
+	return r
 }
 
 // withoutToken is the answer while there is no token.

@@ -56,6 +56,57 @@ func TestQuota(t *testing.T) {
 	})
 }
 
+// TestSearches: searches have a quota of their own, of which HubSpot's answers tell nothing: none is refused by HubSpot, however they come, and other calls and deliveries lose nothing by them.
+func TestSearches(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, contactPresets)
+		if err := r.proxy.SetApps(r.apps(true)); err != nil {
+			t.Fatal(err)
+		}
+		r.destination()
+		hub := r.box.Hub("1001")
+		searched := 0
+		search := func() answer { return r.user("a1", "POST", contactsPath+"/search", "{}") }
+		for range 40 { // ten seconds, each call at a moment of its own
+			a := search()
+			switch {
+			case a.status == 200:
+				searched++
+			case a.status != 429 || a.header["Retry-After"] != "1" || !strings.Contains(a.body, `"message":"You have reached your secondly limit.","error":"the account's calls of 1s`) ||
+				!strings.Contains(a.body, `"policyName":"SECONDLY"`):
+				t.Fatalf("got %d %s, Retry-After %q", a.status, a.body, a.header["Retry-After"])
+			}
+			time.Sleep(time.Duration(100+searched*7) * time.Millisecond)
+		}
+		if n := refusedBy(hub); n != 0 || searched < 25 {
+			t.Errorf("HubSpot refused %d of %d searches, want none of some five a second", n, searched)
+		}
+		for range 5 {
+			search()
+		}
+		if a := search(); a.status != 429 {
+			t.Errorf("a sixth search at once: got %d %s", a.status, a.body)
+		}
+		if a := r.user("a1", "GET", contactsPath, ""); a.status != 200 {
+			t.Errorf("another call while there is no room for searches: got %d %s", a.status, a.body)
+		}
+		time.Sleep(2 * time.Second)
+		hub.Inject(sandbox.Fault{Endpoint: "contacts/search", Status: 429, Body: `{"status":"error","message":"You have reached your secondly limit.","category":"RATE_LIMITS"}`, Times: 1})
+		for i, want := range []int{429, 429} { // HubSpot's, for others search in the account as well; then ours
+			if a := search(); a.status != want || strings.Contains(a.body, `"error":`) != (i == 1) {
+				t.Errorf("search %d: got %d %s, want %d", i, a.status, a.body, want)
+			}
+		}
+		if a := r.user("a1", "GET", contactsPath, ""); a.status != 200 {
+			t.Errorf("another call after a search was refused: got %d %s", a.status, a.body)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		if a := search(); a.status != 200 {
+			t.Errorf("a search a second later: got %d %s", a.status, a.body)
+		}
+	})
+}
+
 // TestHubSpotsOwn429 reaches the caller, and closes the window where it is the window's.
 func TestHubSpotsOwn429(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 type account struct {
 	crm         *window
 	events      *window
+	search      *window
 	day         *day
 	schema      schemaCache
 	definitions definitionCache
@@ -30,10 +31,14 @@ type account struct {
 // eventsPerSecond is HubSpot's documented limit of the calls that send events, which count in no other quota.
 const eventsPerSecond = 1250
 
+// searchesPerSecond is HubSpot's documented limit of an account for all who search in it. Their answers say nothing of it, and they count in no other quota but the day's.
+const searchesPerSecond = 5
+
 func newAccount(d *day) *account {
 	a := &account{
 		crm:    newWindow(burstPolicy, 0, 10*time.Second, d),
 		events: newWindow(eventsPolicy, eventsPerSecond, time.Second, nil),
+		search: newWindow(searchPolicy, searchesPerSecond, time.Second, d),
 		day:    d,
 	}
 	// An earlier process, or another user of the token, may have used up what there is.

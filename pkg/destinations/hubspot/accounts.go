@@ -269,7 +269,7 @@ func (hs *hubs) ask(name string, now time.Time, made *account) *account {
 }
 
 // busy says whether calls count in the account's quotas at present.
-func (a *account) busy() bool { return a.crm.busy() || a.events.busy() }
+func (a *account) busy() bool { return a.crm.busy() || a.events.busy() || a.search.busy() }
 
 func (w *window) busy() bool {
 	w.mu.Lock()

@@ -33,8 +33,9 @@ type Spare struct {
 
 // NoRoom is the error while nothing is left for others.
 type NoRoom struct {
-	What string        // is used up, or taken: for people
-	Wait time.Duration // when to ask again
+	What   string        // is used up, or taken: for people
+	Wait   time.Duration // when to ask again
+	Policy string        // HubSpot's name of the quota, as its own refusals have it
 }
 
 func (e *NoRoom) Error() string { return e.What }
@@ -63,7 +64,7 @@ func (u *usedHubs) get() (*hubs, terms) {
 }
 
 // Take takes the right to make one call in a hub, at once or not at all: then its error is a *NoRoom. Who takes it calls Answered or Release.
-func (s Spare) Take(hub string) (*SpareCall, error) {
+func (s Spare) Take(hub, method, path string) (*SpareCall, error) {
 	now, baseURL := time.Now(), trimURL(s.BaseURL)
 	hs, t := usedHubsOf(s.Shared, s.App, baseURL).get()
 	if hs == nil {
@@ -72,7 +73,7 @@ func (s Spare) Take(hub string) (*SpareCall, error) {
 	if !s.Deliveries { // not any more
 		t = terms{share: 1}
 	}
-	w := hs.account(hub, now, func(hub string) *account {
+	a := hs.account(hub, now, func(hub string) *account {
 		today := newDay()
 		today.remember(s.Cache, dayKey(baseURL, hub))
 		a := newAccount(today)
@@ -80,12 +81,22 @@ func (s Spare) Take(hub string) (*SpareCall, error) {
 			a.crm.max, a.crm.probing = spareBurst, false
 		}
 		return a
-	}).crm
+	})
+	w := a.crm
+	if isSearch(method, path) {
+		w = a.search
+	}
 	p, err := w.spare(now, t, s.Deliveries)
 	if err != nil {
 		return nil, err
 	}
 	return &SpareCall{p}, nil
+}
+
+// isSearch says whether a call searches in records, for which HubSpot has a limit of its own.
+func isSearch(method, path string) bool {
+	path = strings.ToLower(path)
+	return method == http.MethodPost && strings.HasPrefix(path, "/crm/") && strings.Contains(path, "/objects/") && strings.HasSuffix(path, "/search")
 }
 
 // SpareCall is the right to make one call. A nil one stands for none.
@@ -102,7 +113,7 @@ const maxPolicyBody = 64 << 10
 
 // Answered learns from an answer, as far as it has come: body is needed of those with 429 alone. status 0: there was none.
 //
-// What it says of other quotas than those that deliveries need, such as the four searches a second, closes nothing.
+// What it says of other quotas than the one that the call counts in, and the day's, closes nothing.
 func (c *SpareCall) Answered(status int, header http.Header, body []byte) {
 	w := c.p.window
 	if status == 0 {
@@ -115,16 +126,31 @@ func (c *SpareCall) Answered(status int, header http.Header, body []byte) {
 		switch {
 		case r.policy == "DAILY" || r.policy == "" && strings.Contains(r.message, "daily limit"):
 			w.day.exhaust(time.Now())
-		case r.policy == "TEN_SECONDLY_ROLLING" || r.policy == "" && strings.Contains(r.message, "ten_secondly"):
+		case r.policy == strings.ToUpper(w.policy) || r.policy == "" && strings.Contains(r.message, " "+w.policy+" "):
 			w.refused(a.retryAfter(time.Now()), a.err())
 		}
 	}
 	rates := parseRates(header)
+	if w.policy == searchPolicy {
+		rates.max = 0 // what it may say of calls in ten seconds is about others
+	}
 	c.p.end(&rates)
 	if status < http.StatusBadRequest {
 		w.works()
 		w.day.works()
 	}
+}
+
+func (w *window) noRoom(what string, wait time.Duration) error {
+	return &NoRoom{what, wait, strings.ToUpper(w.policy)}
+}
+
+func noRoomToday(what string, wait time.Duration) error {
+	policy := dailyPolicy
+	if wait <= time.Minute { // HubSpot's clients give up at the other one
+		policy = burstPolicy
+	}
+	return &NoRoom{what, wait, strings.ToUpper(policy)}
 }
 
 // spare gives out a permit that no delivery will miss, or says that there is none: while a delivery waits, or when less would remain than may be needed soon. It does not count
@@ -139,19 +165,19 @@ func (w *window) spare(now time.Time, t terms, deliveries bool) (*permit, error)
 	}
 	switch {
 	case now.Before(w.closed):
-		return nil, &NoRoom{"HubSpot takes no calls in the account at the moment", w.closed.Sub(now)}
+		return nil, w.noRoom("HubSpot takes no calls in the account at the moment", w.closed.Sub(now))
 	case len(w.queue) > 0:
-		return nil, &NoRoom{"deliveries to the account need its quota", spareAgain}
+		return nil, w.noRoom("deliveries to the account need its quota", spareAgain)
 	case w.probing && w.inFlight >= most:
-		return nil, &NoRoom{"it is being tried whether HubSpot takes calls in the account", spareAgain}
+		return nil, w.noRoom("it is being tried whether HubSpot takes calls in the account", spareAgain)
 	}
 	if w.max > 0 {
 		kept := 0
-		if deliveries {
+		if deliveries && w.policy != searchPolicy { // which deliveries do not use
 			kept = max(1, int(leftToDeliveries*float64(w.mostLocked(t))))
 		}
 		if free := w.freeLocked(now, t); free <= kept {
-			return nil, &NoRoom{fmt.Sprintf("the account's calls of %v are used up, but for those that deliveries may need", w.interval), w.roomLocked(now, kept-free)}
+			return nil, w.noRoom(fmt.Sprintf("the account's calls of %v are used up, but for those that deliveries may need", w.interval), w.roomLocked(now, kept-free))
 		}
 	}
 	date, err := w.day.spare(now, t, deliveries)
@@ -178,13 +204,13 @@ func (d *day) spare(now time.Time, t terms, deliveries bool) (date string, err e
 	limit, _ := d.limitLocked(now, t)
 	switch {
 	case now.Before(d.spent):
-		return "", &NoRoom{"the account's daily calls are used up", d.spent.Sub(now)}
+		return "", noRoomToday("the account's daily calls are used up", d.spent.Sub(now))
 	case d.inFlight > 0 && (d.unsure || d.remaining >= 0 && d.remaining <= d.inFlight):
-		return "", &NoRoom{"it is being tried whether HubSpot takes calls in the account", spareAgain}
+		return "", noRoomToday("it is being tried whether HubSpot takes calls in the account", spareAgain)
 	case deliveries && d.remaining >= 0 && d.remaining-d.inFlight <= d.start/10:
-		return "", &NoRoom{"the account's daily calls are used up, but for those that deliveries may need", d.endLocked(now).Sub(now)}
+		return "", noRoomToday("the account's daily calls are used up, but for those that deliveries may need", d.endLocked(now).Sub(now))
 	case limit >= 0 && d.used >= limit-max(1, limit/10):
-		return "", &NoRoom{"the calls that this router may make in the account today are used up, but for those that deliveries may need", d.endLocked(now).Sub(now)}
+		return "", noRoomToday("the calls that this router may make in the account today are used up, but for those that deliveries may need", d.endLocked(now).Sub(now))
 	}
 	return d.countLocked(now, t), nil
 }
