@@ -221,7 +221,9 @@ func TestConnectPage(t *testing.T) {
 	f("german.labels", `["Marketing-Felder","visits","Contact Created"]`)
 	f("german.axe", `[]`)
 	f("german.end", `["Nicht mit HubSpot verbunden","HubSpot ist getrennt.","HubSpot verbinden"]`)
-	f("german.changes", `["not_connected","connected 1002","not_connected"]`)
+	f("german.limit", `["Problem bemerkt",0]`)
+	f("german.permission", `["Problem bemerkt",1]`)
+	f("german.changes", `["not_connected","connected 1002","connected 1002 limit","connected 1002 permission","not_connected"]`)
 	f("german.said", `[]`)
 
 	f("expired.status", "Not connected to HubSpot")

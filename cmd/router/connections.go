@@ -41,7 +41,8 @@ func (srv *service) usage(app, account, hub string) connections.Usage {
 		return connections.Usage{}
 	}
 	use := connections.Usage{QuotaLeft: hubspot.QuotaLeft(srv.parts.shared, app, apps[i].BaseURL, "", hub)}
-	use.LastError, use.ErrorAt = srv.router.Trouble(app, account, hub)
+	last := srv.router.Trouble(app, account, hub)
+	use.LastError, use.Cause, use.ErrorAt = last.Words, last.Cause, last.At
 	return use
 }
 

@@ -113,7 +113,23 @@ const scenes = {
     await consent(window, "1002");
     await is(portal, "Verbunden mit dem HubSpot-Konto hub-1002.example (1002)");
     seen.labels = await portal.locator("label").allTextContents();
+    // What goes wrong is said in words, with what to do; TestProblemOfAnAccount has what the router answers.
+    let problem = "limit";
+    await portal.route("**/api/v1/apps/crm/connection*", async (route) => {
+      if (route.request().method() !== "GET") return route.continue();
+      const answer = await route.fetch();
+      return route.fulfill({ response: answer, json: { ...(await answer.json()), problem, problem_at: "2026-11-22T12:00:00Z" } });
+    });
+    const goesWrong = async (word, text) => {
+      problem = word;
+      await portal.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+      await portal.locator("#reason").filter({ hasText: text }).waitFor();
+      return [await portal.locator("dt").last().textContent(), await portal.getByRole("button", { name: "HubSpot neu verbinden" }).count()];
+    };
+    seen.limit = await goesWrong("limit", "Sie müssen nichts tun");
+    seen.permission = await goesWrong("permission", "HubSpot erlaubt Shop & Söhne nicht alles");
     seen.axe = await accessible(portal);
+    await portal.unroute("**/api/v1/apps/crm/connection*");
     await portal.getByRole("button", { name: "Trennen" }).click();
     await portal.getByRole("dialog").getByRole("button", { name: "Trennen" }).click();
     await portal.locator("#note").filter({ hasText: "getrennt" }).waitFor();

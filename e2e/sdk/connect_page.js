@@ -10,6 +10,6 @@ const token = async () => {
 };
 document.getElementById("hubspot").addEventListener("click", () => {
   window.handle = router.connect({
-    app: how.get("app") ?? "crm", token, mode: how.get("mode") ?? undefined, lang: how.get("lang") ?? undefined, onChange: (c) => changes.push(`${c.status} ${c.hub}`.trim()),
+    app: how.get("app") ?? "crm", token, mode: how.get("mode") ?? undefined, lang: how.get("lang") ?? undefined, onChange: (c) => changes.push([c.status, c.hub, c.problem].filter(Boolean).join(" ")),
   });
 });

@@ -158,9 +158,7 @@ func (s *Service) keepGrant(ap *app, come *coming, asked time.Time, got *grant) 
 	a.choices = ap.choices(a.chosen)
 	a.mu.Unlock()
 	s.indexHub(a, wasHub, got.hub)
-	if changed {
-		s.tell(*c)
-	}
+	s.tell(*c) // also when it is as it was: what was blocked for want of a scope may go on
 	a.release()
 	switch {
 	case wasHub == "":

@@ -382,10 +382,10 @@ func TestSameAndOtherHubs(t *testing.T) {
 		since, _ := r.s.Get("crm", "a1")
 		time.Sleep(time.Hour)
 
-		// The same hub once more: renewed, and nobody is told of a change.
+		// The same hub once more: renewed. The router is told, for what was blocked may go on; the team is not.
 		r.mustConnect("a1", hubA)
 		again, _ := r.s.Get("crm", "a1")
-		if len(changes) != 1 || !again.Since.Equal(*since.Since) || !again.Granted.After(*since.Granted) {
+		if len(changes) != 2 || changes[1].WasHub != hubA || len(r.told()) != 1 || !again.Since.Equal(*since.Since) || !again.Granted.After(*since.Granted) {
 			t.Errorf("renewed: got %d changes, since %v, granted %v; was %v, %v", len(changes), again.Since, again.Granted, since.Since, since.Granted)
 		}
 

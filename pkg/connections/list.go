@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"eventrouter/pkg/destinations"
 	"eventrouter/pkg/store"
 )
 
@@ -27,6 +28,9 @@ type Connection struct {
 	LastDelivery *time.Time `json:"last_delivery"` // when a call went through
 	LastError    string     `json:"last_error,omitempty"`
 	LastErrorAt  *time.Time `json:"last_error_at,omitempty"`
+	// Problem is what keeps the account's events from HubSpot now, or kept one from it of late, in the word that the people of the account are told; "": nothing.
+	Problem   destinations.Cause `json:"problem,omitempty"`
+	ProblemAt *time.Time         `json:"problem_at,omitempty"` // since when, or when it was
 	// QuotaLeft are the calls that the hub allows for now, by policy; nil: not known.
 	QuotaLeft     map[string]int `json:"quota_left"`
 	AlsoConnected []string       `json:"also_connected,omitempty"` // other accounts with the same hub
@@ -68,12 +72,28 @@ func (s *Service) shown(a *account) (Connection, bool) {
 	}
 	if s.opts.Usage != nil {
 		u := s.opts.Usage(row.App, row.Account, row.Hub)
+		if c.Status == Connected && u.LastError != "" && worthTelling(&u, s.opts.Now(), row.Granted) {
+			c.Problem, c.ProblemAt = u.Cause, at(u.ErrorAt)
+		}
 		c.QuotaLeft = u.QuotaLeft
 		if u.LastError != "" && !u.ErrorAt.Before(row.LastErrorAt) {
 			c.LastError, c.LastErrorAt = u.LastError, at(u.ErrorAt)
 		}
 	}
 	return c, true
+}
+
+// worthTelling says whether the people of an account are told of what went wrong: of what may pass by itself when it has lasted for a minute, and for a day of an event that was not taken; not of
+// what is over because they have connected anew.
+func worthTelling(u *Usage, now, granted time.Time) bool {
+	switch ago := now.Sub(u.ErrorAt); u.Cause {
+	case destinations.CausePermission: // unless it is just tried whether that has helped
+		return u.ErrorAt.After(granted) || now.Sub(granted) >= time.Minute
+	case destinations.CauseRefused:
+		return ago < 24*time.Hour && u.ErrorAt.After(granted)
+	default:
+		return ago >= time.Minute
+	}
 }
 
 // List tells of all accounts, or those of an app, or with a name, in order: at most limit behind the one that after names, if it does. more says whether there are others.

@@ -52,7 +52,8 @@ var (
 type Usage struct {
 	QuotaLeft map[string]int // calls that the account's hub allows for now, by policy
 	LastError string         // what its lanes met last
-	ErrorAt   time.Time      // when
+	Cause     destinations.Cause
+	ErrorAt   time.Time // when, or since when
 }
 
 // Options of a Service.
@@ -224,7 +225,7 @@ type Change struct {
 	At           time.Time
 }
 
-// Subscribe has fn called after every change of a connection's status or hub, when that is on disk and what Hub and Token answer. fn must be quick; calls about one account
+// Subscribe has fn called after every change of a connection's status or hub, and when its people have granted it anew, when that is on disk and what Hub and Token answer. fn must be quick; calls about one account
 // come one after another, in order. cancel ends it.
 func (s *Service) Subscribe(fn func(Change)) (cancel func()) {
 	s.mu.Lock()

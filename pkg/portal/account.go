@@ -27,9 +27,12 @@ type standing struct {
 	Account      string     `json:"account"`
 	Status       string     `json:"status"` // connected, reconnect_needed, not_connected
 	Reason       string     `json:"reason,omitempty"`
+	Problem      string     `json:"problem"` // what keeps events from HubSpot while it is connected: one of destinations.Cause; "": nothing
+	ProblemAt    *time.Time `json:"problem_at,omitempty"`
 	Hub          string     `json:"hub"`
 	HubDomain    string     `json:"hub_domain,omitempty"` // by which people know the hub
 	Since        *time.Time `json:"since"`
+	Granted      *time.Time `json:"granted"` // when its people granted it last
 	LastDelivery *time.Time `json:"last_delivery"`
 	Options      []choice   `json:"options"`
 	AppEvents    []choice   `json:"app_events"`
@@ -93,7 +96,8 @@ func (p *Portal) tell(w http.ResponseWriter, r *http.Request, cfg config.App, ac
 func (p *Portal) standing(cfg config.App, account, language string) standing {
 	s := standing{App: cfg.Name, Account: account, Status: notConnected, Options: []choice{}, AppEvents: []choice{}}
 	if c, ok := p.opts.Connections.Get(cfg.Name, account); ok {
-		s.Status, s.Hub, s.HubDomain, s.Since, s.LastDelivery = string(c.Status), c.Hub, c.HubDomain, c.Since, c.LastDelivery
+		s.Status, s.Hub, s.HubDomain, s.Since, s.Granted, s.LastDelivery = string(c.Status), c.Hub, c.HubDomain, c.Since, c.Granted, c.LastDelivery
+		s.Problem, s.ProblemAt = string(c.Problem), c.ProblemAt
 		switch {
 		case c.Status != connections.ReconnectNeeded:
 		case c.Reason == connections.ReasonUninstalled:

@@ -19,6 +19,8 @@ export interface Connection {
   status: "connected" | "reconnect_needed" | "not_connected";
   /** The HubSpot account; "" if there is none. */
   hub: string;
+  /** What keeps events from HubSpot while it is connected; "" if nothing does. `refused`: an event was not taken, in the last day. */
+  problem: "" | "permission" | "limit" | "unavailable" | "refused" | "other";
 }
 
 export interface Handle {

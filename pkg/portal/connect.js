@@ -19,7 +19,7 @@
           console.error("connect.js: there is no token:", err);
         }
         page.postMessage({ router: app, token: text }, home.origin);
-      } else if (data.type == "change") onChange?.({ status: data.status, hub: data.hub });
+      } else if (data.type == "change") onChange?.(data.connection);
       else if (data.type == "height" && dialog) dialog.style.height = `min(${+data.height}px,100%)`;
       else if (data.type == "close") close();
     }

@@ -129,23 +129,25 @@ function show(next) {
   // Nothing else on a page of its own tells people that a link to it is somebody else's.
   $("whose").textContent = say(words.Whose, known.account);
   $("whose").hidden = !!(host && hostOrigin);
-  $("reason").textContent = known.reason === "uninstalled" ? words.Uninstalled : words.Refused;
-  $("reason").hidden = !broken;
-  const facts = [...(broken ? [[words.Hub, named(known)]] : []), [words.Since, known.since && date(known.since)], [words.LastDelivery, known.last_delivery ? date(known.last_delivery) : words.Never]];
+  const problem = on && known.problem && (words.Problems[known.problem] ?? words.Problems.other);
+  $("reason").textContent = problem || (known.reason === "uninstalled" ? words.Uninstalled : words.Refused);
+  $("reason").hidden = !broken && !problem;
+  const facts = [...(broken ? [[words.Hub, named(known)]] : []), [words.Since, known.since && date(known.since)], [words.LastDelivery, known.last_delivery ? date(known.last_delivery) : words.Never], ...(problem ? [[words.Noticed, date(known.problem_at)]] : [])];
   $("facts").replaceChildren(...(on || broken ? facts : []).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
-  $("invitation").hidden = broken;
-  $("connect").textContent = broken ? words.Reconnect : words.Connect;
-  $("offer").hidden = on;
+  const anew = broken || (on && known.problem === "permission"); // to be connected again
+  $("invitation").hidden = anew;
+  $("connect").textContent = anew ? words.Reconnect : words.Connect;
+  $("offer").hidden = on && !anew;
   $("choices").hidden = !(on || broken) || !(known.options.length + known.app_events.length);
   boxes("options", known.options);
   boxes("events", known.app_events);
   $("leave").hidden = !(on || broken);
   $("account").hidden = false;
-  if (on) {
-    stopWaiting();
-    link = undefined; // it is spent
-  } else prepare();
-  if (before?.status !== known.status || before?.hub !== known.hub) tell({ type: "change", status: known.status, hub: known.hub });
+  if (before?.granted !== known.granted) link = undefined; // it is spent
+  if (on && (!anew || before?.granted !== known.granted)) stopWaiting();
+  if (!$("offer").hidden) prepare();
+  const told = ({ status, hub, problem } = {}) => ({ status, hub, problem });
+  if (JSON.stringify(told(before)) !== JSON.stringify(told(known))) tell({ type: "change", connection: told(known) });
 }
 
 function element(name, text) {

@@ -13,7 +13,9 @@ type words struct {
 	Connected, NotConnected, Broken            string
 	Uninstalled, Refused                       string // why an account has to connect anew
 	Hub, Since, LastDelivery, Never            string
-	Whose                                      string // on a page of its own; %s is the account
+	Noticed                                    string            // when the problem was
+	Problems                                   map[string]string // that keep events from HubSpot, by destinations.Cause
+	Whose                                      string            // on a page of its own; %s is the account
 	What, Options, Events, Saved               string
 	End, EndText, Disconnect                   string
 	Question, Consequence, Keep                string
@@ -40,8 +42,16 @@ func english(product string) words {
 		Connected: "Connected to HubSpot account %s", NotConnected: "Not connected to HubSpot", Broken: "HubSpot has to be connected again",
 		Uninstalled: "The app was uninstalled in HubSpot. What is meant for HubSpot waits until you connect again.",
 		Refused:     "HubSpot does not let " + product + " use your account any more. What is meant for HubSpot waits until you connect again.",
-		Whose:       "For the account %s in " + product + ".",
-		Hub:         "HubSpot account", Since: "Connected since", LastDelivery: "Last delivery", Never: "none yet",
+		Noticed:     "Problem noticed",
+		Problems: map[string]string{
+			"permission":  "HubSpot does not allow " + product + " everything that is to be sent. What it concerns waits. Please have an administrator of your HubSpot account connect it again here; if that does not help, your HubSpot plan may not have what is needed.",
+			"limit":       "The calls that your HubSpot account allows for now are used up, perhaps by other apps. What is meant for HubSpot waits and is sent later; there is nothing you need to do.",
+			"unavailable": "HubSpot can not be reached at present. What is meant for HubSpot waits and is sent as soon as that works; there is nothing you need to do.",
+			"refused":     "Not everything could be sent to HubSpot. Please ask the support of " + product + ", where one can see why.",
+			"other":       "Something keeps " + product + " from sending to HubSpot. What is meant for HubSpot waits. If this lasts, please ask the support of " + product + ".",
+		},
+		Whose: "For the account %s in " + product + ".",
+		Hub:   "HubSpot account", Since: "Connected since", LastDelivery: "Last delivery", Never: "none yet",
 		What: "What is sent to HubSpot", Options: "Data", Events: "Events", Saved: "Saved",
 		End: "Disconnect", EndText: product + " then sends nothing to HubSpot any more. What is in HubSpot stays there.", Disconnect: "Disconnect",
 		Question: "Disconnect HubSpot?", Consequence: "Nothing is sent to HubSpot any more until you connect again. What you have chosen here is forgotten.", Keep: "Stay connected",
@@ -69,8 +79,16 @@ func german(product string) words {
 		Connected: "Verbunden mit dem HubSpot-Konto %s", NotConnected: "Nicht mit HubSpot verbunden", Broken: "HubSpot muss neu verbunden werden",
 		Uninstalled: "Die App wurde in HubSpot deinstalliert. Was für HubSpot bestimmt ist, wartet, bis Sie neu verbinden.",
 		Refused:     "HubSpot lässt " + product + " Ihr Konto nicht mehr verwenden. Was für HubSpot bestimmt ist, wartet, bis Sie neu verbinden.",
-		Whose:       "Für das Konto %s bei " + product + ".",
-		Hub:         "HubSpot-Konto", Since: "Verbunden seit", LastDelivery: "Zuletzt übertragen", Never: "noch nichts",
+		Noticed:     "Problem bemerkt",
+		Problems: map[string]string{
+			"permission":  "HubSpot erlaubt " + product + " nicht alles, was gesendet werden soll. Was davon betroffen ist, wartet. Bitte lassen Sie jemanden, der Ihr HubSpot-Konto verwaltet, es hier neu verbinden; hilft das nicht, enthält Ihr HubSpot-Tarif vielleicht nicht, was nötig ist.",
+			"limit":       "Die Aufrufe, die Ihr HubSpot-Konto zurzeit erlaubt, sind verbraucht, vielleicht durch andere Apps. Was für HubSpot bestimmt ist, wartet und wird später gesendet; Sie müssen nichts tun.",
+			"unavailable": "HubSpot ist zurzeit nicht zu erreichen. Was für HubSpot bestimmt ist, wartet und wird gesendet, sobald das geht; Sie müssen nichts tun.",
+			"refused":     "Nicht alles konnte an HubSpot gesendet werden. Bitte fragen Sie den Support von " + product + ": Dort ist der Grund zu sehen.",
+			"other":       "Etwas hindert " + product + " daran, an HubSpot zu senden. Was für HubSpot bestimmt ist, wartet. Wenn das anhält, fragen Sie bitte den Support von " + product + ".",
+		},
+		Whose: "Für das Konto %s bei " + product + ".",
+		Hub:   "HubSpot-Konto", Since: "Verbunden seit", LastDelivery: "Zuletzt übertragen", Never: "noch nichts",
 		What: "Was an HubSpot gesendet wird", Options: "Daten", Events: "Ereignisse", Saved: "Gespeichert",
 		End: "Trennen", EndText: product + " sendet dann nichts mehr an HubSpot. Was in HubSpot ist, bleibt dort.", Disconnect: "Trennen",
 		Question: "HubSpot trennen?", Consequence: "An HubSpot wird nichts mehr gesendet, bis Sie neu verbinden. Was Sie hier gewählt haben, wird vergessen.", Keep: "Verbunden bleiben",

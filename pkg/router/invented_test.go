@@ -91,13 +91,18 @@ func TestTrouble(t *testing.T) {
 			g.append(event.Event{Server: true, Account: account}, ofAccount(account, 1))
 		}
 		time.Sleep(2 * time.Minute)
-		for i, want := range []string{
-			"lane contacts of customers is blocked: 403: the scope crm.objects.contacts.write is missing", "an event for customers became a dead letter: rejected", "calls of lane contacts of customers fail: 503", "",
+		for i, want := range []Trouble{
+			{Words: "lane contacts of customers is blocked: 403: the scope crm.objects.contacts.write is missing", Cause: destinations.CauseOther}, // this destination knows no cause
+			{Words: "an event for customers became a dead letter: rejected", Cause: destinations.CauseRefused},
+			{Words: "calls of lane contacts of customers fail: 503", Cause: destinations.CauseUnavailable},
+			{},
 		} {
-			words, at := g.router.Trouble("app", accounts[i], accounts[i]+"-h1")
-			if g.want(accounts[i], words, want); want != "" && (at.IsZero() || time.Since(at) > 3*time.Minute) {
+			got := g.router.Trouble("app", accounts[i], accounts[i]+"-h1")
+			if at := got.At; want.Words != "" && (at.IsZero() || time.Since(at) > 3*time.Minute) {
 				t.Errorf("%s: at %s", accounts[i], at)
 			}
+			got.At = time.Time{}
+			g.want(accounts[i], fmt.Sprint(got), fmt.Sprint(want))
 		}
 	})
 }

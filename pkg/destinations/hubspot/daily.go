@@ -56,6 +56,9 @@ func (e *spentError) Error() string {
 	return fmt.Sprintf("%s used up until %s", e.what, e.until.UTC().Format(time.RFC3339))
 }
 
+// Cause is for destinations.CauseOf.
+func (e *spentError) Cause() destinations.Cause { return destinations.CauseLimit }
+
 // spentBy says whether a destination with these terms may make no more calls today.
 func (d *day) spentBy(now time.Time, t terms) error {
 	d.mu.Lock()

@@ -64,13 +64,13 @@ func (d *Destination) fault(w *window, a *answer, err error, write bool) error {
 	case statusLocked:
 		return destinations.Block(a.err(), destinations.LaneScope, now.Add(max(a.retryAfter(now), lockedWait)))
 	case http.StatusTooManyRequests:
-		return destinations.Block(a.err(), destinations.LaneScope, w.opens())
+		return destinations.Block(&limitedError{a.err()}, destinations.LaneScope, w.opens())
 	case statusMigrating:
 		var until time.Time
 		if wait := a.retryAfter(now); wait > 0 {
 			until = now.Add(wait)
 		}
-		return destinations.Block(a.err(), destinations.AccountScope, until)
+		return destinations.Block(destinations.Unavailable(a.err()), destinations.AccountScope, until)
 	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusRequestURITooLong, http.StatusUnsupportedMediaType:
 		return a.noSuchPath()
 	}
@@ -105,6 +105,15 @@ func (a *answer) noSuchPath() error {
 type forbiddenError struct{ err error }
 
 func (e *forbiddenError) Error() string { return e.err.Error() }
+
+// Cause is for destinations.CauseOf.
+func (e *forbiddenError) Cause() destinations.Cause { return destinations.CausePermission }
+
+// limitedError is a 429.
+type limitedError struct{ error }
+
+// Cause is for destinations.CauseOf.
+func (e *limitedError) Cause() destinations.Cause { return destinations.CauseLimit }
 
 // forbidden says what a 403 is about.
 func (a *answer) forbidden() error {

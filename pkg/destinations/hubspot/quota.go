@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"eventrouter/pkg/destinations"
 )
 
 // Policies name the quotas in metrics, by HubSpot's own names where there are any.
@@ -200,6 +202,9 @@ type closedError struct {
 }
 
 func (e *closedError) Error() string { return e.err.Error() }
+
+// Cause is for destinations.CauseOf.
+func (e *closedError) Cause() destinations.Cause { return destinations.CauseLimit }
 
 // refused closes the window for d, or one interval, then lets one call try. err is why.
 func (w *window) refused(d time.Duration, err error) {
