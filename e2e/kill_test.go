@@ -192,7 +192,7 @@ func TestSecrets(t *testing.T) {
 	f(404, "/no/such/page?token="+serverSecret, "")
 	f(200, "/api/v1/event?token="+clientSecret, `{"api_key":"`+clientSecret+`","eventn_ctx":{"api_key":"`+clientSecret+`"},`+event[1:])
 	f(200, "/api/v1/event?token="+clientSecret, `{"api_key":"`+clientSecret+`","event_type":"user_identify","user":{"email":"nobody"}}`)
-	p.drain(10 * time.Second)
+	p.drain(30 * time.Second)
 
 	// HubSpot refuses the token from now on, and says so.
 	h.Inject(sandbox.Fault{Endpoint: "contacts", Times: 100, Status: 401})
@@ -280,8 +280,8 @@ func TestGrace(t *testing.T) {
 			t.Error("the event of the call that hung is lost")
 		}
 	}
-	f("1s", 1, 8*time.Second, true)
-	f("1m", 2, 5*time.Second, false)
+	f("1s", 1, 20*time.Second, true)
+	f("1m", 2, 20*time.Second, false)
 }
 
 // TestStop: SIGTERM loses nothing and ends within the grace time.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -96,14 +97,18 @@ func onlyJitsuNames(out []byte) bool {
 	return true
 }
 
+// freeAddress is one that a process can listen on again after a pause. Its port is below those that systems give to outgoing connections, of which one might else have taken it meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000))
+		if ln, err := net.Listen("tcp", address); err == nil {
+			ln.Close()
+			return address
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("a hundred ports from 10000 to 31999 are taken")
+	return ""
 }
 
 func ask(address, query string) string {

@@ -63,7 +63,7 @@ func TestHangup(t *testing.T) {
 	hangup()
 	until("the contact", func() bool { _, ok := h.Contact("ada@example.com"); return ok })
 	accepted()
-	p.drain(10 * time.Second)
+	p.drain(30 * time.Second)
 	if log := p.log.String(); !strings.Contains(log, "destination crm: hubspot.access_token changed") || strings.Contains(log, "pat-of-yesterday") || strings.Contains(log, accessToken) {
 		t.Errorf("log:\n%s", log)
 	}

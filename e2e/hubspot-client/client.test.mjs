@@ -1,5 +1,5 @@
 // HubSpot's official client against the sandbox: what the client makes of the sandbox's answers must be what it makes of HubSpot's.
-// client_test.go starts the sandboxes and sets the addresses.
+// ../official_test.go starts the sandboxes and sets the addresses.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, beforeEach, describe, test } from 'node:test'

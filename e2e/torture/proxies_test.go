@@ -28,7 +28,7 @@ func newProxies(t *testing.T) *proxies {
 // add starts a proxy and returns its address.
 func (x *proxies) add(name, upstream string) string {
 	x.t.Helper()
-	p := toxiproxy.NewProxy(x.api, name, "127.0.0.1:0", upstream)
+	p := toxiproxy.NewProxy(x.api, name, freeAddress(x.t), upstream)
 	if err := p.Start(); err != nil {
 		x.t.Fatal(err)
 	}

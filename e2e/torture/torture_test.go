@@ -185,18 +185,23 @@ func (x *torture) run() {
 	hush()
 	faults.Wait()
 	cancel()
-	time.AfterFunc(10*time.Second, over) // Segment's SDK may wait longer before it tries again: what it has is a maybe
+	time.AfterFunc(5*time.Second, over) // Segment's SDK, and router send, may wait longer before they try again: what they have is a maybe
+	x.heal()                            // what waits is delivered while clients end
 	posting.Wait()
 }
 
-// calm ends all faults and waits until the router has nothing left to do.
-func (x *torture) calm() {
-	x.breaking.Lock() // what broke last is posted
-	defer x.breaking.Unlock()
+// heal ends all faults.
+func (x *torture) heal() {
 	x.hub.heal(x.t)
 	x.p.configure(true)
 	x.p.signal(syscall.SIGHUP)
 	x.reload() // blocked lanes try again at once
+}
+
+// calm waits, after all faults, until the router has nothing left to do.
+func (x *torture) calm() {
+	x.breaking.Lock() // what broke last is posted
+	defer x.breaking.Unlock()
 	x.p.drain(3 * time.Minute)
 	x.note("drained")
 	x.ask(http.MethodPost, "/api/v1/deadletters/replay", `{"everything":true}`)
