@@ -160,6 +160,9 @@ func TestSecrets(t *testing.T) {
 	p := start(t, config)
 	secrets := []string{accessToken, clientSecret, serverSecret, "adm-planted", "guess-planted", base64.StdEncoding.EncodeToString([]byte("guess-planted:"))}
 	var seen strings.Builder
+	// In one write, as the router answers a head that is too long, and closes, without having read all of it.
+	client := &http.Client{Transport: &http.Transport{WriteBufferSize: 64 << 10}}
+	defer client.CloseIdleConnections()
 	f := func(status int, path, body string, headers ...string) {
 		t.Helper()
 		req, err := http.NewRequest(http.MethodPost, p.url+path, strings.NewReader(body))
@@ -169,7 +172,7 @@ func TestSecrets(t *testing.T) {
 		for i := 0; i < len(headers); i += 2 {
 			req.Header.Set(headers[i], headers[i+1])
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
