@@ -14,7 +14,7 @@ const (
 	burstPolicy  = "ten_secondly_rolling"
 	dailyPolicy  = "daily"
 	eventsPolicy = "events"
-	searchPolicy = "secondly" // HubSpot's name; its searches are all that has such a limit
+	searchPolicy = "secondly"     // HubSpot's name; its searches are all that has such a limit
 	budgetPolicy = "daily_budget" // what the settings leave to the router
 )
 
