@@ -24,9 +24,6 @@ const (
 
 // newConnections reads the customers' accounts. transport is for calls about tokens; nil: the network.
 func newConnections(srv *service, cfg *config.Config, transport http.RoundTripper) (*connections.Service, error) {
-	if transport == nil {
-		transport = http.DefaultTransport
-	}
 	return connections.New(connections.Options{
 		Apps: cfg.Apps, Store: srv.store, Keys: cfg.Server.Encryption.Keys, Transport: transport,
 		Append: srv.log.Append, Usage: srv.usage, Registerer: srv.registry, Logger: srv.logger,

@@ -109,7 +109,7 @@ func New(o Options) (*Service, error) {
 		o.Now = time.Now
 	}
 	if o.Transport == nil {
-		o.Transport = http.DefaultTransport
+		o.Transport = destinations.NewTransport(8) // a token is asked for by one call at a time
 	}
 	s := &Service{
 		opts: o, box: o.Keys.Box("connections"), wake: make(chan struct{}, 1),

@@ -62,6 +62,10 @@ func (s *Server) bodyOf(ctx *fasthttp.RequestCtx, most int) ([]byte, *refusal) {
 	defer b.release()
 	b.heavy = s.heavy
 	body, r := b.read(ctx, most, s.pace())
+	if cap(b.body) > maxKeptBytes { // b would not keep it anyway
+		b.body = nil
+		return body, r
+	}
 	return bytes.Clone(body), r
 }
 

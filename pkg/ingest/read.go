@@ -66,7 +66,11 @@ func (b *batch) read(ctx *fasthttp.RequestCtx, limit int, p pace) ([]byte, *refu
 			_ = ctx.Conn().SetReadDeadline(p.deadline(began, len(b.body))) // of a broken connection Read tells
 		}
 		if len(b.body) == cap(b.body) {
-			b.body = slices.Grow(b.body, max(firstReadBytes, len(b.body)))
+			more := max(firstReadBytes, len(b.body))
+			if left := announced - len(b.body) + 1; left > 0 { // 1: for the end to be seen
+				more = min(more, left)
+			}
+			b.body = slices.Grow(b.body, more)
 		}
 		n, err := stream.Read(b.body[len(b.body):cap(b.body)])
 		b.body = b.body[:len(b.body)+n]

@@ -33,11 +33,8 @@ func (p *Proxy) Handle(ctx *fasthttp.RequestCtx) {
 	if !ok {
 		panic("BUG: a call that was not admitted")
 	}
-	if !p.enter(c) {
-		p.refuse(ctx, c, &refusal{
-			status: fasthttp.StatusTooManyRequests, reason: "busy", message: "Too many calls at the same time", detail: "send this one again when another is answered", wait: time.Second,
-			policy: "TEN_SECONDLY_ROLLING",
-		})
+	if c.size = int64(len(ctx.Request.Body())); !p.enter(c) {
+		p.refuse(ctx, c, busy())
 		return
 	}
 	callCtx, cancel := context.WithTimeout(context.Background(), c.app.Config.Proxy.Timeout)

@@ -147,8 +147,8 @@ func TestWritesOfCallersThatGo(t *testing.T) {
 		}
 		r.watched = nil
 		r.intercept(nil)
-		if a := r.as("a1", "GET", contactsPath, ""); a.status != 200 || r.proxy.calls != 0 {
-			t.Errorf("after all that: got %d %s, and %d places are taken", a.status, a.body, r.proxy.calls)
+		if a := r.as("a1", "GET", contactsPath, ""); a.status != 200 || r.proxy.all.calls != 0 {
+			t.Errorf("after all that: got %d %s, and %d places are taken", a.status, a.body, r.proxy.all.calls)
 		}
 	})
 }

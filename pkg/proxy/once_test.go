@@ -26,7 +26,7 @@ func TestACallIsMadeOnce(t *testing.T) {
 		}
 	}))
 	defer remote.Close()
-	transport := newTransport().(*http.Transport)
+	transport := newTransport()
 	defer transport.CloseIdleConnections()
 	c := &call{app: &app{App: App{Config: config.App{BaseURL: remote.URL}}}, path: "/crm"}
 	send := func(method string, body []byte) error {

@@ -31,13 +31,7 @@ import (
 // Path is what the paths of the proxy begin with; the name of an app and the path of HubSpot's API follow.
 const Path = "/api/v1/proxy/"
 
-const (
-	accountHeader = "X-Account"
-
-	// mostCalls and mostOfAccount bound the calls under way: each holds its body until HubSpot answers.
-	mostCalls     = 512
-	mostOfAccount = 32
-)
+const accountHeader = "X-Account"
 
 // App is an app whose accounts are called.
 type App struct {
@@ -80,8 +74,8 @@ type Proxy struct {
 	apps    atomic.Pointer[map[string]*app]
 
 	mu        sync.Mutex // guards the fields below
-	calls     int        // under way
-	ofAccount map[[2]string]int
+	all       load
+	ofAccount map[[2]string]load
 }
 
 // app is an App as calls need it. It is never changed.
@@ -102,7 +96,7 @@ func New(o Options) (*Proxy, error) {
 	if o.Transport == nil {
 		o.Transport = newTransport()
 	}
-	p := &Proxy{opts: o, ofAccount: map[[2]string]int{}}
+	p := &Proxy{opts: o, ofAccount: map[[2]string]load{}}
 	if err := p.SetApps(o.Apps); err != nil {
 		return nil, err
 	}
@@ -111,12 +105,14 @@ func New(o Options) (*Proxy, error) {
 	return p, err
 }
 
-// newTransport is http.DefaultTransport with more kept connections to one host. It asks for compressed answers by itself and undoes that, so that max_bytes and the search for
-// tokens are about what the caller gets.
-func newTransport() http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 64
+// aheadBytes is what comes of an answer before its caller takes it. It is 4 MiB where nothing is said, for each of the calls under way.
+const aheadBytes = 256 << 10
+
+// newTransport asks for compressed answers by itself and undoes that, so that max_bytes and the search for tokens are about what the caller gets.
+func newTransport() *http.Transport {
+	t := destinations.NewTransport(64)
 	t.MaxResponseHeaderBytes = 256 << 10
+	t.HTTP2.MaxReceiveBufferPerStream = aheadBytes
 	return t
 }
 
@@ -149,6 +145,7 @@ type call struct {
 	path     string // as HubSpot gets it
 	shown    string // as the log does
 	query    string
+	size     int64    // of the body, in bytes
 	secrets  []string // that nobody is shown: what the caller came with, and tokens
 	attempts int
 	began    time.Time
@@ -242,6 +239,9 @@ func (p *Proxy) admit(ctx *fasthttp.RequestCtx, c *call) *refusal {
 	c.shown = shownPath(segments, r, c.query)
 	if limit := c.app.Config.Proxy.MaxBytes; int64(ctx.Request.Header.ContentLength()) > limit {
 		return tooLarge(limit)
+	}
+	if c.size = int64(max(0, ctx.Request.Header.ContentLength())); !p.fits(c) { // before the body is read for nothing
+		return busy()
 	}
 	return nil
 }
@@ -341,32 +341,5 @@ func tooLarge(limit int64) *refusal {
 	return &refusal{
 		status: fasthttp.StatusRequestEntityTooLarge, reason: "size", message: "The body is too large",
 		detail: "proxy.max_bytes of the app is " + byteCount(limit),
-	}
-}
-
-// enter takes a place among the calls under way; false: there are too many.
-func (p *Proxy) enter(c *call) bool {
-	key := [2]string{c.app.Config.Name, c.account}
-	most, mostOfOne := mostCalls, mostOfAccount
-	if c.apiKey == "" { // end users leave a quarter to the team's servers
-		most, mostOfOne = most*3/4, mostOfOne*3/4
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.calls >= most || p.ofAccount[key] >= mostOfOne {
-		return false
-	}
-	p.calls++
-	p.ofAccount[key]++
-	return true
-}
-
-func (p *Proxy) leave(c *call) {
-	key := [2]string{c.app.Config.Name, c.account}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.calls--
-	if p.ofAccount[key]--; p.ofAccount[key] == 0 {
-		delete(p.ofAccount, key)
 	}
 }

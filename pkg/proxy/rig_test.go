@@ -162,7 +162,7 @@ func (r *rig) toHubSpot(req *http.Request) (*http.Response, error) {
 	header := req.Header.Clone()
 	header.Del("Authorization")
 	_ = header.Write(&text) // to a buffer
-	if req.Body != nil {
+	if req.Body != nil && req.ContentLength <= 1<<20 {
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
 			return nil, err

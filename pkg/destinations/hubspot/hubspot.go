@@ -249,11 +249,9 @@ func isBaseURL(s string) bool {
 
 func trimURL(s string) string { return strings.TrimRight(s, "/") }
 
-// newTransport is http.DefaultTransport with as many kept connections to one host as there are calls in flight.
+// newTransport keeps as many connections to one host as there are calls in flight.
 func newTransport() http.RoundTripper {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = 2 * (callsInFlight + eventsInFlight)
-	return t
+	return destinations.NewTransport(2 * (callsInFlight + eventsInFlight))
 }
 
 // accountKey names what destinations of one account and token share. The token goes in as a hash: burst limits are each app's own.

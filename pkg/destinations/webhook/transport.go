@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"eventrouter/pkg/destinations"
 )
 
 const (
@@ -39,7 +41,7 @@ func (d *Destination) newTransport() *http.Transport {
 			return dialer.DialContext(ctx, network, addr)
 		},
 		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: idlePerHost,
-		ForceAttemptHTTP2: true, DisableCompression: true, MaxResponseHeaderBytes: maxAnswer,
+		ForceAttemptHTTP2: true, HTTP2: destinations.HTTP2(), DisableCompression: true, MaxResponseHeaderBytes: maxAnswer,
 	}
 	if u, err := url.Parse(string(d.set.Proxy)); err == nil && d.set.Proxy != "" {
 		t.Proxy = http.ProxyURL(u) // never from the environment: it would be asked for every host, and see all
