@@ -48,7 +48,7 @@ func (c *checkCmd) Run(ctx context.Context, s streams) error {
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(s.out, "warning:", w)
 	}
-	if err := checkKeys(s, cfg.Server); err != nil {
+	if err := checkKeys(s, cfg); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.out, "%s: ok: %s, %s, %s\n", c.Config, count(len(cfg.APIKeys), "API key"), count(len(cfg.Destinations), "destination"),

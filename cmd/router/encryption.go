@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eventrouter/pkg/config"
+	"eventrouter/pkg/connections"
 	"eventrouter/pkg/log"
 	"eventrouter/pkg/seal"
 	"eventrouter/pkg/store"
@@ -165,8 +166,9 @@ func keptAside(dataDir string) (files []string, err error) {
 	return files, nil
 }
 
-// checkKeys says which keys a data directory needs, for router check. It says nothing where nothing is encrypted, and where no router has run.
-func checkKeys(s streams, server config.Server) error {
+// checkKeys says which keys a data directory needs, and of which apps of before it has connections, for router check. It says nothing where no router has run.
+func checkKeys(s streams, cfg *config.Config) error {
+	server := cfg.Server
 	if _, err := os.Stat(filepath.Join(server.DataDir, "router.db")); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -180,6 +182,9 @@ func checkKeys(s streams, server config.Server) error {
 		return nil
 	}
 	defer st.Close()
+	for _, o := range connections.OrphansIn(st, cfg.Apps) {
+		fmt.Fprintf(s.out, "warning: apps: %s\n", o)
+	}
 	needed := st.KeysLeft()
 	for _, dir := range []string{logDir(server.DataDir), bulkLogDir(server.DataDir)} {
 		keys, err := log.KeysOf(dir)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"eventrouter/pkg/config"
 	"eventrouter/pkg/connections"
 )
 
@@ -35,6 +36,9 @@ func TestAppIsRenamed(t *testing.T) {
 				if c, _ := r.srv.connected.Get("crm", "a1"); c.Hub != "1001" || c.Reason != "the app is not in the configuration" {
 					t.Errorf("what is told of the account: %+v", c)
 				}
+				if got := r.check(); !strings.Contains(got, "warning: apps: 2 accounts are connected by the app crm, which is not in the configuration") {
+					t.Errorf("router check: %s", got)
+				}
 				mend(r)
 				r.want("1001", "ada@example.com second")
 				r.want("1002", "bob@example.com")
@@ -58,6 +62,20 @@ func TestAppIsRenamed(t *testing.T) {
 		}
 		time.Sleep(time.Hour) // the tokens are refreshed
 	})
+}
+
+// check is what router check says of the data directory.
+func (r *appRig) check() string {
+	r.t.Helper()
+	cfg, err := config.Parse("virtual.yaml", []byte(r.text()), func(string) (string, bool) { return "", false })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := checkKeys(streams{out: &out}, cfg); err != nil {
+		r.t.Error(err)
+	}
+	return out.String()
 }
 
 // rename restarts the router with another name of its app, which at HubSpot is the same.

@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+
+	"eventrouter/pkg/config"
+	"eventrouter/pkg/store"
 )
 
 // Orphan is an app that is not in the configuration, as after it got another name there, and has connections all the same.
@@ -33,6 +36,22 @@ func (s *Service) Orphans() []Orphan {
 		}
 	}
 	s.mu.RUnlock()
+	return orphans(count)
+}
+
+// OrphansIn are those of a store, with the apps of a configuration.
+func OrphansIn(st *store.Store, apps []config.App) []Orphan {
+	stored, _ := st.Connections() // what can not be opened is in it all the same
+	count := map[string]int{}
+	for i := range stored {
+		if name := stored[i].App; !slices.ContainsFunc(apps, func(a config.App) bool { return a.Name == name }) {
+			count[name]++
+		}
+	}
+	return orphans(count)
+}
+
+func orphans(count map[string]int) []Orphan {
 	all := make([]Orphan, 0, len(count))
 	for _, app := range slices.Sorted(maps.Keys(count)) {
 		all = append(all, Orphan{app, count[app]})
