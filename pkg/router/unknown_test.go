@@ -215,7 +215,7 @@ func TestUnknownAccountAtFullLetters(t *testing.T) {
 	f := func(name string, limits config.LaneLimits, wait time.Duration, wantReason string) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				g, w := accountRig(t, func(route *Route) { route.Lanes = limits })
+				g, w := accountRig(t, func(route *Route) { route.Lanes, route.UnknownTTL = limits, 3*time.Minute })
 				defer g.stop()
 				w.mu.Lock()
 				w.answer = func(string) error { return destinations.Reject(errors.New("400")) }
@@ -242,6 +242,6 @@ func TestUnknownAccountAtFullLetters(t *testing.T) {
 			})
 		})
 	}
-	f("too long", config.LaneLimits{OnFull: config.DeadLetterOldest}, time.Hour+time.Minute, reasonUnknownAccount)
-	f("too much", config.LaneLimits{OnFull: config.DeadLetterOldest, MaxAge: 10 * time.Minute}, 11*time.Minute, reasonLaneFull)
+	f("too long", config.LaneLimits{OnFull: config.DeadLetterOldest}, 4*time.Minute, reasonUnknownAccount)
+	f("too much", config.LaneLimits{OnFull: config.DeadLetterOldest, MaxAge: time.Minute}, 2*time.Minute, reasonLaneFull)
 }
