@@ -37,7 +37,7 @@ func sentOn(h *fasthttp.RequestHeader, secrets []string) http.Header {
 	return out
 }
 
-// answered are the headers of an answer that the caller gets.
+// answered are the headers of an answer that the caller gets. Where Connection says close net/http has taken it away with all that it names.
 func answered(h http.Header, secrets []string) http.Header {
 	out := http.Header{}
 	hop := connectionNamed([]byte(strings.Join(h.Values("Connection"), ",")))

@@ -32,6 +32,8 @@ type wire struct {
 	log    *syncBuffer
 	stop   func()
 	remote *httptest.Server
+	proxy  *Proxy
+	app    App
 }
 
 type syncBuffer struct {
@@ -66,8 +68,9 @@ func newWire(t *testing.T, hubspot http.HandlerFunc) *wire {
 	app := config.DefaultApp("crm")
 	app.BaseURL, app.Proxy.Allow, app.Proxy.MaxBytes = w.remote.URL, []string{"ANY /crm/**"}, 256<<20
 	var front *ingest.Server
+	w.app = App{Config: app, Verifier: must(endusers.New(app.Tokens, endusers.Options{}))}
 	p, err := New(Options{
-		Apps:        []App{{Config: app, Verifier: must(endusers.New(app.Tokens, endusers.Options{}))}},
+		Apps:        []App{w.app},
 		Connections: func(string) Connections { return connected{} },
 		Shared:      &destinations.Shared{}, Logger: slog.New(slog.NewJSONHandler(w.log, nil)),
 		ServerKey: func(ctx *fasthttp.RequestCtx) (id, account string, ok bool) { return front.ServerKey(ctx) },
@@ -75,6 +78,7 @@ func newWire(t *testing.T, hubspot http.HandlerFunc) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.proxy = p
 	server := config.Default().Server
 	server.Grace = 10 * time.Second
 	front, err = ingest.New(ingest.Options{
@@ -102,6 +106,15 @@ func newWire(t *testing.T, hubspot http.HandlerFunc) *wire {
 	return w
 }
 
+// setBaseURL has calls made to another HubSpot.
+func (w *wire) setBaseURL(url string) {
+	w.t.Helper()
+	w.app.Config.BaseURL = url
+	if err := w.proxy.SetApps([]App{w.app}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *wire) dial() (net.Conn, *bufio.Reader) {
 	w.t.Helper()
 	conn, err := net.Dial("tcp", w.addr)
@@ -114,7 +127,8 @@ func (w *wire) dial() (net.Conn, *bufio.Reader) {
 
 // call is a request of a server in the account a1, to its blank line.
 func (w *wire) call(line string, headers ...string) string {
-	return line + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + serverSecret + "\r\nX-Account: a1\r\n" + strings.Join(append(headers, "\r\n"), "\r\n")
+	all := append([]string{line + " HTTP/1.1", "Host: x", "Authorization: Bearer " + serverSecret, "X-Account: a1"}, headers...)
+	return strings.Join(slices.DeleteFunc(all, func(h string) bool { return h == "" }), "\r\n") + "\r\n\r\n"
 }
 
 // TestOnTheWire: a request that can be read in two ways, or is written for another host, reaches HubSpot not at all, and any other once, as it was admitted.
@@ -158,6 +172,10 @@ func TestOnTheWire(t *testing.T) {
 	f(w.call("GET /a/.."+path), 400, "")
 	f(w.call("GET "+path+"#x"), 400, "")
 	f(w.call("CONNECT "+path), 405, "")
+	f(w.call("TRACE "+path), 405, "")
+	f(w.call("get "+path), 405, "")
+	f(w.call("GET "+path, "X-Account:"), 400, "")
+	f(w.call("GET "+path+"?a=b%0d%0aX-Account:%20a2"), 200, "GET /crm/x?a=b%0d%0aX-Account:%20a2   [] "+plain)
 	f(w.call("GET "+path, "x-account: a2"), 400, "")
 	f(w.call("GET "+path, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x"), 200, "GET /crm/x   [] "+plain)
 	f(w.call("POST "+path, "X-HTTP-Method-Override: DELETE", "X-HubSpot-Method-Override: DELETE", "Content-Length: 1")+"x", 200, "POST /crm/x x  [] "+post)
