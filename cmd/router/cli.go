@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	stdlog "log"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -54,6 +55,7 @@ Exit status: 0 all is well, 1 a failure at run time, 2 a wrong command line or c
 
 // run does what the command line args ask for.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	stdlog.SetOutput(io.Discard) // net/http quotes there what it does not expect of an answer, which may be of a person
 	var c cli
 	exited := false
 	parser, err := kong.New(
