@@ -29,6 +29,7 @@ import (
 	"eventrouter/pkg/connections"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/seal"
+	"eventrouter/pkg/trial"
 )
 
 const appRoute = "/api/v1/apps/crm/events"
@@ -41,7 +42,7 @@ type appRig struct {
 	sealed string // the key of server.encryption
 	apps   string // settings of the app beside those that it needs, lines indented by 4
 	app    string // its name
-	logs   logBuffer
+	logs   trial.Log
 	more   string // settings of the destination, as members of a flow mapping, each with a comma before it
 }
 

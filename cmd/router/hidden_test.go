@@ -15,6 +15,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/trial"
 )
 
 // rudeHubSpot repeats what it was sent in its errors, cut short and whole, as HubSpot does with values that it does not like.
@@ -106,7 +107,7 @@ destinations:
 	}
 	hub := sandbox.New(sandbox.Options{HubID: demoHub, Token: demoToken})
 	remote := &rudeHubSpot{next: hub.RoundTripper()}
-	logs := &logBuffer{}
+	logs := &trial.Log{}
 	srv, err := newService(cfg, slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug})), remote)
 	if err != nil {
 		t.Fatal(err)

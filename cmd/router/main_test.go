@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -16,6 +17,7 @@ const childArgs = "ROUTER_TEST_ARGS"
 func TestMain(m *testing.M) {
 	text := os.Getenv(childArgs)
 	if text == "" {
+		waitTogether()
 		os.Exit(m.Run())
 	}
 	destinationTypes["deadly"] = newDeadly
@@ -30,4 +32,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, message(err))
 	}
 	os.Exit(exitCode(err))
+}
+
+// waitTogether lets more tests run at a time than there are processors, unless the command line says how many: those that do mostly wait.
+func waitTogether() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		_ = flag.Set("test.parallel", "8") // it is a number
+	}
 }

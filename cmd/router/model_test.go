@@ -19,17 +19,14 @@ import (
 	"eventrouter/pkg/destinations/hubspot/sandbox"
 	"eventrouter/pkg/event"
 	"eventrouter/pkg/store"
+	"eventrouter/pkg/trial"
 )
 
 // TestContactsEqualTheModel posts any identifies of a few people, some of them imported, while HubSpot fails in every way it can and the
 // router is stopped and started: in the end each contact is as if its events had been applied one by one, in the order of their effective
 // times, by the rules of the configuration.
 func TestContactsEqualTheModel(t *testing.T) {
-	seeds := 8
-	if testing.Short() {
-		seeds = 3
-	}
-	for seed := range seeds {
+	for seed := range trial.Rounds(t, 5) {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newModelRun(t, uint64(seed)).run() })
 		})
@@ -112,7 +109,7 @@ destinations:
       access_token: %s
       hub_id: %s
       properties: {null: %s, options: %s, write: {firstname: if_empty, tags: append}}
-`, t.TempDir(), demoToken, demoHub, null, options)))
+`, inMemory(t), demoToken, demoHub, null, options)))
 	if err != nil {
 		t.Fatal(err)
 	}

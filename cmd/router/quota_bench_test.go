@@ -44,7 +44,7 @@ func (l *late) WriteHeader(status int) {
 // BenchmarkQuota posts 200,000 identifies of 50,000 people to a router that may make 190 calls in ten seconds, answered after 150 ms, and
 // waits until HubSpot has them all: half a minute in real time. Give it iterations: -benchtime 1x.
 func BenchmarkQuota(b *testing.B) {
-	run := quotaRun(quotaPeople)
+	run := quotaRun(quotaPeople, quotaEach)
 	for b.Loop() {
 		hub := &distant{
 			Handler: sandbox.New(sandbox.Options{HubID: demoHub, Token: demoToken, Burst: quotaBurst, Daily: 1_000_000}),

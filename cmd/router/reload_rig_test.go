@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/trial"
 )
 
 const reloadAdmin = "adm-planted-1"
@@ -27,25 +27,8 @@ var planted = []string{"planted", "pat-wrong"}
 type reloading struct {
 	*running
 	file, admin string
-	logs        *logBuffer
-	seen        *logBuffer // all answers
-}
-
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	logs        *trial.Log
+	seen        *trial.Log // all answers
 }
 
 // startReloading starts a router as serve does. When the test ends, its log and all its answers are searched for secrets.
@@ -57,7 +40,7 @@ func startReloading(t *testing.T, file string, hangups <-chan os.Signal) (*reloa
 	if err != nil {
 		return nil, err
 	}
-	r := &reloading{file: file, admin: reloadAdmin, logs: &logBuffer{}, seen: &logBuffer{}}
+	r := &reloading{file: file, admin: reloadAdmin, logs: &trial.Log{}, seen: &trial.Log{}}
 	var level slog.LevelVar
 	logger := newLogger(first.cfg.Server, &level, r.logs)
 	srv, err := newService(first.cfg, logger, nil)
@@ -159,8 +142,8 @@ func (r *reloading) within(most time.Duration, what string, f func() bool) {
 
 func (r *reloading) logged(most time.Duration, text string, times int) {
 	r.t.Helper()
-	r.within(most, "in the log: "+text, func() bool { return strings.Count(r.logs.String(), text) >= times })
-	if n := strings.Count(r.logs.String(), text); n != times {
+	r.within(most, "in the log: "+text, func() bool { return r.logs.Count(text) >= times })
+	if n := r.logs.Count(text); n != times {
 		r.t.Errorf("%d times in the log, want %d: %s", n, times, text)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"eventrouter/pkg/config"
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/trial"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -260,7 +261,7 @@ func TestReloadPageRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.Server.DataDir = t.TempDir()
-	noFile := reloading{running: startService(t, cfg), admin: reloadAdmin, seen: &logBuffer{}}
+	noFile := reloading{running: startService(t, cfg), admin: reloadAdmin, seen: &trial.Log{}}
 	noFile.reload(400, "has no configuration file")
 }
 

@@ -50,13 +50,20 @@ type remoteCall struct {
 // newVirtual makes one; yaml is what stands under hubspot: beside token and hub, lines indented by 6.
 func newVirtual(t testing.TB, o sandbox.Options, way func() time.Duration, yaml string) *virtual {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "router-test-") // thousands of syncs
-	if err != nil {
-		dir = t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := inMemory(t)
 	o.HubID, o.Token = demoHub, demoToken
 	return &virtual{t: t, dir: dir, yaml: yaml, box: sandbox.New(o), way: way}
+}
+
+// inMemory is a directory of the test, in memory where there is such: for thousands of syncs.
+func inMemory(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "router-test-")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func constant(d time.Duration) func() time.Duration { return func() time.Duration { return d } }

@@ -20,7 +20,6 @@ const (
 // agents makes parsed_ua of user agents. It may be used from many goroutines.
 type agents struct {
 	keywords []string // in lower case
-	patterns func() *patterns
 	now      func() time.Time
 
 	known cache[string, agent]
@@ -47,13 +46,6 @@ func newAgents(keywords []string) *agents {
 	for _, k := range keywords {
 		a.keywords = append(a.keywords, strings.ToLower(k))
 	}
-	a.patterns = sync.OnceValue(func() *patterns {
-		p, err := loadPatterns()
-		if err != nil {
-			panic("BUG: " + err.Error()) // they are compiled in, and a test reads them
-		}
-		return p
-	})
 	return a
 }
 
@@ -88,7 +80,7 @@ func (a *agents) parse(text string) agent {
 
 // read makes an agent of its text.
 func (a *agents) read(text string) agent {
-	p := a.patterns()
+	p := knownPatterns()
 	h := &a.haystack
 	h.fill(text)
 	program, _ := h.first(p.programs, maxTries)

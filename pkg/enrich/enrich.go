@@ -30,7 +30,7 @@ func New(o Options) *Enricher { return &Enricher{opts: o, agents: newAgents(o.Bo
 // Warm reads the definitions of user agents, so that no event waits for it.
 func (e *Enricher) Warm() {
 	if e != nil && e.opts.UserAgent {
-		e.agents.patterns()
+		knownPatterns()
 	}
 }
 

@@ -24,6 +24,15 @@ type pattern struct {
 	parts   []string // what to make of a match: the family, then versions, or brand and model
 }
 
+// knownPatterns returns them. They are read once a process, not once a configuration: that takes some 50 ms, and nothing changes them.
+var knownPatterns = sync.OnceValue(func() *patterns {
+	p, err := loadPatterns()
+	if err != nil {
+		panic("BUG: " + err.Error()) // they are compiled in, and a test reads them
+	}
+	return p
+})
+
 // loadPatterns reads the definitions that the library holds.
 func loadPatterns() (*patterns, error) {
 	var defs struct {
