@@ -443,7 +443,7 @@ func TestAppEventsWithoutARouter(t *testing.T) {
 		}
 		return path
 	}
-	r := &appRig{virtual: &virtual{dir: dir, server: "name: x"}, sealed: seal.NewKey(), apps: appSteps}
+	r := &appRig{virtual: &virtual{dir: dir, server: "name: x"}, sealed: seal.NewKey(), apps: appSteps, app: "crm"}
 	text := strings.Replace(r.text(), `tokens: {keys: [""]}`, "tokens: {}", 1)
 	file := write("router.yaml", text)
 	do := func(args ...string) string {
