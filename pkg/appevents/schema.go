@@ -23,6 +23,7 @@ var errRemote = errors.New("is somewhere else: only references within the schema
 // noLoader follows no reference out of a schema: an event must not depend on what somebody else serves.
 type noLoader struct{}
 
+// Load refuses all that is not in the schema itself.
 func (noLoader) Load(string) (any, error) { return nil, errRemote }
 
 // compileSchema compiles a JSON Schema, of 2020-12 unless its $schema says otherwise. `format` is enforced, not only noted: who writes email means it. extra, where there is one, is told of

@@ -257,14 +257,17 @@ type scopedKV struct {
 	account string
 }
 
+// Load returns what the account has under a key.
 func (k scopedKV) Load(key string) (string, bool, error) {
 	return k.KV.Load(router.ScopedKey(k.account, key))
 }
 
+// Store keeps a value for the account alone.
 func (k scopedKV) Store(key, json string, ttl time.Duration) error {
 	return k.KV.Store(router.ScopedKey(k.account, key), json, ttl)
 }
 
+// Delete forgets what the account has under a key.
 func (k scopedKV) Delete(key string) error { return k.KV.Delete(router.ScopedKey(k.account, key)) }
 
 // shownEvent is an output as it may be shown: without the credentials that a transform puts into its envelope.

@@ -103,6 +103,7 @@ type listener struct {
 	server *Server
 }
 
+// Accept waits for a connection that is admitted. Its error is the listener's end.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()

@@ -29,8 +29,11 @@ type file interface {
 
 type osDisk struct{}
 
+// Create makes a file that its owner alone may read; it is an error if there is one.
 func (osDisk) Create(path string) (file, error) { return openFile(path, os.O_CREATE|os.O_EXCL) }
-func (osDisk) Open(path string) (file, error)   { return openFile(path, 0) }
+
+// Open opens a file that is there, to read and write.
+func (osDisk) Open(path string) (file, error) { return openFile(path, 0) }
 
 func openFile(path string, flag int) (file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o600)
@@ -40,6 +43,7 @@ func openFile(path string, flag int) (file, error) {
 	return &osFile{File: f, fd: int(f.Fd())}, nil
 }
 
+// SyncDir makes the names in a folder durable.
 func (osDisk) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -48,6 +52,7 @@ func (osDisk) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Free is how many bytes may still be written below a folder by who is not root.
 func (osDisk) Free(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
