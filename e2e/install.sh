@@ -22,10 +22,18 @@ if [ ${#need[@]} -gt 0 ]; then
 	"${as_root[@]}" apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null </dev/null
 fi
 
-for project in sdk hubspot-client openapi; do
-	[ -f "$project/package-lock.json" ] || continue
-	if [ ! "$project/node_modules/.package-lock.json" -nt "$project/package-lock.json" ]; then
-		npm ci --prefix "$project" --no-audit --no-fund --loglevel=error
-		touch "$project/node_modules/.package-lock.json"
+# Together, as they wait for the registry.
+modules() {
+	if [ ! "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ]; then
+		npm ci --prefix "$1" --no-audit --no-fund --loglevel=error
+		touch "$1/node_modules/.package-lock.json"
 	fi
+}
+installs=()
+for project in sdk hubspot-client openapi; do
+	modules "$project" &
+	installs+=($!)
+done
+for install in "${installs[@]}"; do
+	wait "$install"
 done
