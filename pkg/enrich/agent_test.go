@@ -146,12 +146,12 @@ func FuzzRequired(f *testing.F) {
 func TestFloodOfUserAgents(t *testing.T) {
 	a := newAgents(nil)
 	now := time.Unix(1_700_000_000, 0)
-	took := time.Millisecond
+	took := 10 * time.Millisecond
 	a.now = func() time.Time { now = now.Add(took); return now }
 	known := "Mozilla/5.0 (X11; Linux x86_64; rv:131.0) Gecko/20100101 Firefox/131.0"
 	want := a.parse(known)
 	for i := 0; a.unparsed == 0; i++ {
-		if i == 10_000 {
+		if i == 1000 {
 			t.Fatal("the flood is parsed whole")
 		}
 		a.parse(fmt.Sprintf("curl/%d", i))
@@ -176,8 +176,14 @@ func TestFloodOfUserAgents(t *testing.T) {
 func TestUserAgentsAreBounded(t *testing.T) {
 	a := newAgents(nil)
 	a.now = func() time.Time { return time.Time{} }
-	for i := range 3*maxCached + 1 {
-		a.parse(fmt.Sprint(i))
+	for i := range 2 * maxCached { // as if they had been parsed, which would take its time
+		a.known.put(fmt.Sprint(i), agent{})
+	}
+	for _, text := range []string{"curl/8", "wget/1"} {
+		want := a.parse(text)
+		if got, ok := a.known.get(text); !ok || got != want {
+			t.Errorf("%s: %+v is remembered, want %+v", text, got, want)
+		}
 	}
 	if n := len(a.known.young) + len(a.known.old); n > 2*maxCached {
 		t.Errorf("%d are remembered", n)

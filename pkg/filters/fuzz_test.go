@@ -39,6 +39,17 @@ func fuzzTemplates(tb testing.TB) []string {
 	return templates
 }
 
+// fuzzTemplatesIn are those of fuzzTemplates that are in one language, Go or JavaScript.
+func fuzzTemplatesIn(tb testing.TB, format string) (some []string) {
+	tb.Helper()
+	for _, template := range fuzzTemplates(tb) {
+		if strings.Contains(template, "{{") == (format == Go) {
+			some = append(some, template)
+		}
+	}
+	return some
+}
+
 func FuzzCompile(f *testing.F) {
 	for _, template := range fuzzTemplates(f) {
 		f.Add(template)

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"eventrouter/pkg/trial"
 )
 
 // goGenerator makes templates of what runs without text/template, and a little more.
@@ -82,7 +84,8 @@ func (g goGenerator) template(depth int, inside bool) string {
 func TestTemplatesWithoutEngine(t *testing.T) {
 	g := goGenerator{jsGenerator{matchGenerator{rand.New(rand.NewPCG(9, 10))}}}
 	compiled, decided, all := 0, 0, 0
-	for range 800 {
+	templates := trial.Rounds(t, 500)
+	for range templates {
 		src := g.template(2, false)
 		f, err := Compile(src, patient)
 		if err != nil {
@@ -103,8 +106,8 @@ func TestTemplatesWithoutEngine(t *testing.T) {
 			}
 		}
 	}
-	if compiled < 130 || decided < all/3 {
-		t.Errorf("%d of 800 templates ran without text/template, and %d of %d times they printed", compiled, decided, all)
+	if compiled < templates/7 || decided < all/3 {
+		t.Errorf("%d of %d templates ran without text/template, and %d of %d times they printed", compiled, templates, decided, all)
 	}
 }
 
@@ -134,10 +137,10 @@ func TestFunctionsWithoutEngine(t *testing.T) {
 
 func FuzzTemplatesWithoutEngine(f *testing.F) {
 	g := goGenerator{jsGenerator{matchGenerator{rand.New(rand.NewPCG(11, 12))}}}
-	for range 60 {
+	for range 20 { // TestTemplatesWithoutEngine tries more
 		f.Add(g.template(2, false), string(g.event().JSON))
 	}
-	for _, src := range fuzzTemplates(f) {
+	for _, src := range fuzzTemplatesIn(f, Go) {
 		f.Add(src, testView)
 	}
 	f.Fuzz(fuzzDirect)

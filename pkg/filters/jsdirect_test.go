@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/trial"
 )
 
 // checkDirect compares what a template comes to by the engine of its language, on the whole view, with what it comes to on the members that it names, and without the
@@ -140,7 +141,7 @@ func (g jsGenerator) event() *event.Event {
 
 // TestScriptsWithoutEngine: generated scripts come to the same with and without the engine.
 func TestScriptsWithoutEngine(t *testing.T) {
-	const scripts = 150 // each is compiled, which is what takes the time; FuzzScriptsWithoutEngine tries more
+	scripts := trial.Rounds(t, 100) // each is compiled, which is what takes the time
 	g := jsGenerator{matchGenerator{rand.New(rand.NewPCG(5, 6))}}
 	compiled, decided, all := 0, 0, 0
 	for range scripts {
@@ -185,10 +186,11 @@ func pairOf(a, b string) string {
 	return strings.Replace(strings.Replace(object, `,"b":}`, "}", 1), `"b":}`, "}", 1)
 }
 
-// checkPairs compares a template with and without the engine on each value of a, and on one in four pairs of both. It wants it decided without for
+// checkPairs compares a template with and without the engine on each value of a, and on one in eight pairs of both. It wants it decided without for
 // some of them.
 func checkPairs(t *testing.T, rng *rand.Rand, src string, both bool, filter *Filter) {
 	t.Helper()
+	const pairs = 8
 	decided, all := 0, 0
 	for _, a := range oddScalars {
 		others := oddScalars
@@ -196,7 +198,7 @@ func checkPairs(t *testing.T, rng *rand.Rand, src string, both bool, filter *Fil
 			others = others[:1]
 		}
 		for _, b := range others {
-			if len(others) > 1 && rng.IntN(4) > 0 {
+			if len(others) > 1 && rng.IntN(pairs) > 0 {
 				continue
 			}
 			if checkDirect(t, src, filter, &event.Event{ID: "e1", JSON: []byte(pairOf(a, b))}) {
@@ -254,10 +256,10 @@ func fuzzDirect(t *testing.T, src, object string) {
 
 func FuzzScriptsWithoutEngine(f *testing.F) {
 	g := jsGenerator{matchGenerator{rand.New(rand.NewPCG(7, 8))}}
-	for range 60 {
+	for range 20 { // TestScriptsWithoutEngine tries more
 		f.Add(g.script(), string(g.event().JSON))
 	}
-	for _, src := range fuzzTemplates(f) {
+	for _, src := range fuzzTemplatesIn(f, JavaScript) {
 		f.Add(src, testView)
 	}
 	f.Fuzz(fuzzDirect)

@@ -204,18 +204,24 @@
   }
 
   const frozen = new Set();
+  const frozenOne = Object.freeze, functionPrototype = getPrototypeOf(functionKinds[0]);
   const freeze = (value) => {
-    if (value === null || typeof value !== "object" && typeof value !== "function" || frozen.has(value)) return;
+    if (frozen.has(value)) return;
     frozen.add(value);
-    Object.freeze(value);
-    freeze(getPrototypeOf(value));
+    frozenOne(value);
+    const prototype = getPrototypeOf(value);
+    if (prototype !== null) freeze(prototype);
     const keys = ownKeys(value);
-    if (typeof value === "function" && keys.length === 2) return; // its length and its name
     for (let i = 0; i < keys.length; i++) {
       const property = getOwnPropertyDescriptor(value, keys[i]);
-      freeze(property.value);
-      freeze(property.get);
-      freeze(property.set);
+      const v = property.value;
+      if (v === undefined) {
+        if (property.get !== undefined) freeze(property.get);
+        if (property.set !== undefined) freeze(property.set);
+      } else if (typeof v === "function") {
+        if (getPrototypeOf(v) === functionPrototype && ownKeys(v).length === 2) frozenOne(v); // its length and its name
+        else freeze(v);
+      } else if (typeof v === "object" && v !== null) freeze(v);
     }
   };
   freeze(global);

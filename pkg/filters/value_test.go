@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/event"
+	"eventrouter/pkg/trial"
 )
 
 const valueEvent = `{"event_type":"signup","n":7,"price":12.50,"big":12345678901234567890,"bigger":12345678901234567891,"off":false,"none":null,"blank":"",
@@ -292,7 +293,7 @@ func TestValuesWithoutEngine(t *testing.T) {
 			}
 		}
 	}
-	const rounds = 80 // to compile is what takes the time; FuzzValue tries more
+	rounds := trial.Rounds(t, 50) // to compile is what takes the time
 	for range rounds {
 		try(js.script(), 20)
 		try(js.member(), 5)

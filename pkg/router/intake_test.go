@@ -36,7 +36,7 @@ func upload(n int) []string {
 
 // TestLiveEventPassesAnUploadThatIsUnsorted: it waits for the batch in hand at most, though it came after all of the upload.
 func TestLiveEventPassesAnUploadThatIsUnsorted(t *testing.T) {
-	const n = 30_000
+	const n = 12_000
 	inBubble(t, func(t *testing.T) {
 		r := newRemote()
 		var left atomic.Int64 // of the upload when the live event arrives
@@ -77,8 +77,8 @@ func TestUploadHasItsTurn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		g := newRig(t, newRemote(), nil)
 		g.appendStopped(func() {
-			g.postBulk(upload(5000)...)
-			for range 30 {
+			g.postBulk(upload(4000)...)
+			for range 20 {
 				texts := make([]string, handoverRecords)
 				for i := range texts {
 					texts[i] = identify(fmt.Sprintf("q%d@b.co", i), 2)
@@ -92,7 +92,7 @@ func TestUploadHasItsTurn(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		if left := g.unsortedBulk(); left > 3000 || left < 1000 {
-			t.Errorf("%d of 5000 bulk events are unsorted after 30 full batches of live ones, want 2000", left)
+			t.Errorf("%d of 4000 bulk events are unsorted after 20 full batches of live ones, want 2000", left)
 		}
 		g.drain()
 	})

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"eventrouter/pkg/trial"
 )
 
 func mustRecall(t testing.TB, s *Store, hashes ...uint64) [][]byte {
@@ -66,11 +68,7 @@ func TestMemoriesMatchModel(t *testing.T) {
 			dir := t.TempDir()
 			s := mustOpen(t, dir, opts)
 			want := map[uint64][]byte{}
-			steps := 300
-			if testing.Short() {
-				steps = 150
-			}
-			for step := range steps {
+			for step := range trial.Rounds(t, 120) {
 				var b Batch
 				for range rnd.IntN(40) {
 					m := Memory{uint64(rnd.IntN(keys)), fmt.Append(nil, step, strings.Repeat("x", rnd.IntN(300)))}
@@ -78,7 +76,7 @@ func TestMemoriesMatchModel(t *testing.T) {
 					want[m.Hash] = m.Data
 				}
 				mustCommit(t, s, &b)
-				if step%50 == 49 {
+				if step%20 == 19 {
 					mustClose(t, s)
 					s = mustOpen(t, dir, opts)
 				}

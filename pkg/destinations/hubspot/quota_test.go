@@ -84,7 +84,7 @@ func TestQuotaIsUsedUpAndNotOverrun(t *testing.T) {
 			r := newRig(t, sandbox.Options{Burst: burst}, "")
 			r.env.Transport = slow{r.env.Transport, way}
 			r.restart()
-			const windows = 15
+			const windows = 10
 			r.backlogFor(windows * 10 * time.Second)
 			if n := r.calls("", http.StatusTooManyRequests); n != 0 {
 				t.Errorf("burst %d: %d calls refused", burst, n)
@@ -127,8 +127,8 @@ func TestTheWayBecomesShorter(t *testing.T) {
 			})
 			r.restart()
 			var wg sync.WaitGroup
-			wg.Go(func() { r.backlogFor(2 * time.Minute) })
-			for range 5 {
+			wg.Go(func() { r.backlogFor(75 * time.Second) })
+			for range 3 { // quick, slow, and quick again
 				time.Sleep(20 * time.Second)
 				quick.Store(!quick.Load())
 			}
@@ -178,7 +178,7 @@ func TestAnotherUserOfTheToken(t *testing.T) {
 	f := func(every time.Duration, least float64) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
-			const burst, windows = 190, 12
+			const burst, windows = 190, 8
 			r := newRig(t, sandbox.Options{Burst: burst}, "")
 			r.env.Transport = slow{r.env.Transport, constantWay(75 * time.Millisecond)}
 			r.restart()

@@ -88,14 +88,34 @@ func parseSchema(body []byte, loaded time.Time) (*schema, error) {
 
 // parseProperty reads the definition of a property; nil when it is none.
 func parseProperty(r gjson.Result) *property {
-	p := &property{name: r.Get("name").Str, typeName: r.Get("type").Str, fieldType: r.Get("fieldType").Str, group: r.Get("groupName").Str}
+	p := &property{}
+	// In one pass: an account has hundreds of them, and each look-up would pass over all its options.
+	r.ForEach(func(name, v gjson.Result) bool {
+		switch name.Str {
+		case "name":
+			p.name = v.Str
+		case "type":
+			p.typeName = v.Str
+		case "fieldType":
+			p.fieldType = v.Str
+		case "groupName":
+			p.group = v.Str
+		case "modificationMetadata":
+			p.readOnly = p.readOnly || v.Get("readOnlyValue").Bool()
+		case "readOnlyValue", "calculated":
+			p.readOnly = p.readOnly || v.Bool()
+		case "externalOptions":
+			p.external = v.Bool()
+		case "hasUniqueValue":
+			p.unique = v.Bool()
+		case "options":
+			p.choices = parseOptions(v)
+		}
+		return true
+	})
 	if p.name == "" {
 		return nil
 	}
-	p.readOnly = r.Get("modificationMetadata.readOnlyValue").Bool() || r.Get("readOnlyValue").Bool() || r.Get("calculated").Bool()
-	p.external = r.Get("externalOptions").Bool()
-	p.unique = r.Get("hasUniqueValue").Bool()
-	p.choices = parseOptions(r.Get("options"))
 	p.setType()
 	return p
 }

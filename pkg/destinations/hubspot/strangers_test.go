@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/trial"
 )
 
 // tape is a transport that notes the calls of one process.
@@ -96,7 +97,7 @@ func TestStrangersAndRestarts(t *testing.T) {
 					}
 				})
 			}
-			const length = 100 * time.Second
+			const length = time.Minute
 			for began := time.Now(); time.Since(began) < length; {
 				tape := &tape{RoundTripper: transport}
 				r.env.Transport = tape
@@ -138,11 +139,7 @@ func TestStrangersAndRestarts(t *testing.T) {
 			}
 		})
 	}
-	seeds := uint64(6)
-	if testing.Short() {
-		seeds = 2
-	}
-	for seed := range seeds {
+	for seed := range uint64(trial.Rounds(t, 4)) {
 		f(seed, false, false)
 		f(seed, false, true)
 		f(seed, true, false)

@@ -138,7 +138,15 @@ func appendDetails(b []byte, details []problem) []byte {
 	return append(b, ']')
 }
 
-func appendString(b []byte, s string) []byte { return gjson.AppendJSONString(b, s) }
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return gjson.AppendJSONString(b, s)
+		}
+	}
+	// Most have nothing to escape, and each list of properties has thousands of them.
+	return append(append(append(b, '"'), s...), '"')
+}
 
 // stamp is a time and its text on the wire.
 type stamp struct {

@@ -231,11 +231,9 @@ func (p *property) append(b []byte, stamped bool) []byte {
 	b = append(b, `"name":`...)
 	b = appendString(b, p.Name)
 	for _, m := range [...][2]string{
-		{"label", p.Label}, {"type", p.Type}, {"fieldType", p.FieldType}, {"description", p.Description}, {"groupName", p.GroupName},
+		{`,"label":`, p.Label}, {`,"type":`, p.Type}, {`,"fieldType":`, p.FieldType}, {`,"description":`, p.Description}, {`,"groupName":`, p.GroupName},
 	} {
-		b = append(b, ',')
-		b = appendString(b, m[0])
-		b = append(b, ':')
+		b = append(b, m[0]...)
 		b = appendString(b, m[1])
 	}
 	b = append(b, `,"options":[`...)
