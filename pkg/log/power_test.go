@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"eventrouter/pkg/trial"
 )
 
 // powerDisk knows what of its files is on the platter and what only in the page cache, so that a power cut can be played: of
@@ -180,7 +182,7 @@ func (f *powerFile) Sync() error {
 // TestPowerCuts lives through power cuts, failed syncs, kills and clean closes in random order. Whatever was acknowledged must
 // be there in every life, and the log must open each time.
 func TestPowerCuts(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(trial.Rounds(t, 100)) {
 		livesOf(t, rand.New(rand.NewPCG(seed, 1)))
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
