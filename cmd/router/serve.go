@@ -145,19 +145,9 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 	}()
 	srv.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	server := cfg.Server
-	tightenModes(server.DataDir, logger)
-	srv.store, err = store.Open(server.DataDir, storeOptions(server, logger))
-	if errors.Is(err, store.ErrInUse) {
-		return srv, fmt.Errorf("%w: stop that router, or give this one a server.data_dir of its own", err)
-	}
-	if err != nil {
-		return srv, fmt.Errorf("open the store in %s: %w", server.DataDir, err)
-	}
-	if err := srv.openLogs(); err != nil {
+	if err := srv.openData(server); err != nil {
 		return srv, err
 	}
-	srv.encryption = newEncryption(srv)
-	srv.registry.MustRegister(srv.encryption)
 	if path := cfg.Geo.MaxMindPath; path != "" {
 		if srv.geo, err = enrich.OpenGeo(path, logger); err != nil {
 			return srv, usageError{fmt.Errorf("geo.maxmind_path: %w", err)}
@@ -214,6 +204,24 @@ func newService(cfg *config.Config, logger *slog.Logger, transport http.RoundTri
 		Place:   srv.geo.Country, Mounts: srv.mounts(), Certificate: srv.certificate, Watcher: takesIn, Registerer: srv.registry, Logger: logger,
 	})
 	return srv, err
+}
+
+// openData opens what is in the data directory.
+func (srv *service) openData(server config.Server) (err error) {
+	tightenModes(server.DataDir, srv.logger)
+	srv.store, err = store.Open(server.DataDir, storeOptions(server, srv.logger))
+	if errors.Is(err, store.ErrInUse) {
+		return fmt.Errorf("%w: stop that router, or give this one a server.data_dir of its own", err)
+	}
+	if err != nil {
+		return fmt.Errorf("open the store in %s: %w", server.DataDir, err)
+	}
+	if err := srv.openLogs(); err != nil {
+		return err
+	}
+	srv.encryption = newEncryption(srv)
+	srv.registry.MustRegister(srv.encryption)
+	return nil
 }
 
 // admin are the routes of the admin API. Destinations are tested with parts.
