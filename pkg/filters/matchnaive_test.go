@@ -287,7 +287,7 @@ func checkNaive(t *testing.T, yaml string, s config.Settings, m *Match, ev *even
 func TestMatchNaive(t *testing.T) {
 	g := matchGenerator{rand.New(rand.NewPCG(3, 4))}
 	kept, compiled := 0, 0
-	rounds := trial.Rounds(t, 1000)
+	rounds := trial.Rounds(t, 2000)
 	for range rounds {
 		yaml := strings.ReplaceAll(g.filter(2), `\ud83d\ude00`, "\U0001f600") // YAML has no surrogates
 		s, err := config.NewSettings("f.yaml", "filter", []byte(yaml))

@@ -68,7 +68,7 @@ func TestMemoriesMatchModel(t *testing.T) {
 			dir := t.TempDir()
 			s := mustOpen(t, dir, opts)
 			want := map[uint64][]byte{}
-			for step := range trial.Rounds(t, 120) {
+			for step := range trial.Rounds(t, 300) {
 				var b Batch
 				for range rnd.IntN(40) {
 					m := Memory{uint64(rnd.IntN(keys)), fmt.Append(nil, step, strings.Repeat("x", rnd.IntN(300)))}
@@ -76,7 +76,7 @@ func TestMemoriesMatchModel(t *testing.T) {
 					want[m.Hash] = m.Data
 				}
 				mustCommit(t, s, &b)
-				if step%20 == 19 {
+				if step%50 == 49 {
 					mustClose(t, s)
 					s = mustOpen(t, dir, opts)
 				}
