@@ -108,13 +108,13 @@ func TestQuotaOverRestarts(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
 		synctest.Test(t, func(t *testing.T) {
-			const people, restarts = 2000, 5
+			const people, restarts = 8000, 5
 			r := rand.New(rand.NewPCG(seed, 3))
-			v := newVirtual(t, sandbox.Options{Burst: 12, Daily: 1_000_000}, func() time.Duration {
+			v := newVirtual(t, sandbox.Options{Burst: 50, Daily: 1_000_000}, func() time.Duration {
 				return 10*time.Millisecond + rand.N(120*time.Millisecond)
 			}, "")
 			v.start()
-			v.post(quotaRun(people, 2)...)
+			v.post(quotaRun(people, 1)...)
 			for range restarts {
 				time.Sleep(time.Duration(r.Int64N(int64(4 * time.Second))))
 				v.stop()
