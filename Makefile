@@ -19,6 +19,9 @@ KILLS       ?= 200
 # The race detector watches all but SQLite, C made into Go that shares no memory with us: to watch it took three quarters of the time of the store's tests.
 export GOFLAGS := $(shell $(GO) env GOFLAGS) -gcflags=modernc.org/...=-race=false
 
+# The race detector lets a program that ends wait for a second if nobody says less.
+export GORACE ?= atexit_sleep_ms=50
+
 # The end-to-end tests are a module's ordinary packages below e2e; check leaves them out.
 # Those that take longest begin first, so that no processor is idle at the end.
 UNIT = $$($(GO) list ./... | grep -v /e2e | awk '/\/(router|store|filters|docs)$$/ { print; next } { rest = rest $$0 "\n" } END { printf "%s", rest }')
@@ -50,10 +53,10 @@ tidy:
 test: VERBOSE = -v
 test: check e2e
 
-# One package after the other: each has the machine for its processes. Within one, tests that wait do so together. The race detector lets a process that ends wait for a second if nobody says less.
+# One package after the other: each has the machine for its processes. Within one, tests that wait do so together.
 e2e: tools
 	$(GO) build -race -ldflags=-w -o bin/router-race ./cmd/router
-	E2E_ROUTER=$(CURDIR)/bin/router-race GORACE=atexit_sleep_ms=50 $(GO) test -race -vet=off -shuffle=on -timeout 10m -p 1 -parallel 4 -v -count=1 ./e2e/...
+	E2E_ROUTER=$(CURDIR)/bin/router-race $(GO) test -race -vet=off -shuffle=on -timeout 10m -p 1 -parallel 4 -v -count=1 ./e2e/...
 
 firefox: FIREFOX ?= $(shell command -v firefox-esr || command -v firefox)
 firefox:
