@@ -41,7 +41,7 @@ func (h holding) comesBack(t *testing.T, after string, remote *httptest.Server) 
 	http.DefaultClient.CloseIdleConnections()
 	var now holding
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) { // others end when they end
-		if now = holds(t); now.goroutines <= h.goroutines+5 && now.files <= h.files+5 && now.heap <= h.heap+15 {
+		if now = holds(t); now.goroutines <= h.goroutines+5 && now.files <= h.files+5 && now.heap <= h.heap+2 {
 			return
 		}
 	}
