@@ -176,8 +176,13 @@ func TestFloodOfUserAgents(t *testing.T) {
 func TestUserAgentsAreBounded(t *testing.T) {
 	a := newAgents(nil)
 	a.now = func() time.Time { return time.Time{} }
+	const inUse = "Mozilla/5.0"
+	a.parse(inUse)
 	for i := range 2 * maxCached { // as if they had been parsed, which would take its time
 		a.known.put(fmt.Sprint(i), agent{})
+		if _, ok := a.known.get(inUse); !ok {
+			t.Fatalf("what is in use is forgotten after %d others", i)
+		}
 	}
 	for _, text := range []string{"curl/8", "wget/1"} {
 		want := a.parse(text)

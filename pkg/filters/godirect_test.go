@@ -84,7 +84,7 @@ func (g goGenerator) template(depth int, inside bool) string {
 func TestTemplatesWithoutEngine(t *testing.T) {
 	g := goGenerator{jsGenerator{matchGenerator{rand.New(rand.NewPCG(9, 10))}}}
 	compiled, decided, all := 0, 0, 0
-	templates := trial.Rounds(t, 500)
+	templates := trial.Rounds(t, 800)
 	for range templates {
 		src := g.template(2, false)
 		f, err := Compile(src, patient)
@@ -114,24 +114,26 @@ func TestTemplatesWithoutEngine(t *testing.T) {
 // TestFunctionsWithoutEngine tries each function on each pair of values.
 func TestFunctionsWithoutEngine(t *testing.T) {
 	rng := rand.New(rand.NewPCG(17, 18))
-	f := func(src string) {
+	f := func(src string, both bool) {
 		t.Helper()
 		filter, err := Compile(src, patient)
 		if err != nil || filter.direct == nil {
 			t.Fatalf("%s: %v, not without text/template", src, err)
 		}
-		checkPairs(t, rng, src, strings.Contains(src, ".b"), filter)
+		checkPairs(t, rng, src, both, filter)
 	}
 	for _, function := range []string{"eq", "ne", "lt", "le", "gt", "ge", "and", "or"} {
-		f("{{" + function + " .a .b}}")
-		f("{{if " + function + " .b .a}}yes{{else}}no{{end}}")
+		f("{{"+function+" .a .b}}", true)
+		f("{{if "+function+" .b .a}}yes{{else}}no{{end}}", true)
 	}
+	f("{{get . `a` .b.c}}", true)
 	for _, src := range []string{
 		"{{.a}}", "{{if .a}}yes{{end}}", "{{not .a}}", "{{.a.b}}", "{{.a.b.c}}", "{{len .a}}", "{{slice .a 1}}", "{{slice .a 0 2}}", "{{eq .a 5}}", "{{eq .a 5.0 `a`}}", "{{gt .a 4}}", "{{lt .a `b`}}", "{{eq .a nil}}",
 		"{{eq .a true}}", "{{with .a}}{{.}}{{else}}none{{end}}", "{{with .a}}{{.b}}{{end}}", "{{with .a}}{{.b.c}}x{{end}}", "{{get . `a/b||a` `none`}}", "{{get .a `b`}}", "{{index . `a`}}", "{{index .a `b`}}", "{{index . `a` `b`}}",
 		"{{or .a `none`}}", "{{and .a .a.b}}", "{{if and .a (ne .a 5)}}x{{else if .a}}y{{end}}", "{{or (get . `a`) nil}}", "{{with .a}}{{if .b}}{{.b}}{{end}}{{end}}",
+		"{{gt .a 4.5}}", "{{with .a}}{{with .b}}{{.}}{{end}}{{.b}}{{end}}", "{{with .a}}{{$.a.b}}{{end}}",
 	} {
-		f(src)
+		f(src, false)
 	}
 }
 

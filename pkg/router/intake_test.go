@@ -91,7 +91,7 @@ func TestUploadHasItsTurn(t *testing.T) {
 		for g.router.live.unsorted() > 0 {
 			time.Sleep(time.Millisecond)
 		}
-		if left := g.unsortedBulk(); left > 3000 || left < 1000 {
+		if left := g.unsortedBulk(); left > 2500 || left < 1500 {
 			t.Errorf("%d of 4000 bulk events are unsorted after 20 full batches of live ones, want 2000", left)
 		}
 		g.drain()

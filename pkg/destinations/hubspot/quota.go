@@ -62,7 +62,7 @@ type window struct {
 	certain      bool        // they are more than our own calls in flight could look like
 	foreignUntil time.Time   // when the last of them has left
 	excess       excess      // places that we hold although the remote has them free
-	strays       time.Time   // until then calls of an earlier process may arrive
+	strays       time.Time   // until then calls of an earlier process may arrive: one call in flight while these could take all that is left
 	probing      bool        // what remains is unknown: one call in flight
 	closed       time.Time   // no call before this
 	why          error       // of that
@@ -321,15 +321,16 @@ func (w *window) nextLocked(now time.Time, t terms) (ok bool, at time.Time) {
 	if w.max <= 0 {
 		return true, time.Time{}
 	}
-	if free := w.freeLocked(now, t); free > 0 {
+	free := w.freeLocked(t)
+	if w.inFlight > 0 && free <= callsInFlight && now.Before(w.strays) { // which may take all that is left
+		return false, w.strays
+	}
+	if free > 0 {
 		at := w.last.Add(w.gapLocked(now, free, t))
 		return !at.After(now), at
 	}
 	if w.foreign > 0 {
 		at = w.foreignUntil
-	}
-	if now.Before(w.strays) && (at.IsZero() || w.strays.Before(at)) {
-		at = w.strays
 	}
 	if len(w.ended) > 0 && (at.IsZero() || w.ended[0].Before(at)) {
 		at = w.ended[0]
@@ -360,14 +361,11 @@ func (w *window) mostLocked(t terms) int {
 
 // freeLocked is how many calls may be made now by what is known. Where others use the token some are left to them, for they
 // make calls between an answer and our next call.
-func (w *window) freeLocked(now time.Time, t terms) int {
+func (w *window) freeLocked(t terms) int {
 	ours := w.inFlight + len(w.ended) - w.excess.extra()
 	free := w.max - w.foreign - ours
 	if w.foreign > 0 && w.certain {
 		free -= max(1, w.max/20)
-	}
-	if now.Before(w.strays) {
-		free -= callsInFlight
 	}
 	return min(free, w.mostLocked(t)-ours)
 }

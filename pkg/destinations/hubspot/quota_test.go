@@ -70,11 +70,16 @@ func (r *rig) backlogFor(d time.Duration) {
 // stranger uses the token for calls of its own.
 func (r *rig) stranger(ctx context.Context, every time.Duration) {
 	for ctx.Err() == nil {
-		req, _ := http.NewRequest(http.MethodGet, "https://api.hubapi.com/account-info/v3/details", nil)
-		req.Header.Set("Authorization", "Bearer "+testToken)
-		_, _ = r.box.RoundTripper().RoundTrip(req)
+		r.askDetails()
 		time.Sleep(every)
 	}
+}
+
+// askDetails is one call of another user of the token.
+func (r *rig) askDetails() {
+	req, _ := http.NewRequest(http.MethodGet, "https://api.hubapi.com/account-info/v3/details", nil)
+	req.Header.Set("Authorization", "Bearer "+testToken)
+	_, _ = r.box.RoundTripper().RoundTrip(req)
 }
 
 func TestQuotaIsUsedUpAndNotOverrun(t *testing.T) {
@@ -158,6 +163,59 @@ func TestRestartCostsAtMostOneRefusedCall(t *testing.T) {
 			if n := r.calls("", http.StatusTooManyRequests) - before; n > 1 {
 				t.Errorf("restart %d: %d calls refused", i, n)
 			}
+		}
+	})
+}
+
+// TestCallsOfAKilledProcessArriveLate: those that were under way arrive after the first answer to the next process, which does not count on the places that they take.
+func TestCallsOfAKilledProcessArriveLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{Burst: 100}, "quota_share: 0.1\n") // of so few places more than half are free: calls leave at once
+		earlier := func(n int) {
+			for range n {
+				r.askDetails()
+			}
+		}
+		earlier(100 - callsInFlight)
+		r.env.Transport = slow{r.env.Transport, constantWay(100 * time.Millisecond)}
+		r.restart()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			time.Sleep(250 * time.Millisecond)
+			earlier(callsInFlight)
+		})
+		r.backlogFor(5 * time.Second)
+		wg.Wait()
+		if n := r.calls(upsertEndpoint, http.StatusTooManyRequests); n > 1 {
+			t.Errorf("%d calls refused, want one at most", n)
+		}
+	})
+}
+
+// TestOneCallTriesAfterARefusal: what is in flight when another program has used up the limit is refused, and then one call in ten seconds, as long as that goes on.
+func TestOneCallTriesAfterARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, sandbox.Options{Burst: 100}, "")
+		tape := &tape{RoundTripper: slow{r.env.Transport, constantWay(100 * time.Millisecond)}}
+		r.env.Transport = tape
+		r.restart()
+		r.backlogFor(5 * time.Second)
+		clear := r.box.Inject(sandbox.Fault{Endpoint: upsertEndpoint, Status: http.StatusTooManyRequests, Body: `{"policyName":"TEN_SECONDLY_ROLLING"}`})
+		r.backlogFor(time.Minute)
+		clear()
+		before := r.calls(upsertEndpoint, http.StatusOK)
+		r.backlogFor(20 * time.Second)
+		rounds := tape.rounds()
+		for i, round := range rounds {
+			if i > 0 && len(round) != 1 || len(round) > callsInFlight {
+				t.Errorf("round %d of %d: %d calls refused", i, len(rounds), len(round))
+			}
+		}
+		if len(rounds) < 5 {
+			t.Errorf("%d rounds in a minute", len(rounds))
+		}
+		if n := r.calls(upsertEndpoint, http.StatusOK) - before; n < 100 {
+			t.Errorf("%d calls in the 20 s after", n)
 		}
 	})
 }

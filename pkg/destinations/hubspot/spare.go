@@ -176,7 +176,10 @@ func (w *window) spare(now time.Time, t terms, deliveries bool) (*permit, error)
 		if deliveries && w.policy != searchPolicy { // which deliveries do not use
 			kept = max(1, int(leftToDeliveries*float64(w.mostLocked(t))))
 		}
-		if free := w.freeLocked(now, t); free <= kept {
+		if now.Before(w.strays) {
+			kept += callsInFlight
+		}
+		if free := w.freeLocked(t); free <= kept {
 			return nil, w.noRoom(fmt.Sprintf("the account's calls of %v are used up, but for those that deliveries may need", w.interval), w.roomLocked(now, kept-free))
 		}
 	}

@@ -90,9 +90,7 @@ func TestStrangersAndRestarts(t *testing.T) {
 				mine := rand.New(rand.NewPCG(seed, 2))
 				wg.Go(func() {
 					for strangerCtx.Err() == nil {
-						req, _ := http.NewRequest(http.MethodGet, "https://api.hubapi.com/account-info/v3/details", nil)
-						req.Header.Set("Authorization", "Bearer "+testToken)
-						_, _ = r.box.RoundTripper().RoundTrip(req)
+						r.askDetails()
 						time.Sleep(time.Duration(mine.ExpFloat64() / rate * float64(time.Second)))
 					}
 				})
