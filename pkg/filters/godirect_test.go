@@ -131,7 +131,7 @@ func TestFunctionsWithoutEngine(t *testing.T) {
 		"{{.a}}", "{{if .a}}yes{{end}}", "{{not .a}}", "{{.a.b}}", "{{.a.b.c}}", "{{len .a}}", "{{slice .a 1}}", "{{slice .a 0 2}}", "{{eq .a 5}}", "{{eq .a 5.0 `a`}}", "{{gt .a 4}}", "{{lt .a `b`}}", "{{eq .a nil}}",
 		"{{eq .a true}}", "{{with .a}}{{.}}{{else}}none{{end}}", "{{with .a}}{{.b}}{{end}}", "{{with .a}}{{.b.c}}x{{end}}", "{{get . `a/b||a` `none`}}", "{{get .a `b`}}", "{{index . `a`}}", "{{index .a `b`}}", "{{index . `a` `b`}}",
 		"{{or .a `none`}}", "{{and .a .a.b}}", "{{if and .a (ne .a 5)}}x{{else if .a}}y{{end}}", "{{or (get . `a`) nil}}", "{{with .a}}{{if .b}}{{.b}}{{end}}{{end}}",
-		"{{gt .a 4.5}}", "{{with .a}}{{with .b}}{{.}}{{end}}{{.b}}{{end}}", "{{with .a}}{{$.a.b}}{{end}}",
+		"{{lt .a 5.5}}", "{{with .a}}{{with .b}}{{.}}{{end}}{{get . `b`}}{{end}}", "{{with .a}}{{$.a.b}}{{end}}",
 	} {
 		f(src, false)
 	}

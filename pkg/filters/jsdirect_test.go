@@ -234,7 +234,7 @@ func TestOperatorsWithoutEngine(t *testing.T) {
 	for _, src := range []string{
 		"+$.a", "-$.a", "!$.a", "typeof $.a", "$.a == 5", "5 == $.a", "$.a == 0", "$.a == true", "$.a == null", "$.a === undefined", "$.a > 4", "$.a <= 'a'", "$.a * 1", "$.a + 1", "1 + $.a", "$.a + ''",
 		"$.a?.trim()", "$.a?.toLowerCase()", "$.a?.toUpperCase()", "$.a?.startsWith('a')", "$.a?.endsWith('m')", "$.a?.includes('a')", "$.a?.length", "$.a?.[0]", "$.a?.b", "$.a.b", "$.a.trim()", "$.a.length",
-		"['a', '5'].includes($.a)", "const x = $.a; return x", "if ($.a) return 'yes'", "+$.a ? 'yes' : 'no'", "$.a", "String($.a)", "String($.a).startsWith('u')",
+		"['a', '5'].includes($.a)", "[$.a, 'x'].includes(0)", "const x = $.a; return x", "if ($.a) return 'yes'", "+$.a ? 'yes' : 'no'", "$.a", "String($.a)", "String($.a).startsWith('u')",
 	} {
 		f(src)
 	}
