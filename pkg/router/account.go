@@ -108,6 +108,12 @@ func (r *Router) makeAccount(route *Route, hub, name string) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
+	left := false
+	if route.Connection != "" {
+		if left, err = made.stored(); err != nil {
+			return nil, err
+		}
+	}
 	key := accountName{route.Name, hub, name}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -118,7 +124,7 @@ func (r *Router) makeAccount(route *Route, hub, name string) (*account, error) {
 	if a := r.accounts[key]; a != nil {
 		return a, nil
 	}
-	made.mended = r.retiring[key] != nil || r.leaving[route.Name] != nil || route.Connection != "" && made.stored()
+	made.mended = r.retiring[key] != nil || r.leaving[route.Name] != nil || left
 	r.accounts[key] = made
 	return made, nil
 }
@@ -220,16 +226,27 @@ func (a *account) run(ctx, sendCtx context.Context, g *errgroup.Group) {
 	})
 }
 
-// stored says whether the store holds anything for the account.
-func (a *account) stored() bool {
+// stored says whether the store holds anything for the account: entries, or holds of persons, of whom a call may still be carried out that had no answer.
+func (a *account) stored() (bool, error) {
+	st := a.router.store
 	for _, l := range a.lanes {
 		for _, s := range l.streams() {
-			if stored, ok := a.router.store.Lane(s.name); ok && stored.Entries > 0 {
-				return true
+			if stored, ok := st.Lane(s.name); ok && stored.Entries > 0 {
+				return true, nil
 			}
 		}
+		if l.live.laneID() == 0 {
+			continue
+		}
+		held, err := st.Held(l.live.laneID(), time.Now())
+		if err != nil {
+			return false, fmt.Errorf("lane %s of account %s of %s: %w", l.spec.Name, a.name, a.route.Name, err)
+		}
+		if held {
+			return true, nil
+		}
 	}
-	return false
+	return false, nil
 }
 
 // leftovers are what the store holds of lanes: with unfinished entries or without, calls that were in flight, and holds of keys.

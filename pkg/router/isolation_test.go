@@ -144,6 +144,46 @@ func TestOtherHubUntold(t *testing.T) {
 	f(errors.New("fail"))
 }
 
+// TestHoldsOutliveReconnecting: what a call without an answer wrote may still come, so that later writes of its person wait, also where the account has disconnected and connected again since, has
+// been at another hub, or the router was started anew meanwhile, and nothing else was left of it.
+func TestHoldsOutliveReconnecting(t *testing.T) {
+	f := func(name string, away func(g *rig, w *world)) {
+		t.Helper()
+		inBubble(t, func(t *testing.T) {
+			g, w := accountRig(t, nil)
+			w.connect("a1", "a1-h1")
+			w.next = []string{"never"} // and then with an answer
+			g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 1))
+			time.Sleep(10 * time.Second)
+			g.want(name+": before", w.written("a1-h1", "p@a1"), "1")
+			away(g, w)
+			defer g.stop()
+			w.connect("a1", "a1-h1")
+			time.Sleep(time.Second)
+			g.append(event.Event{Server: true, Account: "a1"}, ofAccount("a1", 2))
+			time.Sleep(lateAfter / 2)
+			g.want(name+": while the first write may still come", w.written("a1-h1", "p@a1"), "1")
+			time.Sleep(lateAfter)
+			g.want(name+": after that", w.written("a1-h1", "p@a1"), "1 2")
+		})
+	}
+	leave := func(hub string) func(*rig, *world) {
+		return func(_ *rig, w *world) {
+			w.connect("a1", hub)
+			time.Sleep(5 * time.Second)
+		}
+	}
+	f("disconnected", leave(""))
+	f("at another hub", leave("a1-h2"))
+	f("disconnected, and started anew", func(g *rig, w *world) {
+		leave("")(g, w)
+		g.stop()
+		g.start()
+		w.router = g.router
+		time.Sleep(5 * time.Second)
+	})
+}
+
 // TestLettersStayTheirAccounts: a dead letter goes to the hub of the account of which it is, whatever the destination's expression reads now, whatever it is edited to say, and however it is replayed.
 func TestLettersStayTheirAccounts(t *testing.T) {
 	f := func(how store.Replay, transform Transform, edit string) {

@@ -66,6 +66,17 @@ func (s *Store) Holds() (holds []Hold, err error) {
 	return holds, err
 }
 
+// Held says whether a lane has holds that are not over by now.
+func (s *Store) Held(lane LaneID, now time.Time) (held bool, err error) {
+	err = s.read(func(c *conn) error {
+		return c.query(`SELECT 1 FROM holds WHERE lane = ? AND until > ? LIMIT 1`, func([]driver.Value) error {
+			held = true
+			return nil
+		}, lane, now)
+	})
+	return held, err
+}
+
 // Retry returns the retry that is noted for an entry.
 func (s *Store) Retry(ctx context.Context, ref Ref) (r Retry, ok bool, err error) {
 	if err := ctx.Err(); err != nil {
