@@ -264,6 +264,9 @@ func (a *aside) sortSome(ctx, leave context.Context, h *handover, u *unsorted) (
 		if u.block, err = a.nextBlock(leave, u); err != nil || u.block == nil {
 			return time.Hour, err
 		}
+		if u.bulk {
+			return 0, nil // live ones that came before it may have come since they were looked for: they are looked for once more
+		}
 	}
 	if rest = u.rest(time.Now()); rest > 0 {
 		return rest, nil
