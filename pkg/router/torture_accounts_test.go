@@ -117,6 +117,7 @@ func (x *torture) connect(account, hub string, told bool) {
 	x.mu.Lock()
 	x.hubs[account] = hub
 	x.mu.Unlock()
+	x.note("account %s connects %q, told: %t", account, hub, told)
 	if told {
 		x.g.router.Connected("app", account)
 	}

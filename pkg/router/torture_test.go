@@ -60,6 +60,7 @@ type torture struct {
 	current   map[string]Route // in force, or last so
 	surrender bool             // lanes give up their oldest
 	logs      trial.Log
+	diary     []string
 
 	mu     sync.Mutex        // guards the fields below
 	hubs   map[string]string // by account
@@ -133,8 +134,15 @@ func (x *torture) routes() (all []Route) {
 	return all
 }
 
+// note writes a line of the diary, which is told if the run fails.
+func (x *torture) note(format string, args ...any) {
+	x.diary = append(x.diary, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
 // reload replaces destinations, or takes one away, or puts it back; or nothing has changed.
 func (x *torture) reload() {
+	x.note("reload")
+	defer func() { x.note("reloaded, away: %q", x.away) }()
 	for _, name := range destinationNames {
 		switch x.rnd.IntN(4) {
 		case 0:
@@ -208,10 +216,13 @@ func (x *torture) run() {
 		if x.rnd.IntN(40) == 0 {
 			x.g.grace = time.Duration(x.rnd.IntN(4)) * time.Second
 			x.g.router.grace = x.g.grace
+			x.note("stop")
 			x.g.stop()
+			x.note("stopped")
 			time.Sleep(time.Duration(x.rnd.IntN(200)) * time.Second)
 			x.connections(i, false)
 			x.g.start()
+			x.note("started")
 		}
 	}
 	for _, v := range x.victims {
@@ -237,6 +248,11 @@ func (x *torture) run() {
 		}
 	}
 	x.g.stop()
+	defer func() {
+		if x.t.Failed() {
+			x.t.Logf("what was done:\n%s\nlog:\n%s", strings.Join(x.diary, "\n"), x.logs.String())
+		}
+	}()
 	if !strings.Contains(x.logs.String(), "scripts are slow") {
 		x.t.Error("the slow destination was never set aside")
 	}

@@ -33,6 +33,7 @@ type witness struct {
 	early    []earlyEvent
 	back     []goneBack
 	faults   []string
+	stories  map[string][]string // what happened when, by event id
 }
 
 // post is what the model knows of an event.
@@ -69,7 +70,7 @@ func newWitness(strict bool) *witness {
 	return &witness{
 		strict: strict, posts: map[string]post{}, writes: map[string][]string{}, newest: map[string]int{}, state: map[string]contact{},
 		settled: map[string]time.Time{},
-		final:   map[string]bool{}, rejected: map[string]bool{}, refused: map[string]bool{}, running: map[string]bool{},
+		final:   map[string]bool{}, rejected: map[string]bool{}, refused: map[string]bool{}, running: map[string]bool{}, stories: map[string][]string{},
 	}
 }
 
@@ -79,9 +80,23 @@ func (w *witness) faultf(format string, args ...any) {
 	w.faults = append(w.faults, fmt.Sprintf(format, args...))
 }
 
+// tell adds to the stories of events.
+func (w *witness) tell(id, format string, args ...any) {
+	w.stories[id] = append(w.stories[id], time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// story is what happened to some events.
+func (w *witness) story(ids ...string) (text string) {
+	for _, id := range ids {
+		text += fmt.Sprintf("\n  %s:\n    %s", id, strings.Join(w.stories[id], "\n    "))
+	}
+	return text
+}
+
 // posted says what is posted next.
 func (w *witness) posted(id string, identities []string, write, bulk bool, at time.Time) {
 	w.posts[id] = post{len(w.posts), at, bulk}
+	w.tell(id, "posted, of %v, write %t, bulk %t, counts at %s", identities, write, bulk, at.Format("15:04:05.000"))
 	for _, identity := range identities {
 		if write {
 			w.writes[identity] = append(w.writes[identity], id)
@@ -91,6 +106,7 @@ func (w *witness) posted(id string, identities []string, write, bulk bool, at ti
 
 // replays is called before a dead letter is sent again. It counts as when it came, and what it writes is left out where later values are remembered.
 func (w *witness) replays(d store.DeadLetter) {
+	w.tell(d.EventID, "replayed, in lane %q a dead letter since %s: %s", d.Lane, d.At.Format("15:04:05.000"), d.Reason)
 	name := d.Lane + " " + d.EventID
 	delete(w.final, name)
 	w.refused[name] = w.refused[name] || w.rejected[name]
@@ -122,6 +138,7 @@ func (w *witness) sent(lane string, batch []destinations.Entry) {
 	}
 	owner := map[string]string{}
 	for _, e := range batch {
+		w.tell(e.Event.ID, "%s: sent", lane)
 		if w.final[lane+" "+e.Event.ID] && !w.mayComeAgain(lane, e.Event.ID, e.Event.Type()) {
 			w.faultf("%s %s is sent again after its answer", lane, e.Event.ID)
 		}
@@ -143,6 +160,9 @@ func (w *witness) sent(lane string, batch []destinations.Entry) {
 func (w *witness) applied(lane string, entries []destinations.Entry) {
 	if w == nil {
 		return
+	}
+	for _, e := range entries {
+		w.tell(e.Event.ID, "%s: applied, writes %v", lane, written(e))
 	}
 	if lane != "contacts" {
 		for _, e := range entries {
@@ -215,6 +235,7 @@ func (w *witness) answered(lane string, batch []destinations.Entry, outcomes []d
 	for i, e := range batch {
 		_, rejected := outcomes[i].Err.(*destinations.RejectError)
 		name := lane + " " + e.Event.ID
+		w.tell(e.Event.ID, "%s: answered %v", lane, outcomes[i].Err)
 		if rejected {
 			w.rejected[name] = true
 		}
@@ -249,7 +270,7 @@ func (w *witness) verdict(dead []store.DeadLetter) []string {
 			ofWrite := early.write == "" && first || d.EventID == early.write
 			return d.Lane == "contacts" && ofWrite && !d.At.After(early.at)
 		}) {
-			w.faultf("event %s arrived before write %q", early.event, early.write)
+			w.faultf("event %s arrived before write %q%s", early.event, early.write, w.story(early.event, early.write))
 		}
 	}
 	for _, back := range w.back {
@@ -258,7 +279,7 @@ func (w *witness) verdict(dead []store.DeadLetter) []string {
 			continue // which count at the same time
 		}
 		if !w.posts[back.to].bulk && !again || !slices.ContainsFunc(ever, func(d store.DeadLetter) bool { return d.Lane == "contacts" && d.EventID == back.from }) {
-			w.faultf("%s goes from the value of %s back to that of %s", back.what, back.from, back.to)
+			w.faultf("%s goes from the value of %s back to that of %s%s", back.what, back.from, back.to, w.story(back.from, back.to))
 		}
 	}
 	for _, d := range dead {
