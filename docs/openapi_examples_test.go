@@ -92,7 +92,7 @@ func connectionsSource(t *testing.T) string {
 func proxySource(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
-	for _, file := range []string{"proxy.go", "forward.go"} {
+	for _, file := range []string{"proxy.go", "forward.go", "places.go"} {
 		data, err := os.ReadFile("../pkg/proxy/" + file)
 		if err != nil {
 			t.Fatal(err)
