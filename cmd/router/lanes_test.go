@@ -61,7 +61,7 @@ func TestLanes(t *testing.T) {
 	if out := ask(exitOK, "move", "crm", "--to", "next"); !strings.Contains(out, "entries on their way to next: 1") {
 		t.Errorf("a move: %s", out)
 	}
-	g.until("it is delivered", func() bool { return len(other.Events()) == 1 })
+	g.until("it is delivered", func() bool { return len(other.Events()) == 1 && g.statusOf().Waiting == 0 })
 	if len(g.hub.Events()) != 0 {
 		t.Errorf("the former account has %v", g.hub.Events())
 	}

@@ -271,7 +271,11 @@ func (m *model) check() error {
 			}
 		}
 		writes := m.remote.writes[person]
-		if last != "" && (len(writes) == 0 || writes[len(writes)-1] != last) {
+		end := writes
+		for len(end) > 0 && dead["e"+end[len(end)-1]+" contacts"] { // the remote may carry out a call that it gave no answer to, and reject it when it comes again
+			end = end[:len(end)-1]
+		}
+		if last != "" && (len(end) == 0 || end[len(end)-1] != last) {
 			return fmt.Errorf("%s ends with %s, want %s", person, strings.Join(writes, " "), last)
 		}
 		// A call that is sent again writes the values again that it had merged: 1 2 1 2 is in order, 1 2 1 is not.

@@ -71,7 +71,7 @@ func fillStore(t *testing.T, s *Store, n int) {
 		Outcomes: []Outcome{{Received: received, Settled: received, APIKey: "web", EventID: id, EventType: "order_completed", Person: "jane@example.com", Destination: "crm", Status: Delivered, Attempts: 1}},
 		KV:       []KV{{Destination: "crm", Key: fmt.Sprintf("counter-of-jane-%d", n), Value: `"ada lovelace road"`}},
 		Memories: []Memory{{Hash: s.Hash("memory", id), Data: []byte("remembered-value")}},
-		Holds:    []Hold{{Lane: lane, Key: fmt.Sprintf("jane@example.com %d", n), Until: received}},
+		Holds:    []Hold{{Lane: lane, Key: "jane@example.com", Until: received}},
 	})
 	blocks := mustRead(t, s, lane, 0, 1<<20)
 	mustCommit(t, s, &Batch{Retries: []Retry{{Ref: Ref{Block: blocks[len(blocks)-2].ID}, Attempt: 1, Due: received, Since: received, Error: "jane@example.com is no contact"}}})
