@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/trial"
 )
 
 // client is a program that uses an SDK, and takes its steps as it is told: see sdk/steps.mjs.
@@ -167,7 +168,7 @@ func TestClients(t *testing.T) {
 		t.Fatal("this test needs chromium: run e2e/install.sh")
 	}
 	h := newHub(t, sandbox.Options{Burst: 190})
-	address := freeAddress(t)
+	address := trial.FreeAddress(t)
 	url := "http://" + address
 	config := configure(t, t.TempDir(), h.url, "    lanes: {max_bytes: 64KiB}", "    retry: {max_delay: 500ms}")
 	set(t, config, "port: 0", "port: "+address[strings.LastIndexByte(address, ':')+1:]+"\n  static_files_dir: "+staticFiles(t))

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"eventrouter/pkg/destinations/hubspot/sandbox"
+	"eventrouter/pkg/trial"
 )
 
 // TestPrometheus: a real Prometheus scrapes the router and answers a question about it, and its own checker finds nothing wrong with the page.
@@ -59,7 +58,7 @@ scrape_configs:
 	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := trial.FreeAddress(t)
 	var log bytes.Buffer
 	prometheus := exec.Command("prometheus", "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "tsdb"),
 		"--web.listen-address", address)
@@ -95,20 +94,6 @@ func onlyJitsuNames(out []byte) bool {
 		}
 	}
 	return true
-}
-
-// freeAddress is one that a process can listen on again after a pause. Its port is below those that systems give to outgoing connections, of which one might else have taken it meanwhile.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000))
-		if ln, err := net.Listen("tcp", address); err == nil {
-			ln.Close()
-			return address
-		}
-	}
-	t.Fatal("a hundred ports from 10000 to 31999 are taken")
-	return ""
 }
 
 func ask(address, query string) string {

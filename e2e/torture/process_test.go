@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"eventrouter/pkg/trial"
 )
 
 const (
@@ -59,7 +59,7 @@ func newProcess(t *testing.T, dir, hubspot string, sealed bool) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: dir, address: freeAddress(t), hubspot: hubspot, sealed: sealed, log: log}
+	p := &process{t: t, dir: dir, address: trial.FreeAddress(t), hubspot: hubspot, sealed: sealed, log: log}
 	t.Cleanup(func() {
 		if p.cmd != nil {
 			p.cmd.Process.Kill()
@@ -69,20 +69,6 @@ func newProcess(t *testing.T, dir, hubspot string, sealed bool) *process {
 	})
 	p.configure(false)
 	return p
-}
-
-// freeAddress is one that a process can listen on again after a pause. Its port is below those that systems give to outgoing connections, of which one might else have taken it meanwhile.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000))
-		if ln, err := net.Listen("tcp", address); err == nil {
-			ln.Close()
-			return address
-		}
-	}
-	t.Fatal("a hundred ports from 10000 to 31999 are taken")
-	return ""
 }
 
 func (p *process) config() string { return filepath.Join(p.dir, "router.yaml") }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"eventrouter/pkg/trial"
+
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -28,7 +30,7 @@ func newProxies(t *testing.T) *proxies {
 // add starts a proxy and returns its address.
 func (x *proxies) add(name, upstream string) string {
 	x.t.Helper()
-	p := toxiproxy.NewProxy(x.api, name, freeAddress(x.t), upstream)
+	p := toxiproxy.NewProxy(x.api, name, trial.FreeAddress(x.t), upstream)
 	if err := p.Start(); err != nil {
 		x.t.Fatal(err)
 	}

@@ -1,8 +1,11 @@
-// Package trial is what tests of several packages share: how long those with generated cases run, and a buffer for what is logged. Nothing else imports it.
+// Package trial is what tests of several packages share: how long those with generated cases run, a buffer for what is logged, and addresses to listen on. Nothing else imports it.
 package trial
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -46,3 +49,17 @@ func (l *Log) String() string {
 
 // Count is how often text has been written.
 func (l *Log) Count(text string) int { return strings.Count(l.String(), text) }
+
+// FreeAddress is one that a process can listen on again after a pause. Its port is below those that systems give to outgoing connections, of which one might else have taken it meanwhile.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000))
+		if ln, err := net.Listen("tcp", address); err == nil {
+			ln.Close()
+			return address
+		}
+	}
+	t.Fatal("a hundred ports from 10000 to 31999 are taken")
+	return ""
+}
